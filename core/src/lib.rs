@@ -1,0 +1,64 @@
+//! The shared vocabulary of Kymo: types, the hot path's handles, and the seams between its crates.
+//!
+//! ```text
+//!   metric, registry          what a program records          (live values, no history)
+//!   labels, matcher           what names a series, what finds one
+//!   batch ──► storage ──► query                               the way of a sample, as traits
+//!   histogram, aggregate      arithmetic that storage and query share
+//!   budget, ledger, clock     limits, losses, time
+//!   text, config, status      shared text forms, configuration values, facts to show
+//! ```
+//!
+//! Nothing here knows a file, a socket, an async runtime or a wire form. The traits are the seams:
+//! [`MetricStorage`] (an engine), [`QueryBackend`] (something that answers PromQL), and the small
+//! ones in [`pool`] and [`state`].
+//!
+//! ```
+//! use kymo_core::{Labels, MemoryStorage, MetricStorage, SampleBatch};
+//!
+//! let storage = MemoryStorage::default();
+//! let mut batch = SampleBatch::new();
+//! batch.push_float(&Labels::from_pairs([("__name__", "up"), ("job", "node")]), 1_000, 1.0);
+//! let report = storage.append(&batch)?;
+//! assert_eq!(report.stored.floats, 1);
+//! # Ok::<(), kymo_core::AppendError>(())
+//! ```
+
+pub mod aggregate;
+pub mod batch;
+pub mod budget;
+pub mod clock;
+pub mod config;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod error;
+pub mod health;
+pub mod histogram;
+pub mod labels;
+pub mod ledger;
+pub mod matcher;
+pub mod memory;
+pub mod metric;
+pub mod pool;
+pub mod query;
+pub mod random;
+pub mod registry;
+pub mod state;
+pub mod status;
+pub mod storage;
+pub mod text;
+
+pub use batch::{Exemplar, FamilyType, Increment, Metadata, SampleBatch, SeriesRef, Total};
+pub use budget::{Budget, BudgetExceeded, Reservation};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::ErrorKind;
+pub use histogram::NativeHistogram;
+pub use labels::{Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
+pub use ledger::LossLedger;
+pub use matcher::{MatchOp, Matcher};
+pub use memory::MemoryStorage;
+pub use pool::BlockingPool;
+pub use query::{QueryBackend, QueryError, QueryRequest, QueryResult};
+pub use storage::{
+    AppendError, AppendReport, Columns, MetricStorage, QueryContext, RejectReason, SelectError, Selector, SeriesSet,
+};

@@ -1,0 +1,310 @@
+//! Label matchers: `=`, `!=`, `=~`, `!~`.
+//!
+//! An absent label matches as the empty string. Expressions match the whole value and `.` matches a
+//! newline, as in Prometheus 3.
+
+use std::fmt;
+
+use regex::Regex;
+
+/// Bytes a compiled expression may take: guards against `a{1000}{1000}`.
+const REGEX_BYTES_MAX: usize = 4 << 20;
+
+/// How a matcher compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Regex,
+    /// `!~`
+    NotRegex,
+}
+
+impl MatchOp {
+    /// As written in PromQL.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MatchOp::Equal => "=",
+            MatchOp::NotEqual => "!=",
+            MatchOp::Regex => "=~",
+            MatchOp::NotRegex => "!~",
+        }
+    }
+}
+
+/// The expression of a matcher does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid regular expression {expression:?}: {reason}")]
+pub struct MatcherError {
+    /// The expression as given.
+    pub expression: String,
+    /// What the expression engine says of it.
+    pub reason: String,
+}
+
+/// One condition on one label.
+#[derive(Clone)]
+pub struct Matcher {
+    name: String,
+    op: MatchOp,
+    value: String,
+    test: Test,
+}
+
+/// What is run per value; literals are taken out of expressions once, here.
+#[derive(Clone)]
+enum Test {
+    /// Equals the matcher's value (also for an expression without operators).
+    Literal,
+    /// Equals one of these; from an expression like `a|b|c`. Sorted.
+    OneOf(Vec<String>),
+    /// Any value at all: `.*`.
+    Anything,
+    /// Any value but the empty one: `.+`.
+    NotEmpty,
+    Regex(Regex),
+}
+
+impl Matcher {
+    /// A matcher; expressions are compiled here.
+    ///
+    /// # Errors
+    /// [`MatcherError`] when an expression does not compile or compiles to more than 4 MiB.
+    pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Matcher, MatcherError> {
+        let (name, value) = (name.into(), value.into());
+        let test = match op {
+            MatchOp::Equal | MatchOp::NotEqual => Test::Literal,
+            MatchOp::Regex | MatchOp::NotRegex => compile(&value)?,
+        };
+        Ok(Matcher { name, op, value, test })
+    }
+
+    /// `name="value"`, which cannot fail.
+    #[must_use]
+    pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Matcher {
+        Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), test: Test::Literal }
+    }
+
+    /// The label it looks at.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it compares.
+    #[must_use]
+    pub fn op(&self) -> MatchOp {
+        self.op
+    }
+
+    /// The value or expression as given.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Whether a label with this value (empty if absent) satisfies the matcher.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        let hit = match &self.test {
+            Test::Literal => value == self.value,
+            Test::OneOf(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
+            Test::Anything => true,
+            Test::NotEmpty => !value.is_empty(),
+            Test::Regex(regex) => regex.is_match(value),
+        };
+        hit != self.is_negative()
+    }
+
+    /// Whether a series without the label satisfies it.
+    #[must_use]
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+
+    /// Whether it is `!=` or `!~`.
+    #[must_use]
+    pub fn is_negative(&self) -> bool {
+        matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex)
+    }
+
+    /// The finite set of values the positive form accepts, sorted, if that is known without trying:
+    /// an index looks these up instead of testing every value.
+    #[must_use]
+    pub fn literals(&self) -> Option<&[String]> {
+        match &self.test {
+            Test::Literal => Some(std::slice::from_ref(&self.value)),
+            Test::OneOf(values) => Some(values),
+            Test::Anything | Test::NotEmpty | Test::Regex(_) => None,
+        }
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Matcher) -> bool {
+        (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
+    }
+}
+impl Eq for Matcher {}
+
+impl std::hash::Hash for Matcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.name, self.op, &self.value).hash(state);
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn compile(expression: &str) -> Result<Test, MatcherError> {
+    match expression {
+        ".*" => return Ok(Test::Anything),
+        ".+" => return Ok(Test::NotEmpty),
+        _ => {}
+    }
+    if !expression.contains(|c: char| is_operator(c) && c != '|') {
+        let mut values: Vec<String> = expression.split('|').map(str::to_owned).collect();
+        values.sort_unstable();
+        values.dedup();
+        return Ok(Test::OneOf(values));
+    }
+    compile_regex(expression).map(Test::Regex)
+}
+
+/// Compiles a whole-value expression in Go's syntax; see [`go_syntax`] for the difference.
+///
+/// # Errors
+/// [`MatcherError`] as for [`Matcher::new`].
+pub fn compile_regex(expression: &str) -> Result<Regex, MatcherError> {
+    let refused = |reason: String| MatcherError { expression: expression.to_owned(), reason };
+    regex::RegexBuilder::new(&format!("^(?s:{})$", go_syntax(expression))).size_limit(REGEX_BYTES_MAX).build().map_err(
+        |e| match e {
+            regex::Error::Syntax(text) => {
+                refused(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
+            }
+            regex::Error::CompiledTooBig(limit) => refused(format!("compiles to more than {limit} bytes")),
+            other => refused(other.to_string()),
+        },
+    )
+}
+
+fn is_operator(c: char) -> bool {
+    matches!(c, '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '\\' | '|')
+}
+
+/// Go takes a brace that starts no repetition literally (`{{x}}`); the `regex` crate refuses it.
+/// Escapes those, and leaves `x{2}`, classes and escapes alone.
+fn go_syntax(expression: &str) -> String {
+    let bytes = expression.as_bytes();
+    let mut out = String::with_capacity(expression.len() + 4);
+    let mut in_class = false;
+    let mut escaped = false;
+    let mut brace_belongs_to_escape = false;
+    let mut literal_open = 0usize;
+    for (i, c) in expression.char_indices() {
+        if escaped {
+            escaped = false;
+            brace_belongs_to_escape = matches!(c, 'p' | 'P' | 'x');
+            out.push(c);
+            continue;
+        }
+        match c {
+            '\\' => escaped = true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '{' if !in_class && !brace_belongs_to_escape && !is_repetition(&bytes[i..]) => {
+                out.push('\\');
+                literal_open += 1;
+            }
+            '}' if !in_class && literal_open > 0 => {
+                out.push('\\');
+                literal_open -= 1;
+            }
+            _ => {}
+        }
+        brace_belongs_to_escape = false;
+        out.push(c);
+    }
+    out
+}
+
+/// Whether `{…` is `{n}`, `{n,}` or `{n,m}`.
+fn is_repetition(rest: &[u8]) -> bool {
+    let Some(end) = rest.iter().position(|&b| b == b'}') else {
+        return false;
+    };
+    let inner = &rest[1..end];
+    let (low, high) = match inner.iter().position(|&b| b == b',') {
+        Some(comma) => (&inner[..comma], &inner[comma + 1..]),
+        None => (inner, &inner[..0]),
+    };
+    !low.is_empty() && low.iter().chain(high).all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regex(value: &str) -> Matcher {
+        Matcher::new("l", MatchOp::Regex, value).unwrap()
+    }
+
+    #[test]
+    fn expressions_match_the_whole_value_and_dots_match_newlines() {
+        for (expression, value, hit) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a|b", "b", true),
+            ("a|", "", true),
+            ("a|bc", "abc", false),
+            ("a.c", "a\nc", true),
+            (".*", "", true),
+            (".+", "", false),
+            (".+", "x\ny", true),
+            ("{{x}}", "{{x}}", true),
+            ("a{2}", "aa", true),
+            (r"\p{Greek}", "\u{3b1}", true),
+            (r"\d+", "12", true),
+            ("[{}]", "}", true),
+            ("(?i)A", "a", true),
+        ] {
+            assert_eq!(regex(expression).matches(value), hit, "{expression:?} on {value:?}");
+        }
+    }
+
+    #[test]
+    fn negative_matchers_accept_an_absent_label() {
+        assert!(Matcher::new("l", MatchOp::NotEqual, "x").unwrap().matches_empty());
+        assert!(!Matcher::new("l", MatchOp::NotRegex, "x|").unwrap().matches_empty());
+        assert!(Matcher::equal("l", "").matches_empty());
+    }
+
+    #[test]
+    fn a_bad_or_huge_expression_is_refused_by_name() {
+        let bad = Matcher::new("l", MatchOp::Regex, "a(").unwrap_err();
+        assert_eq!(bad.expression, "a(");
+        assert!(bad.reason.contains("unclosed group"), "{bad}");
+        let huge = Matcher::new("l", MatchOp::Regex, "((a{100}){100}){100}").unwrap_err();
+        assert!(huge.reason.contains("more than"), "{huge}");
+    }
+
+    #[test]
+    fn literals_are_known_without_trying() {
+        assert_eq!(regex("b|a").literals().unwrap(), ["a", "b"]);
+        assert!(regex("a.*").literals().is_none());
+        assert_eq!(Matcher::equal("l", "v").literals().unwrap(), ["v"]);
+    }
+}
