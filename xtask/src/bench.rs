@@ -20,14 +20,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args([
-        "run",
-        "--profile",
-        "dist",
-        "--package",
-        "kymo-benches",
-        "--",
-    ]);
+    cargo.args(["run", "--profile", "dist", "--package", "kymo-benches", "--"]);
     cargo.args(&options.group).args(&options.extra);
     if options.peers {
         let dir = peers::default_dir(workspace);

@@ -43,8 +43,5 @@ fn build(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
         }
     };
     process::run(&mut cargo)?;
-    Ok(workspace
-        .target
-        .join(folder)
-        .join(format!("kymo{EXE_SUFFIX}")))
+    Ok(workspace.target.join(folder).join(format!("kymo{EXE_SUFFIX}")))
 }

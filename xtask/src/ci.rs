@@ -36,39 +36,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let mut tally = Tally::default();
     steps.run("test", || {
         tally = test::run(workspace, &test::Options::default())?;
-        Ok(if tally.failed == 0 {
-            Outcome::Passed
-        } else {
-            Outcome::Failed(tally.to_string())
-        })
+        Ok(if tally.failed == 0 { Outcome::Passed } else { Outcome::Failed(tally.to_string()) })
     });
-    steps.run("fmt", || {
-        cargo(workspace, &["fmt", "--all", "--check"], &[])
-    });
+    steps.run("fmt", || cargo(workspace, &["fmt", "--all", "--check"], &[]));
     steps.run("clippy", || {
-        cargo(
-            workspace,
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--",
-                "--deny=warnings",
-            ],
-            &[],
-        )
+        cargo(workspace, &["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny=warnings"], &[])
     });
     steps.run("doc", || {
-        cargo(
-            workspace,
-            &["doc", "--workspace", "--all-features", "--no-deps"],
-            &[("RUSTDOCFLAGS", "--deny=warnings")],
-        )
+        cargo(workspace, &["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny=warnings")])
     });
-    steps.run("dependencies", || {
-        Ok(passed(dependencies::run(workspace)?, "see the lines above"))
-    });
+    steps.run("dependencies", || Ok(passed(dependencies::run(workspace)?, "see the lines above")));
 
     let mut built = None;
     steps.run("release build", || {
@@ -76,29 +53,19 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
         built = Some(path);
         println!("release build: {:.1} s from nothing", took.as_secs_f64());
         if took > RELEASE_BUILD_MAX {
-            println!(
-                "release build: warning: more than {} s",
-                RELEASE_BUILD_MAX.as_secs()
-            );
+            println!("release build: warning: more than {} s", RELEASE_BUILD_MAX.as_secs());
         }
         Ok(Outcome::Passed)
     });
     match built.map(Source::Built) {
         Some(source) => {
-            steps.run("tidy", || {
-                Ok(passed(
-                    tidy::run(workspace, &source)?,
-                    "see the lines above",
-                ))
-            });
+            steps.run("tidy", || Ok(passed(tidy::run(workspace, &source)?, "see the lines above")));
             steps.run("conformance", || {
-                Ok(
-                    match conformance::run(workspace, &conformance::Options::default(), &source)? {
-                        conformance::Outcome::Passed => Outcome::Passed,
-                        conformance::Outcome::Failed(files) => Outcome::Failed(files.join(", ")),
-                        conformance::Outcome::Skipped(reason) => Outcome::Skipped(reason),
-                    },
-                )
+                Ok(match conformance::run(workspace, &conformance::Options::default(), &source)? {
+                    conformance::Outcome::Passed => Outcome::Passed,
+                    conformance::Outcome::Failed(files) => Outcome::Failed(files.join(", ")),
+                    conformance::Outcome::Skipped(reason) => Outcome::Skipped(reason),
+                })
             });
         }
         None => {
@@ -123,24 +90,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
 }
 
 fn passed(is_passed: bool, otherwise: &str) -> Outcome {
-    if is_passed {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(otherwise.to_owned())
-    }
+    if is_passed { Outcome::Passed } else { Outcome::Failed(otherwise.to_owned()) }
 }
 
-fn cargo(
-    workspace: &Workspace,
-    arguments: &[&str],
-    environment: &[(&str, &str)],
-) -> Result<Outcome> {
-    process::run(
-        workspace
-            .cargo()
-            .args(arguments)
-            .envs(environment.iter().copied()),
-    )?;
+fn cargo(workspace: &Workspace, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Outcome> {
+    process::run(workspace.cargo().args(arguments).envs(environment.iter().copied()))?;
     Ok(Outcome::Passed)
 }
 
@@ -148,22 +102,13 @@ fn cargo(
 fn release_build(workspace: &Workspace) -> Result<(PathBuf, Duration)> {
     let folder = workspace.target.join("ci-release");
     if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot empty {}", folder.display()))?;
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     // Crates are downloaded before the clock starts.
     process::run(workspace.cargo().args(["fetch", "--quiet"]))?;
     let started = Instant::now();
-    process::run(
-        workspace
-            .cargo()
-            .args(["build", "--release", "--target-dir"])
-            .arg(&folder),
-    )?;
-    Ok((
-        folder.join(format!("release/kymo{EXE_SUFFIX}")),
-        started.elapsed(),
-    ))
+    process::run(workspace.cargo().args(["build", "--release", "--target-dir"]).arg(&folder))?;
+    Ok((folder.join(format!("release/kymo{EXE_SUFFIX}")), started.elapsed()))
 }
 
 #[derive(Default)]
@@ -177,11 +122,7 @@ impl Steps {
             println!("{name}: {error:#}");
             Outcome::Failed(format!("{error:#}"))
         });
-        self.0.push(Step {
-            name,
-            took: started.elapsed(),
-            outcome,
-        });
+        self.0.push(Step { name, took: started.elapsed(), outcome });
     }
 
     /// Prints the table and gives back how many steps failed.
@@ -197,11 +138,7 @@ impl Steps {
                     format!("FAILED: {reason}")
                 }
             };
-            println!(
-                "{:<14} {:>7.1}  {result}",
-                step.name,
-                step.took.as_secs_f64()
-            );
+            println!("{:<14} {:>7.1}  {result}", step.name, step.took.as_secs_f64());
         }
         let total: Duration = self.0.iter().map(|step| step.took).sum();
         println!("{:<14} {:>7.1}", "total", total.as_secs_f64());

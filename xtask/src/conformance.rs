@@ -23,10 +23,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            dir: "../shared/promqltest".into(),
-            verbose: false,
-        }
+        Self { dir: "../shared/promqltest".into(), verbose: false }
     }
 }
 
@@ -71,15 +68,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
     let mut below = Vec::new();
     let (mut passed, mut failed) = (0, 0);
     for script in &scripts {
-        let name = script
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let allowed = FAILURES_MAX
-            .iter()
-            .find(|(file, _)| *file == name)
-            .map(|(_, failures)| *failures);
+        let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let allowed = FAILURES_MAX.iter().find(|(file, _)| *file == name).map(|(_, failures)| *failures);
         let run = run_script(&kymo, script)?;
         let counts = match run.counts {
             Some(counts) => {
@@ -89,9 +79,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
             }
             None => "no result".to_owned(),
         };
-        let reached = run
-            .counts
-            .is_some_and(|counts| allowed.is_none_or(|allowed| counts.failed <= allowed));
+        let reached = run.counts.is_some_and(|counts| allowed.is_none_or(|allowed| counts.failed <= allowed));
         if options.verbose || !reached {
             print!("{}", run.output);
         }
@@ -105,15 +93,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
             below.push(name);
         }
     }
-    println!(
-        "conformance: {passed} cases passed, {failed} failed, {} files",
-        scripts.len()
-    );
-    Ok(if below.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed(below)
-    })
+    println!("conformance: {passed} cases passed, {failed} failed, {} files", scripts.len());
+    Ok(if below.is_empty() { Outcome::Passed } else { Outcome::Failed(below) })
 }
 
 fn scripts(dir: &Path) -> Vec<PathBuf> {
@@ -123,10 +104,7 @@ fn scripts(dir: &Path) -> Vec<PathBuf> {
     let mut scripts: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "test")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "test"))
         .collect();
     scripts.sort();
     scripts
@@ -155,25 +133,16 @@ fn run_script(kymo: &Path, script: &Path) -> Result<Run> {
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     let counts = text.lines().find_map(counts);
     if output.status.success() && counts.is_some_and(|counts| counts.failed > 0) {
-        bail!(
-            "kymo promqltest ended well although cases of {} failed",
-            script.display()
-        );
+        bail!("kymo promqltest ended well although cases of {} failed", script.display());
     }
-    Ok(Run {
-        counts,
-        output: text,
-    })
+    Ok(Run { counts, output: text })
 }
 
 /// Reads `FILE: passed N, failed M`.
 fn counts(line: &str) -> Option<Counts> {
     let (_, counts) = line.rsplit_once(": passed ")?;
     let (passed, failed) = counts.split_once(", failed ")?;
-    Some(Counts {
-        passed: passed.parse().ok()?,
-        failed: failed.trim().parse().ok()?,
-    })
+    Some(Counts { passed: passed.parse().ok()?, failed: failed.trim().parse().ok()? })
 }
 
 #[cfg(test)]
@@ -182,18 +151,8 @@ mod tests {
 
     #[test]
     fn the_closing_line_of_a_script_is_read() {
-        assert_eq!(
-            counts("a/b: c.test: passed 12, failed 3"),
-            Some(Counts {
-                passed: 12,
-                failed: 3
-            })
-        );
-        for line in [
-            "c.test: passed x, failed 3",
-            "passed 12, failed 3 of",
-            "c.test:12: eval failed",
-        ] {
+        assert_eq!(counts("a/b: c.test: passed 12, failed 3"), Some(Counts { passed: 12, failed: 3 }));
+        for line in ["c.test: passed x, failed 3", "passed 12, failed 3 of", "c.test:12: eval failed"] {
             assert_eq!(counts(line), None, "{line}");
         }
     }

@@ -32,26 +32,14 @@ struct Ban {
 }
 
 const BANS: [Ban; 5] = [
-    Ban {
-        name: "openssl-sys",
-        except_from: &[],
-        reason: "TLS is rustls with ring",
-    },
-    Ban {
-        name: "native-tls",
-        except_from: &[],
-        reason: "TLS is rustls with ring",
-    },
+    Ban { name: "openssl-sys", except_from: &[], reason: "TLS is rustls with ring" },
+    Ban { name: "native-tls", except_from: &[], reason: "TLS is rustls with ring" },
     Ban {
         name: "aws-lc-sys",
         except_from: &[],
         reason: "the one TLS provider is ring; turn off the default features that pull it",
     },
-    Ban {
-        name: "dashmap",
-        except_from: &[],
-        reason: "its locks deadlock on re-entry; use papaya or sharded maps",
-    },
+    Ban { name: "dashmap", except_from: &[], reason: "its locks deadlock on re-entry; use papaya or sharded maps" },
     Ban {
         name: "chrono",
         except_from: &["arrow-array", "arrow-cast", "object_store", "parquet"],
@@ -60,8 +48,7 @@ const BANS: [Ban; 5] = [
 ];
 
 /// Crates that only tests may use.
-const ONLY_IN_TESTS: [(&str, &str); 1] =
-    [("promql-parser", "it is the oracle of the parser's tests")];
+const ONLY_IN_TESTS: [(&str, &str); 1] = [("promql-parser", "it is the oracle of the parser's tests")];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let findings = check(&workspace.metadata()?)?;
@@ -69,9 +56,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
 }
 
 fn check(metadata: &Value) -> Result<Vec<Finding>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata lists no packages")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let mut findings = Vec::new();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
@@ -97,8 +82,7 @@ fn check(metadata: &Value) -> Result<Vec<Finding>> {
             let is_normal = dependency["kind"].is_null();
             if is_normal
                 && package["source"].is_null()
-                && let Some((_, reason)) =
-                    ONLY_IN_TESTS.iter().find(|(banned, _)| *banned == wanted)
+                && let Some((_, reason)) = ONLY_IN_TESTS.iter().find(|(banned, _)| *banned == wanted)
             {
                 findings.push(manifest(
                     format!("{name} depends on {wanted}"),
@@ -119,9 +103,7 @@ fn check(metadata: &Value) -> Result<Vec<Finding>> {
 
 /// Who uses whom among the resolved packages, by name.
 fn edges(metadata: &Value) -> Result<Vec<(String, String)>> {
-    let nodes = metadata["resolve"]["nodes"]
-        .as_array()
-        .context("cargo metadata resolved nothing")?;
+    let nodes = metadata["resolve"]["nodes"].as_array().context("cargo metadata resolved nothing")?;
     let name_of = |id: &Value| {
         let packages = metadata["packages"].as_array()?;
         packages.iter().find(|package| package["id"] == *id)?["name"].as_str()
@@ -145,10 +127,7 @@ fn manifest(problem: impl Into<String>, fix: impl Into<String>) -> Finding {
 ///
 /// `/` is the old form of `OR`. An expression that cannot be read is not accepted.
 fn is_allowed(expression: &str) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let tokens: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = tokens.as_slice();
     any_of(&mut rest) == Some(true) && rest.is_empty()
@@ -237,11 +216,8 @@ mod tests {
                 {"id": "a", "dependencies": ["b"]}, {"id": "d", "dependencies": ["c"]}
             ]}
         });
-        let problems: Vec<String> = check(&metadata)
-            .unwrap()
-            .into_iter()
-            .map(|finding| finding.problem().to_owned())
-            .collect();
+        let problems: Vec<String> =
+            check(&metadata).unwrap().into_iter().map(|finding| finding.problem().to_owned()).collect();
         assert_eq!(
             problems,
             [

@@ -24,10 +24,7 @@ pub(crate) struct Options {
 impl Options {
     /// A short run of everything.
     pub(crate) fn smoke() -> Self {
-        Self {
-            target: None,
-            seconds: 10,
-        }
+        Self { target: None, seconds: 10 }
     }
 }
 
@@ -56,48 +53,28 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         let known: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
         targets.retain(|target| target.name == *wanted);
         if targets.is_empty() {
-            bail!(
-                "there is no fuzz target {wanted}; there are: {}",
-                known.join(", ")
-            );
+            bail!("there is no fuzz target {wanted}; there are: {}", known.join(", "));
         }
     }
     if targets.is_empty() {
         return Ok(skipped("there are no fuzz targets".to_owned()));
     }
     if !process::is_installed("cargo-fuzz") {
-        return Ok(skipped(
-            "cargo-fuzz is not installed; it comes with: cargo install cargo-fuzz".to_owned(),
-        ));
+        return Ok(skipped("cargo-fuzz is not installed; it comes with: cargo install cargo-fuzz".to_owned()));
     }
     let has_nightly = has_nightly();
     let mut found = Vec::new();
     for target in &targets {
         let folder = workspace.shown(&target.folder);
-        println!(
-            "fuzz: {} of {}, {} s",
-            target.name,
-            folder.display(),
-            options.seconds
-        );
-        if process::run(&mut command(
-            workspace,
-            target,
-            options.seconds,
-            has_nightly,
-        )?)
-        .is_err()
-        {
+        println!("fuzz: {} of {}, {} s", target.name, folder.display(), options.seconds);
+        if process::run(&mut command(workspace, target, options.seconds, has_nightly)?).is_err() {
             found.push(target.name.clone());
         }
     }
     if found.is_empty() {
         return Ok(Outcome::Passed);
     }
-    println!(
-        "fuzz: failing: {}; the inputs lie in the artifacts folder beside the targets",
-        found.join(", ")
-    );
+    println!("fuzz: failing: {}; the inputs lie in the artifacts folder beside the targets", found.join(", "));
     Ok(Outcome::Failed(found))
 }
 
@@ -116,10 +93,7 @@ fn targets(workspace: &Workspace) -> Result<Vec<Target>> {
             let folder = sources.parent()?;
             let is_target = sources.file_name()? == "fuzz_targets" && file.extension()? == "rs";
             let name = file.file_stem()?.to_str()?.to_owned();
-            is_target.then(|| Target {
-                folder: workspace.root.join(folder),
-                name,
-            })
+            is_target.then(|| Target { folder: workspace.root.join(folder), name })
         })
         .collect();
     targets.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
@@ -127,18 +101,10 @@ fn targets(workspace: &Workspace) -> Result<Vec<Target>> {
 }
 
 /// Instrumentation needs a nightly compiler, or a stable one that is told to allow what a nightly one does.
-fn command(
-    workspace: &Workspace,
-    target: &Target,
-    seconds: u64,
-    has_nightly: bool,
-) -> Result<Command> {
+fn command(workspace: &Workspace, target: &Target, seconds: u64, has_nightly: bool) -> Result<Command> {
     let mut command = if has_nightly {
         let mut command = Command::new("rustup");
-        command
-            .args(["run", "nightly", "cargo"])
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("RUSTC");
+        command.args(["run", "nightly", "cargo"]).env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC");
         command
     } else {
         let mut command = workspace.cargo();
@@ -147,10 +113,7 @@ fn command(
     };
     let corpus = target.folder.join("corpus").join(&target.name);
     fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
-    command
-        .current_dir(&workspace.root)
-        .args(["fuzz", "run", "--fuzz-dir"])
-        .arg(&target.folder);
+    command.current_dir(&workspace.root).args(["fuzz", "run", "--fuzz-dir"]).arg(&target.folder);
     command.arg(&target.name).arg(corpus);
     let seeds = target.folder.join("seeds").join(&target.name);
     if seeds.is_dir() {

@@ -17,18 +17,9 @@ struct Page {
 }
 
 const PAGES: [Page; 3] = [
-    Page {
-        path: "docs/cli.md",
-        flag: "--cli",
-    },
-    Page {
-        path: "docs/limits.md",
-        flag: "--limits",
-    },
-    Page {
-        path: "docs/metrics.md",
-        flag: "--metrics",
-    },
+    Page { path: "docs/cli.md", flag: "--cli" },
+    Page { path: "docs/limits.md", flag: "--limits" },
+    Page { path: "docs/metrics.md", flag: "--metrics" },
 ];
 
 /// Exit status of a command line that the program does not understand.
@@ -39,14 +30,10 @@ pub(crate) fn write(workspace: &Workspace) -> Result<()> {
         match text {
             Some(text) => {
                 let path = workspace.root.join(page.path);
-                fs::write(&path, text)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
                 println!("gen: wrote {}", page.path);
             }
-            None => println!(
-                "gen: skipped {}: kymo has no `reference {}`",
-                page.path, page.flag
-            ),
+            None => println!("gen: skipped {}: kymo has no `reference {}`", page.path, page.flag),
         }
     }
     Ok(())
@@ -58,17 +45,10 @@ pub(crate) fn check(workspace: &Workspace, source: &Source) -> Result<Vec<Findin
     for (page, text) in printed(workspace, source)? {
         let in_tree = fs::read_to_string(workspace.root.join(page.path)).ok();
         match (in_tree, text) {
-            (None, None) => println!(
-                "gen: skipped {}: kymo has no `reference {}`",
-                page.path, page.flag
-            ),
+            (None, None) => println!("gen: skipped {}: kymo has no `reference {}`", page.path, page.flag),
             (Some(in_tree), Some(text)) if in_tree == text => {}
             (Some(in_tree), Some(text)) => {
-                let same = in_tree
-                    .lines()
-                    .zip(text.lines())
-                    .take_while(|(a, b)| a == b)
-                    .count();
+                let same = in_tree.lines().zip(text.lines()).take_while(|(a, b)| a == b).count();
                 findings.push(Finding::new(
                     page.path,
                     same + 1,
@@ -101,13 +81,9 @@ fn printed(workspace: &Workspace, source: &Source) -> Result<Vec<(&'static Page,
         .map(|page| {
             let mut command = Command::new(&kymo);
             command.args(["reference", page.flag]).stdin(Stdio::null());
-            let output = command
-                .output()
-                .with_context(|| format!("cannot start {}", kymo.display()))?;
+            let output = command.output().with_context(|| format!("cannot start {}", kymo.display()))?;
             let text = match output.status.code() {
-                Some(0) => {
-                    String::from_utf8(output.stdout).context("a reference page is not UTF-8")?
-                }
+                Some(0) => String::from_utf8(output.stdout).context("a reference page is not UTF-8")?,
                 Some(USAGE_STATUS) => String::new(),
                 _ => bail!("kymo reference {} ended with {}", page.flag, output.status),
             };

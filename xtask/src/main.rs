@@ -14,6 +14,7 @@ mod peers;
 mod process;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::path::PathBuf;
@@ -24,11 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::workspace::Workspace;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "The chores of this repository",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", about = "The chores of this repository", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     job: Job,
@@ -65,6 +62,8 @@ enum Job {
     Fuzz(fuzz::Options),
     /// Run the benches
     Bench(bench::Options),
+    /// Hurt a running server and count what it loses
+    Torture(torture::Options),
 }
 
 fn main() -> ExitCode {
@@ -88,22 +87,15 @@ fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
         Job::Tidy => tidy::run(workspace, &binary::Source::Build)?,
         Job::Dependencies => dependencies::run(workspace)?,
         Job::Gen { check: false } => generate::write(workspace).map(|()| true)?,
-        Job::Gen { check: true } => {
-            tidy::report(generate::check(workspace, &binary::Source::Build)?)
-        }
+        Job::Gen { check: true } => tidy::report(generate::check(workspace, &binary::Source::Build)?),
         Job::Peers { dir, optional } => {
             let dir = dir.unwrap_or_else(|| peers::default_dir(workspace));
             peers::unpack_all(&dir)?.is_complete() || optional
         }
-        Job::Conformance(options) => {
-            conformance::run(workspace, &options, &binary::Source::Build)?.passed()
-        }
+        Job::Conformance(options) => conformance::run(workspace, &options, &binary::Source::Build)?.passed(),
         Job::Fuzz(options) => fuzz::run(workspace, &options)?.passed(),
         Job::Bench(options) => bench::run(workspace, &options).map(|()| true)?,
+        Job::Torture(options) => torture::run(workspace, &options)?,
     };
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -35,11 +35,7 @@ pub(crate) struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -63,42 +59,23 @@ impl FromStr for ResultLine {
 
     /// `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`
     fn from_str(line: &str) -> Result<Self, ()> {
-        let (_, counts) = line
-            .trim()
-            .strip_prefix("test result: ")
-            .ok_or(())?
-            .split_once(". ")
-            .ok_or(())?;
-        let count = |word: &str| {
-            counts
-                .split("; ")
-                .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
-                .ok_or(())
-        };
-        Ok(Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-            ignored: count("ignored")?,
-        })
+        let (_, counts) = line.trim().strip_prefix("test result: ").ok_or(())?.split_once(". ").ok_or(())?;
+        let count =
+            |word: &str| counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse().ok()).ok_or(());
+        Ok(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
     }
 }
 
 /// Runs the tests and prints what was skipped. A test that fails is counted, one that cannot be built is an error.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
     check_tools()?;
-    fs::create_dir_all(&workspace.target)
-        .with_context(|| format!("cannot create {}", workspace.target.display()))?;
+    fs::create_dir_all(&workspace.target).with_context(|| format!("cannot create {}", workspace.target.display()))?;
     let skip_log = workspace.target.join("kymo-skipped-tests.log");
     fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
 
     let mut cargo = workspace.cargo();
-    cargo
-        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .args(&options.extra);
-    cargo
-        .env("KYMO_SKIP_LOG", &skip_log)
-        .env_remove("KYMO_PEERS")
-        .stdout(Stdio::piped());
+    cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(&options.extra);
+    cargo.env("KYMO_SKIP_LOG", &skip_log).env_remove("KYMO_PEERS").stdout(Stdio::piped());
     if options.no_peers {
         println!("test: tests that need a reference server are skipped, as asked");
     } else {
@@ -122,12 +99,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
     }
     let status = child.wait().context("cannot wait for cargo test")?;
 
-    let skipped = fs::read_to_string(&skip_log)
-        .with_context(|| format!("cannot read {}", skip_log.display()))?;
-    let mut skipped: Vec<&str> = skipped
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let skipped = fs::read_to_string(&skip_log).with_context(|| format!("cannot read {}", skip_log.display()))?;
+    let mut skipped: Vec<&str> = skipped.lines().filter(|line| !line.trim().is_empty()).collect();
     skipped.sort_unstable();
     skipped.dedup();
     if !skipped.is_empty() {
@@ -145,14 +118,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
 }
 
 fn check_tools() -> Result<()> {
-    for (tool, purpose) in [
-        ("git", "the tree is listed with it"),
-        ("cc", "Rust links with it"),
-    ] {
+    for (tool, purpose) in [("git", "the tree is listed with it"), ("cc", "Rust links with it")] {
         if !process::is_installed(tool) {
-            bail!(
-                "{tool} is not installed: {purpose}; on Debian: apt-get install git gcc libc6-dev"
-            );
+            bail!("{tool} is not installed: {purpose}; on Debian: apt-get install git gcc libc6-dev");
         }
     }
     process::stdout(Command::new("rustc").arg("--version")).map(drop)
@@ -171,14 +139,7 @@ mod tests {
         ] {
             tally.add_binary(&line.parse().unwrap_or_else(|()| panic!("{line}")));
         }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 12,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 12, failed: 2, skipped: 1 });
         assert_eq!(tally.to_string(), "12 passed, 2 failed, 1 skipped");
     }
 

@@ -19,14 +19,9 @@ pub(crate) struct Workspace {
 impl Workspace {
     pub(crate) fn locate() -> Result<Self> {
         let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest_dir
-            .parent()
-            .context("xtask lies at the root of the file system")?
-            .to_path_buf();
+        let root = manifest_dir.parent().context("xtask lies at the root of the file system")?.to_path_buf();
         let target = match env::var_os("CARGO_TARGET_DIR") {
-            Some(dir) => env::current_dir()
-                .context("cannot read the current folder")?
-                .join(dir),
+            Some(dir) => env::current_dir().context("cannot read the current folder")?.join(dir),
             None => root.join("target"),
         };
         Ok(Self { root, target })
@@ -67,10 +62,7 @@ impl Workspace {
     /// What `cargo metadata` says with every feature on, for the platform of this machine.
     pub(crate) fn metadata(&self) -> Result<Value> {
         let version = process::stdout(Command::new("rustc").current_dir(&self.root).arg("-vV"))?;
-        let host = version
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .context("rustc -vV names no host")?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
         let text = process::stdout(self.cargo().args([
             "metadata",
             "--format-version=1",

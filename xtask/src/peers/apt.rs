@@ -50,29 +50,21 @@ impl Mirror {
     /// The stanza form of `*.sources` files: fields, continued by indented lines, stanzas divided by empty lines.
     fn in_deb822(text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        lines
-            .split(|line| line.trim().is_empty())
-            .find_map(|stanza| {
-                let field = |name: &str| {
-                    stanza.iter().find_map(|line| {
-                        let (key, value) = line.split_once(':')?;
-                        key.eq_ignore_ascii_case(name).then(|| value.trim())
-                    })
-                };
-                if field("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no"))
-                    || !field("Types")?.split_whitespace().any(|kind| kind == "deb")
-                {
-                    return None;
-                }
-                let uri = field("URIs")?
-                    .split_whitespace()
-                    .find(|uri| serves_debian(uri))?;
-                Self::new(
-                    uri,
-                    field("Suites")?.split_whitespace().next()?,
-                    field("Signed-By"),
-                )
-            })
+        lines.split(|line| line.trim().is_empty()).find_map(|stanza| {
+            let field = |name: &str| {
+                stanza.iter().find_map(|line| {
+                    let (key, value) = line.split_once(':')?;
+                    key.eq_ignore_ascii_case(name).then(|| value.trim())
+                })
+            };
+            if field("Enabled").is_some_and(|value| value.eq_ignore_ascii_case("no"))
+                || !field("Types")?.split_whitespace().any(|kind| kind == "deb")
+            {
+                return None;
+            }
+            let uri = field("URIs")?.split_whitespace().find(|uri| serves_debian(uri))?;
+            Self::new(uri, field("Suites")?.split_whitespace().next()?, field("Signed-By"))
+        })
     }
 
     /// The form of `*.list` files: `deb [options] URI SUITE COMPONENT...`.
@@ -86,23 +78,15 @@ impl Mirror {
             };
             let mut words = rest.split_whitespace();
             let uri = words.next().filter(|uri| serves_debian(uri))?;
-            let keyring = options
-                .split_whitespace()
-                .find_map(|option| option.strip_prefix("signed-by="));
+            let keyring = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
             Self::new(uri, words.next()?, keyring)
         })
     }
 
     /// A keyring written into the source itself, or none, means the one Debian installs.
     fn new(uri: &str, suite: &str, keyring: Option<&str>) -> Option<Self> {
-        let keyring = keyring
-            .filter(|path| path.starts_with('/'))
-            .unwrap_or(DEBIAN_KEYRING);
-        Some(Self {
-            uri: uri.to_owned(),
-            keyring: PathBuf::from(keyring),
-            suite: suite.to_owned(),
-        })
+        let keyring = keyring.filter(|path| path.starts_with('/')).unwrap_or(DEBIAN_KEYRING);
+        Some(Self { uri: uri.to_owned(), keyring: PathBuf::from(keyring), suite: suite.to_owned() })
     }
 }
 
@@ -131,15 +115,10 @@ impl Apt {
     pub(crate) fn update(dir: &Path, mirror: &Mirror, suite: &str) -> Result<Self> {
         let packages = dir.join("packages");
         for folder in ["lists/partial", "cache/archives/partial", "packages"] {
-            fs::create_dir_all(dir.join(folder))
-                .with_context(|| format!("cannot create {}", dir.display()))?;
+            fs::create_dir_all(dir.join(folder)).with_context(|| format!("cannot create {}", dir.display()))?;
         }
         let (sources, status) = (dir.join("sources.list"), dir.join("status"));
-        let line = format!(
-            "deb [signed-by={}] {} {suite} main\n",
-            mirror.keyring.display(),
-            mirror.uri
-        );
+        let line = format!("deb [signed-by={}] {} {suite} main\n", mirror.keyring.display(), mirror.uri);
         fs::write(&sources, line)?;
         fs::write(&status, "")?;
 
@@ -167,17 +146,9 @@ impl Apt {
     }
 
     pub(crate) fn record(&self, package: &str) -> Result<Record> {
-        let text = process::stdout(self.command("apt-cache").args([
-            "show",
-            "--no-all-versions",
-            package,
-        ]))?;
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-        };
-        let version =
-            field("Version").with_context(|| format!("package {package} has no version"))?;
+        let text = process::stdout(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let version = field("Version").with_context(|| format!("package {package} has no version"))?;
         let depends = [field("Pre-Depends"), field("Depends")]
             .into_iter()
             .flatten()
@@ -201,22 +172,13 @@ impl Apt {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        process::stdout(
-            self.command("apt-get")
-                .current_dir(&folder)
-                .args(["--quiet", "download", package]),
-        )?;
+        process::stdout(self.command("apt-get").current_dir(&folder).args(["--quiet", "download", package]))?;
         let archive = fs::read_dir(&folder)?
             .flatten()
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .with_context(|| format!("apt-get downloaded no archive of {package}"))?;
-        process::stdout(
-            Command::new("dpkg-deb")
-                .arg("--extract")
-                .arg(&archive)
-                .arg(root),
-        )?;
+        process::stdout(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(root))?;
         fs::remove_dir_all(&folder)?;
         Ok(())
     }
@@ -230,20 +192,13 @@ impl Apt {
 
 /// The scalar `Acquire` settings of this machine, as configuration text.
 fn machine_acquire_settings() -> Result<String> {
-    const OWN: [&str; 5] = [
-        "IndexTargets",
-        "Changelogs",
-        "CompressionTypes",
-        "Languages",
-        "cdrom",
-    ];
+    const OWN: [&str; 5] = ["IndexTargets", "Changelogs", "CompressionTypes", "Languages", "cdrom"];
     let dump = process::stdout(Command::new("apt-config").arg("dump"))?;
     Ok(dump
         .lines()
         .filter(|line| {
-            line.strip_prefix("Acquire::").is_some_and(|rest| {
-                !rest.ends_with(" \"\";") && !OWN.iter().any(|section| rest.starts_with(section))
-            })
+            line.strip_prefix("Acquire::")
+                .is_some_and(|rest| !rest.ends_with(" \"\";") && !OWN.iter().any(|section| rest.starts_with(section)))
         })
         .flat_map(|line| [line, "\n"])
         .collect())
@@ -279,14 +234,9 @@ mod tests {
     #[test]
     fn the_one_line_form_gives_uri_suite_and_keyring() {
         for (text, expected) in [
+            (format!("deb {MIRROR} stable main contrib"), mirror(DEBIAN_KEYRING)),
             (
-                format!("deb {MIRROR} stable main contrib"),
-                mirror(DEBIAN_KEYRING),
-            ),
-            (
-                format!(
-                    "# deb http://no.test/debian x main\n deb\t[arch=amd64 signed-by=/k.gpg] {MIRROR} stable main"
-                ),
+                format!("# deb http://no.test/debian x main\n deb\t[arch=amd64 signed-by=/k.gpg] {MIRROR} stable main"),
                 mirror("/k.gpg"),
             ),
             (format!("deb-src {MIRROR} stable main"), None),
@@ -298,12 +248,9 @@ mod tests {
 
     #[test]
     fn the_packaged_version_is_shown_without_epoch_and_revision() {
-        for (debian, upstream) in [
-            ("3.5.3+ds1-6", "3.5.3"),
-            ("5:8.0.6-3", "8.0.6"),
-            ("1.11.1", "1.11.1"),
-            ("2.0~rc1-1", "2.0"),
-        ] {
+        for (debian, upstream) in
+            [("3.5.3+ds1-6", "3.5.3"), ("5:8.0.6-3", "8.0.6"), ("1.11.1", "1.11.1"), ("2.0~rc1-1", "2.0")]
+        {
             assert_eq!(upstream_version(debian), upstream);
         }
     }

@@ -32,31 +32,13 @@ struct Peer {
 }
 
 const PEERS: [Peer; 6] = [
-    Peer {
-        name: "prometheus",
-        packages: &["prometheus"],
-    },
-    Peer {
-        name: "promtool",
-        packages: &["promtool"],
-    },
-    Peer {
-        name: "prometheus-alertmanager",
-        packages: &["prometheus-alertmanager"],
-    },
-    Peer {
-        name: "victoria-metrics",
-        packages: &["victoria-metrics"],
-    },
-    Peer {
-        name: "prometheus-node-exporter",
-        packages: &["prometheus-node-exporter"],
-    },
+    Peer { name: "prometheus", packages: &["prometheus"] },
+    Peer { name: "promtool", packages: &["promtool"] },
+    Peer { name: "prometheus-alertmanager", packages: &["prometheus-alertmanager"] },
+    Peer { name: "victoria-metrics", packages: &["victoria-metrics"] },
+    Peer { name: "prometheus-node-exporter", packages: &["prometheus-node-exporter"] },
     // The server is a link to a program of the tools package.
-    Peer {
-        name: "redis-server",
-        packages: &["redis-server", "redis-tools"],
-    },
+    Peer { name: "redis-server", packages: &["redis-server", "redis-tools"] },
 ];
 
 /// What can be had of one peer.
@@ -72,9 +54,7 @@ pub(crate) struct Peers(BTreeMap<&'static str, Found>);
 
 impl Peers {
     pub(crate) fn is_complete(&self) -> bool {
-        self.0
-            .values()
-            .all(|found| matches!(found, Found::Unpacked { .. }))
+        self.0.values().all(|found| matches!(found, Found::Unpacked { .. }))
     }
 
     /// Peers of an earlier run whose binaries are still there; the rest count as missing.
@@ -84,21 +64,13 @@ impl Peers {
         let found = |name: &str| {
             let entry = &known[name];
             match (entry["path"].as_str(), entry["version"].as_str()) {
-                (Some(path), Some(version)) if Path::new(path).is_file() => Found::Unpacked {
-                    path: path.into(),
-                    version: version.to_owned(),
-                },
-                _ => Found::Missing {
-                    reason: "not unpacked yet".to_owned(),
-                },
+                (Some(path), Some(version)) if Path::new(path).is_file() => {
+                    Found::Unpacked { path: path.into(), version: version.to_owned() }
+                }
+                _ => Found::Missing { reason: "not unpacked yet".to_owned() },
             }
         };
-        Self(
-            PEERS
-                .iter()
-                .map(|peer| (peer.name, found(peer.name)))
-                .collect(),
-        )
+        Self(PEERS.iter().map(|peer| (peer.name, found(peer.name))).collect())
     }
 
     fn save(&self, file: &Path) -> Result<()> {
@@ -146,10 +118,8 @@ pub(crate) fn table(dir: &Path) -> PathBuf {
 pub(crate) fn unpack_all(dir: &Path) -> Result<Peers> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let dir = &dir.canonicalize()?;
-    let lock = fs::File::create(dir.join("lock"))
-        .with_context(|| format!("cannot lock {}", dir.display()))?;
-    lock.lock()
-        .with_context(|| format!("cannot lock {}", dir.display()))?;
+    let lock = fs::File::create(dir.join("lock")).with_context(|| format!("cannot lock {}", dir.display()))?;
+    lock.lock().with_context(|| format!("cannot lock {}", dir.display()))?;
 
     let mut peers = Peers::load(&table(dir));
     if !peers.is_complete() {
@@ -158,9 +128,7 @@ pub(crate) fn unpack_all(dir: &Path) -> Result<Peers> {
             if let Some(found @ Found::Missing { .. }) = peers.0.get_mut(peer.name) {
                 *found = match &mut suites {
                     Ok(suites) => suites.find(peer),
-                    Err(error) => Found::Missing {
-                        reason: format!("{error:#}"),
-                    },
+                    Err(error) => Found::Missing { reason: format!("{error:#}") },
                 };
             }
         }
@@ -194,11 +162,7 @@ impl<'a> Suites<'a> {
         if mirror.suite != NEWEST_SUITE {
             names.push(mirror.suite.clone());
         }
-        Ok(Self {
-            dir,
-            mirror,
-            opened: names.into_iter().map(|name| (name, None)).collect(),
-        })
+        Ok(Self { dir, mirror, opened: names.into_iter().map(|name| (name, None)).collect() })
     }
 
     fn find(&mut self, peer: &Peer) -> Found {
@@ -207,28 +171,21 @@ impl<'a> Suites<'a> {
         let mut reasons = Vec::new();
         for (suite, apt) in &mut self.opened {
             let state = self.dir.join("apt").join(&*suite);
-            let apt = apt.get_or_insert_with(|| {
-                Apt::update(&state, &self.mirror, suite).map_err(|error| format!("{error:#}"))
-            });
+            let apt = apt
+                .get_or_insert_with(|| Apt::update(&state, &self.mirror, suite).map_err(|error| format!("{error:#}")));
             let unpacked = match apt {
                 Ok(apt) => unpack(apt, self.dir, suite, peer),
                 Err(reason) => Err(anyhow!("{reason}")),
             };
             match unpacked {
                 Ok((path, version)) => {
-                    println!(
-                        "peers: {} {version} from {suite} in {:.1} s",
-                        peer.name,
-                        started.elapsed().as_secs_f64()
-                    );
+                    println!("peers: {} {version} from {suite} in {:.1} s", peer.name, started.elapsed().as_secs_f64());
                     return Found::Unpacked { path, version };
                 }
                 Err(error) => reasons.push(format!("{suite}: {error:#}")),
             }
         }
-        Found::Missing {
-            reason: reasons.join("; "),
-        }
+        Found::Missing { reason: reasons.join("; ") }
     }
 }
 
@@ -288,10 +245,7 @@ fn write_launcher(launcher: &Path, root: &Path, program: &Path) -> Result<()> {
     let loader = fs::read_dir(&folder)?
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
-        })
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")))
         .with_context(|| format!("{} holds no loader", folder.display()))?;
     let text = format!(
         "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
@@ -309,8 +263,8 @@ fn write_launcher(launcher: &Path, root: &Path, program: &Path) -> Result<()> {
 
 /// `root/usr/lib/<architecture>-linux-gnu`.
 fn library_folder(root: &Path) -> Result<PathBuf> {
-    let folders = fs::read_dir(root.join("usr/lib"))
-        .with_context(|| format!("{} holds no libraries", root.display()))?;
+    let folders =
+        fs::read_dir(root.join("usr/lib")).with_context(|| format!("{} holds no libraries", root.display()))?;
     folders
         .flatten()
         .map(|entry| entry.path())

@@ -16,19 +16,8 @@ struct Crate {
 }
 
 const RUNTIMES: &[&str] = &["async-std", "smol", "tokio"];
-const RUNTIMES_AND_WIRE: &[&str] = &[
-    "async-std",
-    "axum",
-    "hyper",
-    "prost",
-    "reqwest",
-    "serde_json",
-    "smol",
-    "snap",
-    "tokio",
-    "tonic",
-    "tower-http",
-];
+const RUNTIMES_AND_WIRE: &[&str] =
+    &["async-std", "axum", "hyper", "prost", "reqwest", "serde_json", "smol", "snap", "tokio", "tonic", "tower-http"];
 const HTTP: &[&str] = &["axum", "hyper", "reqwest", "tonic", "tower-http"];
 const EVERYTHING: &[&str] = &[
     "kymo-alerts",
@@ -41,17 +30,8 @@ const EVERYTHING: &[&str] = &[
     "kymo-storage",
 ];
 
-const fn room(
-    name: &'static str,
-    uses: &'static [&'static str],
-    absent: &'static [&'static str],
-) -> Crate {
-    Crate {
-        name,
-        uses,
-        only_by_feature: &[],
-        absent,
-    }
+const fn room(name: &'static str, uses: &'static [&'static str], absent: &'static [&'static str]) -> Crate {
+    Crate { name, uses, only_by_feature: &[], absent }
 }
 
 /// Arrows point down only: a crate may use those above its own line.
@@ -62,10 +42,7 @@ const HOUSE: [Crate; 12] = [
     room("kymo-storage", &["kymo-core"], RUNTIMES_AND_WIRE),
     room("kymo-query", &["kymo-core"], RUNTIMES),
     room("kymo-ingest", &["kymo-core"], &[]),
-    Crate {
-        only_by_feature: &["kymo-query"],
-        ..room("kymo-export", &["kymo-core", "kymo-query"], &[])
-    },
+    Crate { only_by_feature: &["kymo-query"], ..room("kymo-export", &["kymo-core", "kymo-query"], &[]) },
     room("kymo-alerts", &["kymo-core", "kymo-query"], &[]),
     room("kymo-dashboard", &["kymo-core"], &[]),
     room("kymo", EVERYTHING, &[]),
@@ -89,36 +66,20 @@ const HOUSE: [Crate; 12] = [
 
 /// Arrows of production code only: tests may use what they like.
 pub(super) fn check(metadata: &Value) -> Result<Vec<Finding>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata lists no packages")?;
-    let root = metadata["workspace_root"]
-        .as_str()
-        .context("cargo metadata names no workspace")?;
-    let members: Vec<&Value> = packages
-        .iter()
-        .filter(|package| package["source"].is_null())
-        .collect();
-    let member_names: Vec<&str> = members
-        .iter()
-        .filter_map(|package| package["name"].as_str())
-        .collect();
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    let root = metadata["workspace_root"].as_str().context("cargo metadata names no workspace")?;
+    let members: Vec<&Value> = packages.iter().filter(|package| package["source"].is_null()).collect();
+    let member_names: Vec<&str> = members.iter().filter_map(|package| package["name"].as_str()).collect();
     let mut findings = Vec::new();
     for package in &members {
-        let name = package["name"]
-            .as_str()
-            .context("cargo metadata lists a package without a name")?;
+        let name = package["name"].as_str().context("cargo metadata lists a package without a name")?;
         let path = package["manifest_path"].as_str().unwrap_or_default();
-        let path = path
-            .strip_prefix(root)
-            .unwrap_or(path)
-            .trim_start_matches('/');
+        let path = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
         let finding = |problem: String, fix: String| Finding::new(path, 1, problem, fix);
         let Some(room) = HOUSE.iter().find(|room| room.name == name) else {
             findings.push(finding(
                 format!("crate {name} has no place in the house"),
-                "add it, and what it may use, to xtask/src/tidy/arrows.rs and to ARCHITECTURE.md"
-                    .to_owned(),
+                "add it, and what it may use, to xtask/src/tidy/arrows.rs and to ARCHITECTURE.md".to_owned(),
             ));
             continue;
         };
@@ -135,10 +96,7 @@ pub(super) fn check(metadata: &Value) -> Result<Vec<Finding>> {
             } else if member_names.contains(&used) && !room.uses.contains(&used) {
                 findings.push(finding(
                     format!("{name} uses {used}"),
-                    format!(
-                        "let both meet through a trait of kymo-core; {name} may use {}",
-                        listed(room.uses)
-                    ),
+                    format!("let both meet through a trait of kymo-core; {name} may use {}", listed(room.uses)),
                 ));
             } else if room.only_by_feature.contains(&used) && dependency["optional"] != true {
                 findings.push(finding(
@@ -152,11 +110,7 @@ pub(super) fn check(metadata: &Value) -> Result<Vec<Finding>> {
 }
 
 fn listed(names: &[&str]) -> String {
-    if names.is_empty() {
-        "no crate of the workspace".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "no crate of the workspace".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -179,41 +133,21 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_in_the_table_is_found() {
         for (name, dependency, expected) in [
-            (
-                "kymo-ingest",
-                json!({"name": "kymo-storage", "kind": null}),
-                Some("kymo-ingest uses kymo-storage"),
-            ),
-            (
-                "kymo-ingest",
-                json!({"name": "kymo-storage", "kind": "dev"}),
-                None,
-            ),
-            (
-                "kymo-alerts",
-                json!({"name": "kymo-query", "kind": null}),
-                None,
-            ),
+            ("kymo-ingest", json!({"name": "kymo-storage", "kind": null}), Some("kymo-ingest uses kymo-storage")),
+            ("kymo-ingest", json!({"name": "kymo-storage", "kind": "dev"}), None),
+            ("kymo-alerts", json!({"name": "kymo-query", "kind": null}), None),
             (
                 "kymo-export",
                 json!({"name": "kymo-query", "kind": null}),
                 Some("kymo-export uses kymo-query without a feature"),
             ),
-            (
-                "kymo-export",
-                json!({"name": "kymo-query", "kind": null, "optional": true}),
-                None,
-            ),
+            ("kymo-export", json!({"name": "kymo-query", "kind": null, "optional": true}), None),
             (
                 "kymo-core",
                 json!({"name": "tokio", "kind": null}),
                 Some("kymo-core uses tokio, which its design keeps out"),
             ),
-            (
-                "kymo-attic",
-                json!({"name": "serde", "kind": null}),
-                Some("crate kymo-attic has no place in the house"),
-            ),
+            ("kymo-attic", json!({"name": "serde", "kind": null}), Some("crate kymo-attic has no place in the house")),
         ] {
             let found = check(&metadata(name, json!([dependency]))).unwrap();
             let problems: Vec<&str> = found.iter().map(Finding::problem).collect();

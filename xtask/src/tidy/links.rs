@@ -10,12 +10,7 @@ pub(super) fn check(root: &Path, texts: &[Text]) -> Vec<Finding> {
         for (line, prose) in prose_lines(&page.content) {
             for target in targets(prose) {
                 if let Some(problem) = problem(root, texts, page, target) {
-                    findings.push(Finding::new(
-                        &page.path,
-                        line,
-                        problem,
-                        "mend the link or the heading it means",
-                    ));
+                    findings.push(Finding::new(&page.path, line, problem, "mend the link or the heading it means"));
                 }
             }
         }
@@ -35,21 +30,12 @@ fn problem(root: &Path, texts: &[Text], page: &Text, target: &str) -> Option<Str
         Some((path, anchor)) => (path, Some(anchor)),
         None => (target, None),
     };
-    let file = if path.is_empty() {
-        page.path.clone()
-    } else {
-        resolved(folder_of(&page.path), path)
-    };
+    let file = if path.is_empty() { page.path.clone() } else { resolved(folder_of(&page.path), path) };
     if !root.join(&file).exists() {
-        return Some(format!(
-            "the link leads to {}, which does not exist",
-            file.display()
-        ));
+        return Some(format!("the link leads to {}, which does not exist", file.display()));
     }
     let anchor = anchor?;
-    let linked = texts
-        .iter()
-        .find(|text| text.path == file && text.has_extension("md"))?;
+    let linked = texts.iter().find(|text| text.path == file && text.has_extension("md"))?;
     (!anchors(&linked.content).iter().any(|known| known == anchor))
         .then(|| format!("{} has no heading for #{anchor}", file.display()))
 }
@@ -111,15 +97,9 @@ fn anchors(content: &str) -> Vec<String> {
             let slug = slug(title.trim());
             let twins = anchors
                 .iter()
-                .filter(|known| {
-                    **known == slug || known.strip_prefix(&slug).is_some_and(is_number_suffix)
-                })
+                .filter(|known| **known == slug || known.strip_prefix(&slug).is_some_and(is_number_suffix))
                 .count();
-            anchors.push(if twins == 0 {
-                slug
-            } else {
-                format!("{slug}-{twins}")
-            });
+            anchors.push(if twins == 0 { slug } else { format!("{slug}-{twins}") });
         }
         for attribute in ["<a id=\"", "<a name=\""] {
             if let Some((_, rest)) = line.split_once(attribute)
@@ -133,9 +113,9 @@ fn anchors(content: &str) -> Vec<String> {
 }
 
 fn is_number_suffix(suffix: &str) -> bool {
-    suffix.strip_prefix('-').is_some_and(|digits| {
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    })
+    suffix
+        .strip_prefix('-')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn slug(title: &str) -> String {
@@ -158,10 +138,7 @@ mod tests {
     #[test]
     fn every_form_of_link_is_seen() {
         for (line, expected) in [
-            (
-                "see [a](b.md) and [c](d.md#e \"title\")",
-                vec!["b.md", "d.md#e"],
-            ),
+            ("see [a](b.md) and [c](d.md#e \"title\")", vec!["b.md", "d.md#e"]),
             ("[`code`](b.md) but not `[a](x.md)`", vec!["b.md"]),
             ("![picture](<p.png>)", vec!["p.png"]),
             ("[label]: target.md", vec!["target.md"]),
@@ -174,23 +151,14 @@ mod tests {
     #[test]
     fn headings_become_the_anchors_a_forge_gives_them() {
         let page = "# The `WAL`, in short\n## Limits\n```text\n# not a heading\n```\n## Limits\n#hashtag\n<a id=\"x\">";
-        assert_eq!(
-            anchors(page),
-            ["the-wal-in-short", "limits", "limits-1", "x"]
-        );
+        assert_eq!(anchors(page), ["the-wal-in-short", "limits", "limits-1", "x"]);
     }
 
     #[test]
     fn a_broken_link_is_found_with_its_line() {
-        let page = |path: &str, content: &str| Text {
-            path: path.into(),
-            content: content.to_owned(),
-        };
+        let page = |path: &str, content: &str| Text { path: path.into(), content: content.to_owned() };
         let texts = [
-            page(
-                "README.md",
-                "ok [x](#here)\n\n# Here\n[y](docs/none.md)\n[z](docs/a.md#no)\n",
-            ),
+            page("README.md", "ok [x](#here)\n\n# Here\n[y](docs/none.md)\n[z](docs/a.md#no)\n"),
             page("docs/a.md", "[up](../README.md#here)"),
         ];
         let root = std::env::temp_dir().join(format!("kymo-links-{}", std::process::id()));
@@ -198,18 +166,13 @@ mod tests {
         for text in &texts {
             std::fs::write(root.join(&text.path), &text.content).unwrap();
         }
-        let found: Vec<(usize, String)> = check(&root, &texts)
-            .into_iter()
-            .map(|finding| (finding.line, finding.problem))
-            .collect();
+        let found: Vec<(usize, String)> =
+            check(&root, &texts).into_iter().map(|finding| (finding.line, finding.problem)).collect();
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(
             found,
             [
-                (
-                    4,
-                    "the link leads to docs/none.md, which does not exist".to_owned()
-                ),
+                (4, "the link leads to docs/none.md, which does not exist".to_owned()),
                 (5, "docs/a.md has no heading for #no".to_owned()),
             ]
         );

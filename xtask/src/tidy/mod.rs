@@ -34,12 +34,7 @@ impl Finding {
         problem: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self {
-            path: path.into(),
-            line,
-            problem: problem.into(),
-            fix: fix.into(),
-        }
+        Self { path: path.into(), line, problem: problem.into(), fix: fix.into() }
     }
 
     #[cfg(test)]
@@ -50,14 +45,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}; fix: {}",
-            self.path.display(),
-            self.line,
-            self.problem,
-            self.fix
-        )
+        write!(f, "{}:{}: {}; fix: {}", self.path.display(), self.line, self.problem, self.fix)
     }
 }
 
@@ -70,9 +58,7 @@ struct Text {
 
 impl Text {
     fn has_extension(&self, extension: &str) -> bool {
-        self.path
-            .extension()
-            .is_some_and(|found| found == extension)
+        self.path.extension().is_some_and(|found| found == extension)
     }
 
     fn is_below(&self, folder: &str) -> bool {
@@ -86,10 +72,7 @@ pub(crate) fn run(workspace: &Workspace, source: &Source) -> Result<bool> {
         .iter()
         .filter_map(|path| {
             let content = fs::read_to_string(workspace.root.join(path)).ok()?;
-            Some(Text {
-                path: path.clone(),
-                content,
-            })
+            Some(Text { path: path.clone(), content })
         })
         .collect();
 
@@ -114,22 +97,17 @@ pub(crate) fn report(mut findings: Vec<Finding>) -> bool {
 /// Lines of `content` that lie outside fenced code blocks of Markdown, with their numbers from 1.
 fn prose_lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
-    content
-        .lines()
-        .enumerate()
-        .filter_map(move |(index, line)| {
-            let start = line.trim_start();
-            let marker = ["```", "~~~"]
-                .into_iter()
-                .find(|marker| start.starts_with(marker));
-            match (fence, marker) {
-                (None, Some(marker)) => fence = Some(marker),
-                (Some(open), Some(marker)) if open == marker => fence = None,
-                (None, None) => return Some((index + 1, line)),
-                _ => {}
-            }
-            None
-        })
+    content.lines().enumerate().filter_map(move |(index, line)| {
+        let start = line.trim_start();
+        let marker = ["```", "~~~"].into_iter().find(|marker| start.starts_with(marker));
+        match (fence, marker) {
+            (None, Some(marker)) => fence = Some(marker),
+            (Some(open), Some(marker)) if open == marker => fence = None,
+            (None, None) => return Some((index + 1, line)),
+            _ => {}
+        }
+        None
+    })
 }
 
 /// The folder a file lies in; empty for one at the root.

@@ -55,11 +55,7 @@ pub(super) fn check(files: &[PathBuf], texts: &[Text]) -> Vec<Finding> {
             ));
         }
     }
-    for text in texts.iter().filter(|text| {
-        ["rs", "ts", "tsx"]
-            .iter()
-            .any(|kind| text.has_extension(kind))
-    }) {
+    for text in texts.iter().filter(|text| ["rs", "ts", "tsx"].iter().any(|kind| text.has_extension(kind))) {
         let lines = text.content.lines().count();
         let is_explained = text
             .content
@@ -86,25 +82,16 @@ mod tests {
     #[test]
     fn an_unknown_name_at_the_root_is_reported_once() {
         let files = ["core/src/lib.rs", "attic/a.rs", "attic/b.rs", "README.md"].map(PathBuf::from);
-        let found: Vec<PathBuf> = check(&files, &[])
-            .into_iter()
-            .map(|finding| finding.path)
-            .collect();
+        let found: Vec<PathBuf> = check(&files, &[]).into_iter().map(|finding| finding.path).collect();
         assert_eq!(found, [PathBuf::from("attic")]);
     }
 
     #[test]
     fn a_long_file_says_why_at_its_head() {
         let long = "x\n".repeat(LINES_MAX + 1);
-        let text = |content: String| Text {
-            path: "core/a.rs".into(),
-            content,
-        };
+        let text = |content: String| Text { path: "core/a.rs".into(), content };
         assert_eq!(check(&[], &[text(long.clone())]).len(), 1);
-        assert_eq!(
-            check(&[], &[text(format!("//! This is one table.\n{long}"))]),
-            []
-        );
+        assert_eq!(check(&[], &[text(format!("//! This is one table.\n{long}"))]), []);
         assert_eq!(check(&[], &[text("x\n".repeat(LINES_MAX))]), []);
     }
 }
