@@ -2,7 +2,7 @@
 //!
 //! Everything the engine keeps goes through [`Fs`], so a test can put a disk under it that is
 //! full, slow to sync, torn or cut off from power. [`RealFs`] is the operating system's;
-//! `SimFs` (feature `simulate`) lives in memory and loses exactly what the contract allows.
+//! `SimFs` (feature `simulate`) lives in memory and loses what the contract does not keep.
 //!
 //! # The contract
 //!
@@ -15,8 +15,8 @@
 //!    [`Fs::sync_dir`] makes the names in one directory durable. Neither does the other's work: a
 //!    synced file whose name was not synced may be gone, a synced name may lead to an empty file.
 //!    Of unsynced writes any subset of 512-byte sectors may survive, the rest reading as before or
-//!    as zeroes; the length may be any the file had since its last sync. Of unsynced creations,
-//!    renames, links and removals any subset may have happened, in any order.
+//!    as zeroes; the length may be any the file passed through since its last sync. Of unsynced
+//!    creations, renames, links and removals any subset may have happened, in any order.
 //! 4. **After a failed sync, what was unsynced is lost**, whatever reads still show: the system
 //!    marks those pages clean and a later sync that succeeds says nothing about them. Write the
 //!    data again, to another file.
@@ -37,8 +37,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod real;
+#[cfg(any(test, feature = "simulate"))]
+mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use real::RealFs;
+#[cfg(any(test, feature = "simulate"))]
+pub use sim::{CrashKind, Fault, FaultAt, OpKind, SECTOR_BYTES, SimCrashed, SimFs, is_sim_crash};
 
 /// What a handle from [`Fs::open`] may do. Every mode may read, ask the length and sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,10 +157,7 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 /// An open file. What its [`OpenMode`] does not allow is `InvalidInput`.
 ///
 /// May be used from many threads at once; no operation moves a shared position.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a length that can fail is asked for once, and compared"
-)]
+#[expect(clippy::len_without_is_empty, reason = "a length that can fail is asked for once, and compared")]
 pub trait FsFile: fmt::Debug + Send + Sync {
     /// Reads bytes from `offset` on into the front of `buf`; one `pread(2)`.
     ///
@@ -172,7 +175,7 @@ pub trait FsFile: fmt::Debug + Send + Sync {
 
     /// Writes bytes from `data` at `offset`; one `pwrite(2)`. A gap before `offset` reads as zeroes.
     ///
-    /// Result as of [`append`](Self::append).
+    /// Bytes written, and errors, as of [`append`](Self::append).
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize>;
 
     /// Cuts the file, or lengthens it by bytes that read as zeroes.
@@ -221,19 +224,14 @@ pub trait FsFile: fmt::Debug + Send + Sync {
 
     /// Writes all of `data` at `offset`, by as many writes as it takes.
     fn write_all_at(&self, data: &[u8], offset: u64) -> Result<(), PartialWrite> {
-        write_all(data, |rest, written| {
-            self.write_at(rest, offset + written as u64)
-        })
+        write_all(data, |rest, written| self.write_at(rest, offset + written as u64))
     }
 }
 
 /// A held lock from [`Fs::lock`]; dropping it releases the lock.
 pub trait FsLock: fmt::Debug + Send + Sync {}
 
-fn write_all(
-    data: &[u8],
-    mut write: impl FnMut(&[u8], usize) -> io::Result<usize>,
-) -> Result<(), PartialWrite> {
+fn write_all(data: &[u8], mut write: impl FnMut(&[u8], usize) -> io::Result<usize>) -> Result<(), PartialWrite> {
     let mut written = 0;
     while written < data.len() {
         match write(&data[written..], written) {

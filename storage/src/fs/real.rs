@@ -35,10 +35,7 @@ impl Fs for RealFs {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIR_PERMISSIONS)
-            .create(dir)
+        DirBuilder::new().recursive(true).mode(DIR_PERMISSIONS).create(dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -66,11 +63,7 @@ impl Fs for RealFs {
                 Err(e) => return Err(e),
             };
             let is_dir = metadata.is_dir();
-            entries.push(DirEntry {
-                name: entry.file_name(),
-                len: if is_dir { 0 } else { metadata.len() },
-                is_dir,
-            });
+            entries.push(DirEntry { name: entry.file_name(), len: if is_dir { 0 } else { metadata.len() }, is_dir });
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -104,11 +97,7 @@ impl Fs for RealFs {
 
 fn options(mode: OpenMode) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .append(mode == OpenMode::Append)
-        .write(mode == OpenMode::Write)
-        .mode(FILE_PERMISSIONS);
+    options.read(true).append(mode == OpenMode::Append).write(mode == OpenMode::Write).mode(FILE_PERMISSIONS);
     options
 }
 
