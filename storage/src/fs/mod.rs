@@ -17,7 +17,7 @@
 //!    Of unsynced writes any subset of 512-byte sectors may survive, the rest reading as before or
 //!    as zeroes; the length may be any the file passed through since its last sync. Of unsynced
 //!    creations, renames, links and removals any subset may have happened, in any order.
-//! 4. **After a failed sync, what was unsynced is lost**, whatever reads still show: the system
+//! 4. **After a failed sync, what was unsynced counts as lost**, whatever reads still show: the system
 //!    marks those pages clean and a later sync that succeeds says nothing about them. Write the
 //!    data again, to another file.
 //! 5. **A rename is atomic** as long as both names are in one directory: the new name leads to the

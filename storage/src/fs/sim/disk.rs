@@ -170,23 +170,26 @@ impl Disk {
 
     pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
-        let mut seen = BTreeSet::new();
-        let mut open = vec![(PathBuf::from("/"), ROOT)];
-        while let Some((path, id)) = open.pop() {
-            match &self.nodes[&id] {
-                Node::File(file) => {
-                    files.insert(path, file.image.live().to_vec());
+        self.collect_files(ROOT, Path::new("/"), &mut Vec::new(), &mut files);
+        files
+    }
+
+    fn collect_files(&self, id: NodeId, path: &Path, above: &mut Vec<NodeId>, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        match &self.nodes[&id] {
+            Node::File(file) => {
+                files.insert(path.to_owned(), file.image.live().to_vec());
+            }
+            // Of renames between directories one half may have survived, and put a directory into
+            // itself.
+            Node::Dir(_) if above.contains(&id) => {}
+            Node::Dir(dir) => {
+                above.push(id);
+                for (name, child) in &dir.live {
+                    self.collect_files(*child, &path.join(name), above, files);
                 }
-                // A directory has two names, or contains itself, when of a rename between
-                // directories only one half survived.
-                Node::Dir(dir) if seen.insert(id) => {
-                    let children = dir.live.iter();
-                    open.extend(children.map(|(name, child)| (path.join(name), *child)));
-                }
-                Node::Dir(_) => {}
+                above.pop();
             }
         }
-        files
     }
 
     pub(super) fn find(&self, path: &Path) -> io::Result<NodeId> {

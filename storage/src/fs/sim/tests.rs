@@ -251,6 +251,55 @@ fn a_rename_between_directories_needs_the_new_one_synced_first() {
 }
 
 #[test]
+fn half_a_rename_may_leave_a_directory_at_two_places_or_in_itself() {
+    let twice = outcomes(|disk| {
+        disk.create_dir_all(path("d")).unwrap();
+        disk.create_dir_all(path("e")).unwrap();
+        disk.create_new(path("d/a")).unwrap();
+        disk.sync_dir(path("d")).unwrap();
+        disk.sync_dir(path("/")).unwrap();
+        disk.rename(path("d"), path("e/d")).unwrap();
+        disk.sync_dir(path("e")).unwrap();
+    });
+    assert_outcomes(&twice, &["/d/a= /e/d/a=", "/e/d/a="]);
+
+    let in_itself = outcomes(|disk| {
+        disk.create_dir_all(path("d")).unwrap();
+        disk.create_dir_all(path("e")).unwrap();
+        disk.create_new(path("d/a")).unwrap();
+        disk.sync_dir(path("/")).unwrap();
+        disk.rename(path("d"), path("e/d")).unwrap();
+        disk.sync_dir(path("e")).unwrap();
+        disk.rename(path("e/d"), path("c")).unwrap();
+        disk.rename(path("e"), path("c/e")).unwrap();
+        disk.sync_dir(path("c")).unwrap();
+    });
+    // `d` holds `e`, durably; whether `e` still holds `d`, and which of them the root knows, is
+    // open. A way that leads to `a` is found, and none is walked in circles.
+    let expected = ["/c/a", "/c/e/d/a", "/d/a", "/e/d/a"];
+    let seen: BTreeSet<&str> = in_itself.keys().flat_map(|files| files.keys().map(String::as_str)).collect();
+    assert!(seen.contains("/e/d/a") && seen.iter().all(|f| expected.contains(f)), "{seen:?}");
+}
+
+#[test]
+fn files_come_and_gone_leave_nothing_behind() {
+    let disk = SimFs::new(1);
+    for nth in 0..100 {
+        let file = disk.create_new(path("tmp")).unwrap();
+        file.append_all(&[1; 100]).unwrap();
+        disk.rename(path("tmp"), path("a")).unwrap();
+        if nth % 3 == 0 {
+            disk.sync_dir(path("/")).unwrap();
+        }
+    }
+    disk.remove(path("a")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    let state = disk.disk();
+    assert_eq!(state.nodes.len(), 1, "only the root is left");
+    assert!(state.unsynced_names.is_empty());
+}
+
+#[test]
 fn publishing_by_rename_is_all_or_nothing_at_every_crash() {
     let publish = |disk: &SimFs, content: &[u8]| -> io::Result<()> {
         let file = disk.create_new(path("tmp"))?;
