@@ -476,6 +476,7 @@ fn the_write_that_fills_the_disk_is_short_and_room_given_back_is_used() {
     let writer = disk.open(path("a"), OpenMode::Write).unwrap();
     writer.write_all_at(&[3; 1000], 0).unwrap();
     file.set_len(950).unwrap();
+    assert_eq!(disk.space(path("/")).unwrap().available, 50);
     assert_eq!(file.append(&[4; 80]).unwrap(), 50);
     let full = file.append(&[4; 80]).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
