@@ -93,14 +93,17 @@ impl Peers {
         fs::rename(&partial, file).with_context(|| format!("cannot write {}", file.display()))
     }
 
+    /// Prints what was found, and what is missing once per reason.
     fn print(&self) {
+        let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, found) in &self.0 {
             match found {
-                Found::Unpacked { path, version } => {
-                    println!("peers: {name} {version}: {}", path.display())
-                }
-                Found::Missing { reason } => println!("peers: {name} is missing: {reason}"),
+                Found::Unpacked { path, version } => println!("peers: {name} {version}: {}", path.display()),
+                Found::Missing { reason } => missing.entry(reason).or_default().push(name),
             }
+        }
+        for (reason, names) in missing {
+            println!("peers: missing: {}: {reason}", names.join(", "));
         }
     }
 }

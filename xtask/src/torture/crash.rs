@@ -26,6 +26,13 @@ pub(crate) struct Options {
     seed: Option<u64>,
 }
 
+impl Options {
+    /// A few kills, one of them while starting.
+    pub(super) fn smoke() -> Self {
+        Self { cycles: 4, writers: 4, seed: None }
+    }
+}
+
 const SHAPE: Shape = Shape { series: 10, samples: 5 };
 /// A cycle's writing lasts between these.
 const WRITING_MS: (u64, u64) = (50, 1500);

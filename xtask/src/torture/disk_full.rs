@@ -24,13 +24,20 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Size of the disk
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = SIZE_MIB)]
     size_mib: u64,
     /// Already inside the mount namespace
     #[arg(long, hide = true)]
     inside: bool,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self { size_mib: SIZE_MIB, inside: false }
+    }
+}
+
+const SIZE_MIB: u64 = 32;
 const MIB: u64 = 1 << 20;
 /// What the ballast leaves of the disk.
 const ROOM_BYTES: u64 = 4 * MIB;

@@ -205,3 +205,66 @@ fn is_broken_connection(error: &io::Error) -> bool {
             | io::ErrorKind::UnexpectedEof
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { series: 1, samples: 5 };
+
+    /// What `check` finds in a server that answers its queries with these results, one after the other.
+    fn verdict(results: &[&str], check: impl Fn(&Writer, &mut Connection) -> Result<Verdict>) -> Verdict {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                for result in results {
+                    assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                    let body = format!("{{\"data\":{{\"result\":[{result}]}}}}");
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+                }
+            });
+            let writer = Writer {
+                name: "w0".to_owned(),
+                shape: SHAPE,
+                first_ms: 1_000,
+                acknowledged: 3,
+                requests: 1,
+                refused: 0,
+            };
+            check(&writer, &mut Connection::open(port).unwrap()).unwrap()
+        })
+    }
+
+    #[test]
+    fn totals_tell_lost_samples_from_wrong_ones() {
+        let total = |total: u32| format!("{{\"metric\":{{\"series\":\"0\"}},\"value\":[1,\"{total}\"]}}");
+        for ([count, sum, all], lost, wrong) in
+            [([3, 3, 3], 0, 0), ([3, 3, 8], 0, 0), ([2, 3, 2], 1, 0), ([3, 4, 3], 0, 1), ([3, 3, 9], 0, 1)]
+        {
+            let results = [count, sum, all].map(total);
+            let found = verdict(&results.each_ref().map(String::as_str), Writer::check_totals);
+            assert_eq!(found, Verdict { lost, wrong }, "count {count}, sum {sum}, all {all}");
+        }
+        assert_eq!(verdict(&["", "", ""], Writer::check_totals), Verdict { lost: 3, wrong: 0 });
+    }
+
+    #[test]
+    fn single_samples_are_compared_by_time_and_value() {
+        for (values, lost, wrong) in [
+            (r#"[1,"0"],[1.001,"1"],[1.002,"2"]"#, 0, 0),
+            (r#"[1,"0"],[1.001,"7"],[1.002,"2"]"#, 0, 1),
+            (r#"[1,"0"],[1.001,"1"]"#, 1, 0),
+            (r#"[1,"0"],[1.002,"2"]"#, 1, 1),
+        ] {
+            let found = verdict(&[&format!("{{\"values\":[{values}]}}")], Writer::check_each);
+            assert_eq!(found, Verdict { lost, wrong }, "{values}");
+        }
+        assert_eq!(verdict(&[""], Writer::check_each), Verdict { lost: 3, wrong: 0 });
+    }
+}

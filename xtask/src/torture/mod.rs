@@ -35,6 +35,13 @@ enum Kind {
     DiskFull(disk_full::Options),
 }
 
+/// A short run of both kinds; `true` when nothing acknowledged was lost.
+pub(crate) fn smoke(workspace: &Workspace, source: &Source) -> Result<bool> {
+    let survives_kills = crash::run(workspace, &crash::Options::smoke(), source)?;
+    let survives_full_disk = disk_full::run(workspace, &disk_full::Options::default(), source)?;
+    Ok(survives_kills && survives_full_disk)
+}
+
 /// `true` when nothing acknowledged was lost.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let source = match &options.kymo {
