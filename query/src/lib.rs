@@ -1,0 +1,3 @@
+//! PromQL over any metric storage.
+
+pub mod parser;
