@@ -4,7 +4,28 @@
 //! absolute, not as deltas, and as integers or floats, whichever the sender used; the kind survives
 //! storage by bits. Arithmetic that query, rollups and increments share lives here.
 
+mod arithmetic;
+mod bounds;
+mod bucket;
+mod layout;
+mod nhcb;
+mod quantile;
+mod reset;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod text;
+mod trim;
+
 use std::sync::Arc;
+
+pub use arithmetic::{HistogramSum, MergeNotes, MixedBuckets};
+pub use bucket::{AllBuckets, Bucket, SideBuckets};
+pub use nhcb::{ClassicError, ClassicHistogram, ClassicPart};
+pub use quantile::NanEffect;
+pub use schema::{SchemaError, coarser_index, exponential_bound, is_exponential};
+pub use text::TestNotation;
+pub use trim::Keep;
 
 /// The schema of histograms with custom bucket bounds (NHCB).
 pub const CUSTOM_BUCKETS_SCHEMA: i8 = -53;
@@ -288,61 +309,5 @@ fn check_spans(spans: &[BucketSpan], counts: usize) -> Result<(), HistogramError
         Ok(())
     } else {
         Err(HistogramError::SpanLength { spans: named, counts: counts as u64 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> NativeHistogram {
-        NativeHistogram {
-            schema: 1,
-            hint: ResetHint::Unknown,
-            zero_threshold: 0.001,
-            counts: HistogramCounts::Integer(BucketCounts {
-                zero: 1,
-                count: 6,
-                positive: vec![2, 3],
-                negative: vec![],
-            }),
-            sum: 12.5,
-            positive_spans: vec![BucketSpan { offset: -2, len: 1 }, BucketSpan { offset: 3, len: 1 }],
-            negative_spans: vec![],
-            custom_values: Arc::from([]),
-        }
-    }
-
-    #[test]
-    fn a_sound_histogram_is_accepted_and_each_fault_is_named() {
-        assert_eq!(sample().validate(), Ok(()));
-        let mut bad = sample();
-        bad.schema = 9;
-        assert_eq!(bad.validate(), Err(HistogramError::Schema { schema: 9 }));
-        let mut bad = sample();
-        bad.positive_spans[1].offset = -1;
-        assert_eq!(bad.validate(), Err(HistogramError::SpanOffset));
-        let mut bad = sample();
-        bad.positive_spans.pop();
-        assert_eq!(bad.validate(), Err(HistogramError::SpanLength { spans: 1, counts: 2 }));
-        let mut bad = sample();
-        bad.counts = HistogramCounts::Float(BucketCounts { positive: vec![-1.0, 0.0], ..Default::default() });
-        assert_eq!(bad.validate(), Err(HistogramError::NegativeCount));
-        let mut bad = sample();
-        if let HistogramCounts::Integer(c) = &mut bad.counts {
-            c.count = 5;
-        }
-        assert_eq!(bad.validate(), Err(HistogramError::CountMismatch));
-    }
-
-    #[test]
-    fn identity_is_by_bits() {
-        let (mut a, mut b) = (sample(), sample());
-        assert!(a.same_bits(&b));
-        (a.sum, b.sum) = (f64::NAN, stale_nan());
-        assert!(!a.same_bits(&b));
-        assert!(b.is_stale() && !a.is_stale());
-        (a.sum, b.sum) = (0.0, -0.0);
-        assert!(!a.same_bits(&b));
     }
 }
