@@ -137,6 +137,12 @@ impl DurationExpr {
         self.nodes.iter().any(|node| matches!(node, DurationNode::Step | DurationNode::Range))
     }
 
+    /// The value in ms if it is the same for every query and there is one.
+    pub fn constant_ms(&self) -> Option<i64> {
+        let context = DurationContext { step_ms: 0, range_ms: 0 };
+        if self.depends_on_query() { None } else { self.resolve_ms(context).ok() }
+    }
+
     /// The value in ms, rounded towards zero, as an offset may be: of either sign.
     pub fn resolve_ms(&self, context: DurationContext) -> Result<i64, DurationError> {
         let seconds = self.resolve_seconds(context)?;

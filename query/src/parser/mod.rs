@@ -23,6 +23,7 @@ mod check;
 pub mod duration;
 mod error;
 pub mod functions;
+mod go_regex;
 mod lexer;
 mod literal;
 mod options;
@@ -31,7 +32,6 @@ mod parse_duration;
 mod parse_selector;
 mod printer;
 mod quote;
-mod regex_error;
 #[cfg(test)]
 mod tests;
 mod token;

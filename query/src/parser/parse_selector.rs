@@ -9,10 +9,10 @@ use super::ast::{
 };
 use super::duration::DurationExpr;
 use super::error::{Fault, ParseError};
+use super::go_regex;
 use super::options::ParseOptions;
 use super::parse::{Parser, is_query_bound};
 use super::quote::{quoted, unquote};
-use super::regex_error::go_message;
 use super::token::{Keyword, QueryWord, Token, TokenKind};
 
 /// The label that holds a metric's name.
@@ -335,9 +335,13 @@ fn matches_empty(matcher: &LabelMatcher) -> Result<bool, Fault> {
     match matcher.op {
         MatchOp::Equal => Ok(matcher.value.is_empty()),
         MatchOp::NotEqual => Ok(!matcher.value.is_empty()),
-        MatchOp::Regex | MatchOp::NotRegex => Matcher::new(&matcher.name, matcher.op, &matcher.value)
-            .map(|compiled| compiled.matches_empty())
-            .map_err(|error| Fault::new(matcher.span, go_message(&error))),
+        MatchOp::Regex | MatchOp::NotRegex => {
+            let refused = |reason| Fault::new(matcher.span, format!("error parsing regexp: {reason}"));
+            go_regex::check(&matcher.value).map_err(refused)?;
+            Matcher::new(&matcher.name, matcher.op, &matcher.value)
+                .map(|compiled| compiled.matches_empty())
+                .map_err(|error| refused(error.reason))
+        }
     }
 }
 

@@ -77,6 +77,7 @@ fn assert_post_order(ast: &Ast) {
 fn accepted_queries_print_as_prometheus_prints_them_and_read_back_alike() {
     let stable = accepted::STABLE
         .iter()
+        .chain(accepted::REGEXES)
         .map(|row| (row, ParseOptions { experimental_functions: true, ..ParseOptions::default() }));
     let newer = accepted::NEWER.iter().map(|row| (row, ParseOptions::all()));
     for (&(query, printed), options) in stable.chain(newer) {
@@ -90,7 +91,7 @@ fn accepted_queries_print_as_prometheus_prints_them_and_read_back_alike() {
 
 #[test]
 fn refused_queries_are_refused_in_prometheus_words_at_its_position() {
-    let stable = refused::STABLE.iter().map(|row| (row, with(Switch::Functions)));
+    let stable = refused::STABLE.iter().chain(refused::REGEXES).map(|row| (row, with(Switch::Functions)));
     let newer = refused::NEWER.iter().map(|row| (row, ParseOptions::all()));
     for (&(query, wanted), options) in stable.chain(newer) {
         assert_eq!(refusal(query, &options), wanted, "{query}");
@@ -192,6 +193,11 @@ fn durations_resolve_against_the_query() {
         let ast = parse_all(&format!("a[{duration}]")).unwrap();
         let ExprKind::MatrixSelector(matrix) = &ast[ast.root()].kind else { panic!("{ast:?}") };
         assert_eq!(matrix.range.resolve_positive_ms(context), wanted, "{duration}");
+        if let Some(constant) = matrix.range.constant_ms() {
+            assert_eq!(Ok(constant), wanted, "{duration}");
+        } else {
+            assert!(matrix.range.depends_on_query() || wanted.is_err(), "{duration}");
+        }
     }
 }
 
