@@ -1,12 +1,14 @@
 //! From a description to a handle or a family.
 
+use std::marker::PhantomData;
+
 use crate::labels::METRIC_NAME;
 use crate::metric::MetricKind;
 
 use super::desc::FamilyDesc;
-use super::family::{Family, FamilyCore};
+use super::family::{Family, FamilyCore, FamilyShape};
 use super::handle::{Handle, Histogram, Summary};
-use super::{Registry, SERIES_PER_FAMILY_DEFAULT};
+use super::{OVERFLOW_LABEL, Registry, SERIES_PER_FAMILY_DEFAULT};
 
 /// Why a family cannot be had as described.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,8 +77,9 @@ pub struct MetricBuilder<M: Handle, const N: usize = 0> {
     help: String,
     fixed: Vec<(String, String)>,
     labels: [String; N],
-    options: M::Options,
+    options: Vec<f64>,
     series_max: usize,
+    handle: PhantomData<fn() -> M>,
 }
 
 impl<M: Handle> MetricBuilder<M> {
@@ -90,8 +93,9 @@ impl<M: Handle> MetricBuilder<M> {
             help: desc.help.to_owned(),
             fixed: Vec::new(),
             labels: [],
-            options: M::default_options(),
+            options: M::DEFAULT_OPTIONS.to_vec(),
             series_max: SERIES_PER_FAMILY_DEFAULT,
+            handle: PhantomData,
         }
     }
 
@@ -108,6 +112,7 @@ impl<M: Handle> MetricBuilder<M> {
             labels: names.map(str::to_owned),
             options: self.options,
             series_max: self.series_max,
+            handle: PhantomData,
         }
     }
 
@@ -139,7 +144,8 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
         self
     }
 
-    /// Limits the family's series; further ones are recorded together in one overflow series.
+    /// Limits the family's series; further ones are recorded together in one overflow series. Of a
+    /// family that exists, the limit it was made with stays.
     pub fn series_max(mut self, series_max: usize) -> Self {
         self.series_max = series_max;
         self
@@ -152,17 +158,19 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
     pub fn family(self) -> Result<Family<M, N>, RegisterError> {
         self.check()?;
         let names = self.fixed.iter().map(|(name, _)| name).chain(&self.labels);
-        let core = FamilyCore::new(
-            self.name,
-            M::KIND,
-            self.unit,
-            self.help,
-            names.cloned().collect(),
-            self.series_max,
-            M::TYPE_NAME,
-        );
-        let core = self.registry.family(core)?;
-        Ok(Family::new(core, self.fixed, self.labels, self.options))
+        let mut label_names: Vec<String> = names.cloned().collect();
+        label_names.sort_unstable();
+        let shape = FamilyShape {
+            name: self.name,
+            kind: M::KIND,
+            unit: self.unit,
+            help: self.help,
+            label_names,
+            handle_type: M::TYPE_NAME,
+            options: self.options,
+        };
+        let core = self.registry.family(FamilyCore::new(shape, self.series_max))?;
+        Ok(Family::new(core, self.fixed, self.labels))
     }
 
     fn check(&self) -> Result<(), RegisterError> {
@@ -175,9 +183,10 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
         }
         let names: Vec<&String> = self.fixed.iter().map(|(name, _)| name).chain(&self.labels).collect();
         for (index, name) in names.iter().enumerate() {
-            let reserved = name.as_str() == METRIC_NAME || Some(name.as_str()) == M::OWN_LABEL;
-            if name.is_empty() || reserved || names[..index].contains(name) {
-                return Err(RegisterError::Label { family: family(), label: (*name).clone() });
+            let name = name.as_str();
+            let reserved = [METRIC_NAME, OVERFLOW_LABEL].contains(&name) || M::OWN_LABEL == Some(name);
+            if name.is_empty() || reserved || names[..index].iter().any(|known| *known == name) {
+                return Err(RegisterError::Label { family: family(), label: name.to_owned() });
             }
         }
         if let Some(described) = &self.described_labels {

@@ -1,6 +1,7 @@
 //! A family: series by label values, with a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::OVERFLOW_LABEL;
@@ -15,17 +16,12 @@ pub struct Family<M: Handle, const N: usize> {
     core: Arc<FamilyCore>,
     fixed: Arc<[(String, String)]>,
     labels: Arc<[String; N]>,
-    options: M::Options,
+    handle: PhantomData<fn() -> M>,
 }
 
 impl<M: Handle, const N: usize> Family<M, N> {
-    pub(super) fn new(
-        core: Arc<FamilyCore>,
-        fixed: Vec<(String, String)>,
-        labels: [String; N],
-        options: M::Options,
-    ) -> Self {
-        Self { core, fixed: fixed.into(), labels: Arc::new(labels), options }
+    pub(super) fn new(core: Arc<FamilyCore>, fixed: Vec<(String, String)>, labels: [String; N]) -> Self {
+        Self { core, fixed: fixed.into(), labels: Arc::new(labels), handle: PhantomData }
     }
 
     /// The handle of these label values, in the order in which the labels were named.
@@ -34,11 +30,11 @@ impl<M: Handle, const N: usize> Family<M, N> {
     /// Costs a look-up; keep the handle where it is used often.
     pub fn with(&self, values: [&str; N]) -> M {
         let labels = self.series_labels(values);
-        let cell = self.core.cell(&labels, &self.fixed, || M::new(&self.options).cell());
+        let cell = self.core.cell(&labels, &self.fixed, || M::new(&self.core.shape.options).cell());
         match M::from_cell(&cell) {
             Some(handle) => handle,
             // Invariant 1: `check_same` lets one handle type into a family.
-            None => unreachable!("cell of another handle type in family {:?}", self.core.name),
+            None => unreachable!("cell of another handle type in family {:?}", self.core.name()),
         }
     }
 
@@ -61,17 +57,25 @@ impl<M: Handle, const N: usize> Family<M, N> {
 
 type SeriesKey = Arc<[(String, String)]>;
 
+/// What a family is. Two builders meet in one family only if they say the same.
+#[derive(Debug)]
+pub(super) struct FamilyShape {
+    pub(super) name: String,
+    pub(super) kind: MetricKind,
+    pub(super) unit: String,
+    pub(super) help: String,
+    /// Sorted.
+    pub(super) label_names: Vec<String>,
+    pub(super) handle_type: &'static str,
+    /// A histogram's bounds or a summary's quantiles.
+    pub(super) options: Vec<f64>,
+}
+
 /// A family without its handle type.
 #[derive(Debug)]
 pub(super) struct FamilyCore {
-    name: String,
-    kind: MetricKind,
-    unit: String,
-    help: String,
-    /// Sorted.
-    label_names: Vec<String>,
+    shape: FamilyShape,
     series_max: usize,
-    handle_type: &'static str,
     /// Guards which series exist, not their values.
     series: RwLock<Series>,
 }
@@ -86,37 +90,30 @@ struct Series {
 }
 
 impl FamilyCore {
-    pub(super) fn new(
-        name: String,
-        kind: MetricKind,
-        unit: String,
-        help: String,
-        mut label_names: Vec<String>,
-        series_max: usize,
-        handle_type: &'static str,
-    ) -> Self {
-        label_names.sort_unstable();
-        let series = RwLock::default();
-        Self { name, kind, unit, help, label_names, series_max, handle_type, series }
+    pub(super) fn new(shape: FamilyShape, series_max: usize) -> Self {
+        Self { shape, series_max, series: RwLock::default() }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.shape.name
     }
 
     pub(super) fn check_same(&self, wanted: &Self) -> Result<(), RegisterError> {
-        let what = if self.handle_type != wanted.handle_type {
+        let (known, wanted) = (&self.shape, &wanted.shape);
+        let what = if known.handle_type != wanted.handle_type {
             "type"
-        } else if self.label_names != wanted.label_names {
+        } else if known.label_names != wanted.label_names {
             "set of labels"
-        } else if self.unit != wanted.unit {
+        } else if known.unit != wanted.unit {
             "unit"
-        } else if self.help != wanted.help {
+        } else if known.help != wanted.help {
             "help text"
+        } else if known.options != wanted.options {
+            "set of buckets or quantiles"
         } else {
             return Ok(());
         };
-        Err(RegisterError::Differs { family: self.name.clone(), what })
+        Err(RegisterError::Differs { family: known.name.clone(), what })
     }
 
     fn cell(&self, labels: &[(String, String)], fixed: &[(String, String)], make: impl FnOnce() -> Cell) -> Cell {
@@ -159,10 +156,10 @@ impl FamilyCore {
         };
         cells.sort_by(|(a, _), (b, _)| a.cmp(b));
         FamilySnapshot {
-            name: self.name.clone(),
-            kind: self.kind,
-            unit: self.unit.clone(),
-            help: self.help.clone(),
+            name: self.shape.name.clone(),
+            kind: self.shape.kind,
+            unit: self.shape.unit.clone(),
+            help: self.shape.help.clone(),
             series: cells.into_iter().map(|(labels, cell)| SeriesSnapshot { labels, value: cell.value() }).collect(),
         }
     }

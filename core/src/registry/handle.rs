@@ -54,44 +54,42 @@ mod sealed {
     use super::{Cell, Debug};
 
     /// How the registry makes a handle and finds it again.
+    ///
+    /// Options are a histogram's bounds or a summary's quantiles; the other types have none.
     pub trait FromCell: Clone + Debug + Send + Sync + 'static {
-        /// What the builder can set.
-        type Options: Clone + Debug;
         /// Distinguishes handle types of one kind.
         const TYPE_NAME: &'static str;
         /// The label that the exposition adds to series of this type.
         const OWN_LABEL: Option<&'static str> = None;
+        const DEFAULT_OPTIONS: &'static [f64] = &[];
 
-        fn default_options() -> Self::Options;
-        fn check_options(_: &Self::Options) -> Result<(), &'static str> {
+        fn check_options(_: &[f64]) -> Result<(), &'static str> {
             Ok(())
         }
-        fn new(options: &Self::Options) -> Self;
+        fn new(options: &[f64]) -> Self;
         fn cell(&self) -> Cell;
         fn from_cell(cell: &Cell) -> Option<Self>;
     }
 }
 
 macro_rules! handle {
-    ($handle:ident, $kind:ident, $options:ty, $default:expr, $own_label:expr, $check:expr, $new:expr) => {
+    ($handle:ident, $kind:ident, $new:expr $(, $own_label:literal, $default:expr, $check:expr)?) => {
         impl Handle for $handle {
             const KIND: MetricKind = MetricKind::$kind;
         }
 
         impl sealed::FromCell for $handle {
-            type Options = $options;
             const TYPE_NAME: &'static str = stringify!($handle);
-            const OWN_LABEL: Option<&'static str> = $own_label;
+            $(
+                const OWN_LABEL: Option<&'static str> = Some($own_label);
+                const DEFAULT_OPTIONS: &'static [f64] = $default;
 
-            fn default_options() -> $options {
-                $default
-            }
+                fn check_options(options: &[f64]) -> Result<(), &'static str> {
+                    $check(options)
+                }
+            )?
 
-            fn check_options(options: &$options) -> Result<(), &'static str> {
-                $check(options)
-            }
-
-            fn new(options: &$options) -> Self {
+            fn new(options: &[f64]) -> Self {
                 $new(options)
             }
 
@@ -109,27 +107,11 @@ macro_rules! handle {
     };
 }
 
-handle!(Counter, Counter, (), (), None, |_: &()| Ok(()), |_: &()| Counter::default());
-handle!(Gauge, Gauge, (), (), None, |_: &()| Ok(()), |_: &()| Gauge::default());
-handle!(UpDownCounter, Gauge, (), (), None, |_: &()| Ok(()), |_: &()| UpDownCounter::default());
-handle!(
-    Histogram,
-    Histogram,
-    Vec<f64>,
-    DURATION_BUCKETS_DEFAULT.to_vec(),
-    Some("le"),
-    |bounds: &Vec<f64>| check_bounds(bounds),
-    |bounds: &Vec<f64>| Histogram::with_bounds(bounds)
-);
-handle!(
-    Summary,
-    Summary,
-    Vec<f64>,
-    QUANTILES_DEFAULT.to_vec(),
-    Some("quantile"),
-    |quantiles: &Vec<f64>| check_quantiles(quantiles),
-    |quantiles: &Vec<f64>| Summary::with_quantiles(quantiles)
-);
+handle!(Counter, Counter, |_| Self::default());
+handle!(Gauge, Gauge, |_| Self::default());
+handle!(UpDownCounter, Gauge, |_| Self::default());
+handle!(Histogram, Histogram, Self::with_bounds, "le", &DURATION_BUCKETS_DEFAULT, check_bounds);
+handle!(Summary, Summary, Self::with_quantiles, "quantile", &QUANTILES_DEFAULT, check_quantiles);
 
 /// A total that only rises.
 #[derive(Debug, Clone, Default)]

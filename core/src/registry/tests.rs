@@ -69,6 +69,9 @@ fn families_are_described_one_way() {
     assert_eq!(labelled.unwrap_err(), differs("set of labels"));
     let unit = registry.gauge("level").help("Level.").unit("bytes").register();
     assert_eq!(unit.unwrap_err(), differs("unit"));
+    registry.histogram("sizes").buckets(&[1.0]).register().unwrap();
+    let buckets = registry.histogram("sizes").buckets(&[2.0]).register().unwrap_err();
+    assert!(buckets.to_string().ends_with("another set of buckets or quantiles"), "{buckets}");
 }
 
 #[test]
@@ -79,6 +82,8 @@ fn impossible_descriptions_are_refused() {
     assert_eq!(registry.counter("m").label("", "x").register().unwrap_err(), label(""));
     assert_eq!(registry.counter("m").labels(["a", "a"]).family().unwrap_err(), label("a"));
     assert_eq!(registry.counter("m").label("__name__", "x").register().unwrap_err(), label("__name__"));
+    let overflow = registry.counter("m").labels([OVERFLOW_LABEL]).family();
+    assert_eq!(overflow.unwrap_err(), label(OVERFLOW_LABEL));
     assert_eq!(registry.histogram("m").label("le", "1").register().unwrap_err(), label("le"));
     let options = |what| RegisterError::Options { family: "m".to_owned(), what };
     let falling = registry.histogram("m").buckets(&[2.0, 1.0]).register();
