@@ -18,6 +18,6 @@ pub use http_client::{
     TlsVersion,
 };
 pub use matcher::{ConfigMatcher, ConfigMatcherError};
-pub use relabel::{Keep, RelabelAction, RelabelError, RelabelRule, relabel};
+pub use relabel::{RelabelAction, RelabelError, RelabelFields, RelabelRule, Relabelled, relabel};
 pub use secret::Secret;
 pub use size::ByteSize;

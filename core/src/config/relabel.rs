@@ -120,34 +120,41 @@ const REPLACEMENT_DEFAULT: &str = "$1";
 
 /// One rule, checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(try_from = "RuleFields", into = "RuleFields")]
+#[serde(try_from = "RelabelFields", into = "RelabelFields")]
 pub struct RelabelRule {
-    fields: RuleFields,
+    fields: RelabelFields,
     action: RelabelAction,
     regex: Regex,
 }
 
-/// A rule as it stands in a file.
+/// A rule as it stands in a file, not checked; [`RelabelRule::try_from`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-struct RuleFields {
+pub struct RelabelFields {
+    /// Labels whose values, joined, are the source; an absent label is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    source_labels: Option<Vec<String>>,
-    separator: String,
-    regex: String,
+    pub source_labels: Option<Vec<String>>,
+    /// Stands between the joined values.
+    pub separator: String,
+    /// Matched against the whole source, or against label names.
+    pub regex: String,
+    /// For `hashmod`.
     #[serde(skip_serializing_if = "is_zero")]
-    modulus: u64,
+    pub modulus: u64,
+    /// The label that is set; a template for `replace`.
     #[serde(skip_serializing_if = "String::is_empty")]
-    target_label: String,
-    replacement: String,
-    action: String,
+    pub target_label: String,
+    /// Template of the value, or of the name for `labelmap`.
+    pub replacement: String,
+    /// Name of the action, in any case.
+    pub action: String,
 }
 
 fn is_zero(modulus: &u64) -> bool {
     *modulus == 0
 }
 
-impl Default for RuleFields {
+impl Default for RelabelFields {
     fn default() -> Self {
         Self {
             source_labels: None,
@@ -161,10 +168,10 @@ impl Default for RuleFields {
     }
 }
 
-impl TryFrom<RuleFields> for RelabelRule {
+impl TryFrom<RelabelFields> for RelabelRule {
     type Error = RelabelError;
 
-    fn try_from(mut fields: RuleFields) -> Result<Self, RelabelError> {
+    fn try_from(mut fields: RelabelFields) -> Result<Self, RelabelError> {
         use RelabelAction as Action;
 
         let action =
@@ -208,7 +215,7 @@ impl TryFrom<RuleFields> for RelabelRule {
     }
 }
 
-impl From<RelabelRule> for RuleFields {
+impl From<RelabelRule> for RelabelFields {
     fn from(rule: RelabelRule) -> Self {
         rule.fields
     }
@@ -225,18 +232,18 @@ impl Eq for RelabelRule {}
 /// Whether a label set goes on or was dropped by a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Keep {
+pub enum Relabelled {
     /// It goes on, changed.
-    Keep,
+    Kept,
     /// A rule dropped it; its labels are as that rule found them.
-    Drop,
+    Dropped,
 }
 
 /// Applies `rules` in order to the labels in `labels`.
-pub fn relabel(rules: &[RelabelRule], labels: &mut LabelsBuilder) -> Keep {
-    match rules.iter().all(|rule| rule.apply(labels) == Keep::Keep) {
-        true => Keep::Keep,
-        false => Keep::Drop,
+pub fn relabel(rules: &[RelabelRule], labels: &mut LabelsBuilder) -> Relabelled {
+    match rules.iter().all(|rule| rule.apply(labels) == Relabelled::Kept) {
+        true => Relabelled::Kept,
+        false => Relabelled::Dropped,
     }
 }
 
@@ -247,7 +254,7 @@ impl RelabelRule {
     }
 
     /// Applies this rule alone.
-    pub fn apply(&self, labels: &mut LabelsBuilder) -> Keep {
+    pub fn apply(&self, labels: &mut LabelsBuilder) -> Relabelled {
         let source = self.source(labels);
         let fields = &self.fields;
         let target = fields.target_label.as_str();
@@ -285,15 +292,15 @@ impl RelabelRule {
                 false
             }
             RelabelAction::Lowercase => {
-                labels.set(target, &source.to_lowercase());
+                labels.set(target, &lowercase(&source));
                 false
             }
             RelabelAction::Uppercase => {
-                labels.set(target, &source.to_uppercase());
+                labels.set(target, &uppercase(&source));
                 false
             }
         };
-        if dropped { Keep::Drop } else { Keep::Keep }
+        if dropped { Relabelled::Dropped } else { Relabelled::Kept }
     }
 
     fn source(&self, labels: &LabelsBuilder) -> String {
@@ -309,20 +316,48 @@ impl RelabelRule {
 
     /// Copies as of before the rule: a label that the rule makes is not mapped again.
     fn map_labels(&self, labels: &mut LabelsBuilder) {
+        let mut sources: Vec<(&str, &str)> = labels.iter().collect();
+        // Several labels may map to one name: the last by its own name wins, as in Prometheus.
+        sources.sort_unstable();
         let mut copies: Vec<(String, String)> = Vec::new();
-        for (name, value) in labels.iter() {
+        for (name, value) in sources {
             if let Some(captures) = self.regex.captures(name) {
                 copies.push((expand(&self.fields.replacement, &captures), value.to_owned()));
             }
         }
-        // Several labels may map to one name; sorted, so that the same one wins each time.
-        copies.sort_unstable();
         for (name, value) in copies {
             if !name.is_empty() {
                 labels.set(&name, &value);
             }
         }
     }
+}
+
+/// Go's `strings.ToUpper`: one character for each, so `ß` stays; Rust would write `SS`.
+fn uppercase(text: &str) -> String {
+    let simple = |c: char| {
+        let mut full = c.to_uppercase();
+        match (full.next(), full.next(), u32::from(c)) {
+            (Some(upper), None, _) => upper,
+            // Greek letters with a subscript iota have an upper case of their own.
+            (_, _, code @ (0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7)) => {
+                char::from_u32(code + 8).unwrap_or(c)
+            }
+            (_, _, code @ (0x1fb3 | 0x1fc3 | 0x1ff3)) => char::from_u32(code + 9).unwrap_or(c),
+            _ => c,
+        }
+    };
+    text.chars().map(simple).collect()
+}
+
+/// Go's `strings.ToLower`: one character for each, whatever stands around it; Rust would end a word
+/// in `ς`.
+fn lowercase(text: &str) -> String {
+    let simple = |c: char| match c {
+        'İ' => 'i',
+        _ => c.to_lowercase().next().unwrap_or(c),
+    };
+    text.chars().map(simple).collect()
 }
 
 /// Expands a template as Go's `regexp.Expand`: `$name` takes the longest run of letters, digits and
@@ -375,7 +410,7 @@ mod tests {
         let rules: Vec<RelabelRule> = rules.iter().map(|json| rule(json)).collect();
         let start = Labels::from_pairs([("a", "foo"), ("b", "bar"), ("c", "baz")]);
         let mut builder = LabelsBuilder::from_labels(start.as_ref());
-        (relabel(&rules, &mut builder) == Keep::Keep).then(|| {
+        (relabel(&rules, &mut builder) == Relabelled::Kept).then(|| {
             let labels = builder.labels();
             let shown = labels.iter().map(|(name, value)| format!("{name}={value}"));
             shown.collect::<Vec<_>>().join(" ")
@@ -485,6 +520,36 @@ mod tests {
         for (template, expected) in rows {
             assert_eq!(expand(template, &captures), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn letters_change_case_one_by_one() {
+        let rows = [("straße", "STRAßE"), ("ᾳᾀ", "ᾼᾈ"), ("éa1-ǆ", "ÉA1-Ǆ"), ("ŉ", "ŉ"), ("ﬁ", "ﬁ")];
+        for (text, upper) in rows {
+            assert_eq!(uppercase(text), upper);
+        }
+        for (text, lower) in [("ΟΔΟΣ", "οδοσ"), ("İ", "i"), ("ÉA1", "éa1"), ("ẞ", "ß")] {
+            assert_eq!(lowercase(text), lower);
+        }
+    }
+
+    #[test]
+    fn last_label_by_name_wins_a_shared_target() {
+        let found = relabelled(&[r#"{"regex":"[ab]","replacement":"c","action":"labelmap"}"#]);
+        assert_eq!(found.as_deref(), Some("a=foo b=bar c=bar"));
+    }
+
+    #[test]
+    fn rules_can_be_made_without_a_file() {
+        let fields = RelabelFields {
+            regex: "up".to_owned(),
+            source_labels: Some(vec!["__name__".to_owned()]),
+            action: "keep".to_owned(),
+            ..RelabelFields::default()
+        };
+        let rule = RelabelRule::try_from(fields).unwrap();
+        let up = Labels::from_pairs([("__name__", "up")]);
+        assert_eq!(rule.apply(&mut LabelsBuilder::from_labels(up.as_ref())), Relabelled::Kept);
     }
 
     #[test]
