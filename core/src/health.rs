@@ -58,9 +58,7 @@ impl<'de> Deserialize<'de> for ServiceName {
 }
 
 /// How a service is judged, from best to worst; unknown comes first because it says nothing.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Nothing was seen, or not enough to judge.
@@ -148,10 +146,7 @@ pub struct HealthTableFull {
 impl HealthTable {
     /// A table of at most `services_max` services.
     pub fn new(services_max: usize) -> Self {
-        Self {
-            services_max,
-            services: RwLock::default(),
-        }
+        Self { services_max, services: RwLock::default() }
     }
 
     /// The figures of `service`; `None` if it was never written.
@@ -162,10 +157,7 @@ impl HealthTable {
 
     /// Every service with its figures, sorted by name.
     pub fn list(&self) -> Vec<(ServiceName, Arc<ServiceHealthMetrics>)> {
-        self.read()
-            .iter()
-            .map(|(name, metrics)| (name.clone(), Arc::clone(metrics)))
-            .collect()
+        self.read().iter().map(|(name, metrics)| (name.clone(), Arc::clone(metrics))).collect()
     }
 
     /// Replaces the figures of `service`.
@@ -173,42 +165,28 @@ impl HealthTable {
     /// # Errors
     /// [`HealthTableFull`] when the service is new and the table holds its limit; known services
     /// can always be updated.
-    pub fn update(
-        &self,
-        service: &ServiceName,
-        metrics: ServiceHealthMetrics,
-    ) -> Result<(), HealthTableFull> {
+    pub fn update(&self, service: &ServiceName, metrics: ServiceHealthMetrics) -> Result<(), HealthTableFull> {
         let metrics = Arc::new(metrics);
-        let mut services = self
-            .services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = services.get_mut(service) {
             *known = metrics;
         } else if services.len() < self.services_max {
             services.insert(service.clone(), metrics);
         } else {
-            return Err(HealthTableFull {
-                limit: self.services_max,
-            });
+            return Err(HealthTableFull { limit: self.services_max });
         }
         Ok(())
     }
 
     /// Forgets services last seen before `time_ms`; returns how many.
     pub fn forget_before(&self, time_ms: i64) -> usize {
-        let mut services = self
-            .services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
         let before = services.len();
         services.retain(|_, metrics| metrics.last_seen_ms >= time_ms);
         before - services.len()
     }
 
-    fn read(
-        &self,
-    ) -> std::sync::RwLockReadGuard<'_, BTreeMap<ServiceName, Arc<ServiceHealthMetrics>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<ServiceName, Arc<ServiceHealthMetrics>>> {
         self.services.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,11 +202,7 @@ mod tests {
     use super::*;
 
     fn seen(last_seen_ms: i64, requests: u64) -> ServiceHealthMetrics {
-        ServiceHealthMetrics {
-            last_seen_ms,
-            requests,
-            ..ServiceHealthMetrics::default()
-        }
+        ServiceHealthMetrics { last_seen_ms, requests, ..ServiceHealthMetrics::default() }
     }
 
     #[test]
@@ -239,11 +213,7 @@ mod tests {
         table.update(&"b".into(), seen(2, 3)).unwrap();
         assert_eq!(table.get(&"b".into()), Some(seen(2, 3)));
         assert_eq!(table.get(&"c".into()), None);
-        let names: Vec<_> = table
-            .list()
-            .into_iter()
-            .map(|(name, _)| name.to_string())
-            .collect();
+        let names: Vec<_> = table.list().into_iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
 
@@ -251,10 +221,7 @@ mod tests {
     fn full_table_refuses_new_services_only() {
         let table = HealthTable::new(1);
         table.update(&"a".into(), seen(1, 1)).unwrap();
-        assert_eq!(
-            table.update(&"b".into(), seen(1, 1)),
-            Err(HealthTableFull { limit: 1 })
-        );
+        assert_eq!(table.update(&"b".into(), seen(1, 1)), Err(HealthTableFull { limit: 1 }));
         table.update(&"a".into(), seen(5, 2)).unwrap();
         assert_eq!(table.forget_before(5), 0);
         assert_eq!(table.forget_before(6), 1);
@@ -267,17 +234,11 @@ mod tests {
         let metrics = ServiceHealthMetrics {
             status: HealthStatus::Degraded,
             p95: Some(0.25),
-            windows: vec![HealthWindow {
-                window_ms: 60_000,
-                ..HealthWindow::default()
-            }],
+            windows: vec![HealthWindow { window_ms: 60_000, ..HealthWindow::default() }],
             ..seen(7, 9)
         };
         let text = serde_json::to_string(&metrics).unwrap();
         assert!(text.contains(r#""status":"degraded""#), "{text}");
-        assert_eq!(
-            serde_json::from_str::<ServiceHealthMetrics>(&text).unwrap(),
-            metrics
-        );
+        assert_eq!(serde_json::from_str::<ServiceHealthMetrics>(&text).unwrap(), metrics);
     }
 }

@@ -163,14 +163,7 @@ const _: () = assert!(size_of::<MetricPoint>() == 32);
 impl MetricPoint {
     /// A point without marks.
     pub const fn new(series: u64, kind: MetricKind, timestamp_ms: i64, value: f64) -> Self {
-        Self {
-            timestamp_ms,
-            value,
-            series,
-            kind,
-            flags: PointFlags::NONE,
-            reserved: [0; 6],
-        }
+        Self { timestamp_ms, value, series, kind, flags: PointFlags::NONE, reserved: [0; 6] }
     }
 
     /// The same point with these marks.
@@ -208,23 +201,13 @@ mod tests {
     #[test]
     fn value_of_a_distribution_is_its_sum() {
         let histogram = MetricType::Histogram {
-            buckets: vec![Bucket {
-                upper_bound: f64::INFINITY,
-                cumulative_count: 2,
-            }],
+            buckets: vec![Bucket { upper_bound: f64::INFINITY, cumulative_count: 2 }],
             sum: 3.5,
             count: 2,
             exemplars: None,
         };
-        let summary = MetricType::Summary {
-            quantiles: Vec::new(),
-            sum: 1.5,
-            count: 1,
-        };
-        assert_eq!(
-            (histogram.value(), histogram.kind().as_str()),
-            (3.5, "histogram")
-        );
+        let summary = MetricType::Summary { quantiles: Vec::new(), sum: 1.5, count: 1 };
+        assert_eq!((histogram.value(), histogram.kind().as_str()), (3.5, "histogram"));
         assert_eq!((summary.value(), summary.kind().as_str()), (1.5, "summary"));
     }
 

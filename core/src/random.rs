@@ -50,19 +50,14 @@ pub struct SeededRandom {
 impl SeededRandom {
     /// Starts the sequence of `seed`.
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: AtomicU64::new(seed),
-        }
+        Self { state: AtomicU64::new(seed) }
     }
 }
 
 impl Random for SeededRandom {
     /// Relaxed: each call takes its own step of the counter, and nothing else is published.
     fn next_u64(&self) -> u64 {
-        mix(self
-            .state
-            .fetch_add(STEP, Ordering::Relaxed)
-            .wrapping_add(STEP))
+        mix(self.state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP))
     }
 }
 
@@ -78,9 +73,7 @@ impl OsRandom {
     /// The standard library seeds its hash keys from the system's random source; hashing nothing
     /// with fresh keys turns them into 64 bits without a dependency.
     pub fn new() -> Self {
-        Self {
-            inner: SeededRandom::new(RandomState::new().build_hasher().finish()),
-        }
+        Self { inner: SeededRandom::new(RandomState::new().build_hasher().finish()) }
     }
 }
 
@@ -113,33 +106,19 @@ mod tests {
         // First outputs of the reference implementation for seed 1234567.
         let random = SeededRandom::new(1_234_567);
         let found: Vec<u64> = (0..3).map(|_| random.next_u64()).collect();
-        assert_eq!(
-            found,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
     fn threads_share_one_sequence_without_repeats() {
         let random = SeededRandom::new(42);
         let drawn = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).map(|_| random.next_u64()).collect::<Vec<_>>()))
-                .collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap())
-                .collect::<BTreeSet<_>>()
+            let workers: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..1000).map(|_| random.next_u64()).collect::<Vec<_>>())).collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<BTreeSet<_>>()
         });
         let alone = SeededRandom::new(42);
-        assert_eq!(
-            drawn,
-            (0..4000).map(|_| alone.next_u64()).collect::<BTreeSet<_>>()
-        );
+        assert_eq!(drawn, (0..4000).map(|_| alone.next_u64()).collect::<BTreeSet<_>>());
     }
 
     #[test]

@@ -123,12 +123,8 @@ pub trait DiskQueue: Send + Sync {
     /// # Errors
     /// [`QueueError::Gone`] for a position before the checkpoint; [`QueueError::Damaged`], after
     /// which reading may go on at the position it names; [`QueueError::Unavailable`].
-    fn read(
-        &self,
-        from: QueuePosition,
-        bytes_max: usize,
-        into: &mut Vec<Vec<u8>>,
-    ) -> Result<QueuePosition, QueueError>;
+    fn read(&self, from: QueuePosition, bytes_max: usize, into: &mut Vec<Vec<u8>>)
+    -> Result<QueuePosition, QueueError>;
 
     /// Moves the checkpoint to `until` (exclusive) and frees what is before it. A position at or
     /// before the checkpoint changes nothing.
@@ -152,9 +148,7 @@ pub trait DiskQueue: Send + Sync {
 #[non_exhaustive]
 pub enum QueueError {
     /// The queue holds its limit.
-    #[error(
-        "queue is full: a record of {wanted} bytes does not fit its limit of {limit_bytes} bytes"
-    )]
+    #[error("queue is full: a record of {wanted} bytes does not fit its limit of {limit_bytes} bytes")]
     Full {
         /// Size of the record.
         wanted: usize,

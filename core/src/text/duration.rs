@@ -71,9 +71,7 @@ pub fn parse_duration_ns(text: &str) -> Result<i64, DurationError> {
         "0" => return Ok(0),
         _ => {}
     }
-    let syntax = || DurationError::Syntax {
-        text: text.to_owned(),
-    };
+    let syntax = || DurationError::Syntax { text: text.to_owned() };
     let mut total_ns: u64 = 0;
     let mut smaller_units = &UNITS[..];
     let mut rest = text;
@@ -84,24 +82,15 @@ pub fn parse_duration_ns(text: &str) -> Result<i64, DurationError> {
         }
         let (number, after) = rest.split_at(digits);
         let number: u64 = number.parse().map_err(|_| syntax())?;
-        let letters = after
-            .bytes()
-            .position(|byte| byte.is_ascii_digit())
-            .unwrap_or(after.len());
+        let letters = after.bytes().position(|byte| byte.is_ascii_digit()).unwrap_or(after.len());
         if letters == 0 {
             return Err(syntax());
         }
         let (unit, after) = after.split_at(letters);
         if !UNITS.iter().any(|(name, _)| *name == unit) {
-            return Err(DurationError::Unit {
-                unit: unit.to_owned(),
-                text: text.to_owned(),
-            });
+            return Err(DurationError::Unit { unit: unit.to_owned(), text: text.to_owned() });
         }
-        let at = smaller_units
-            .iter()
-            .position(|(name, _)| *name == unit)
-            .ok_or_else(syntax)?;
+        let at = smaller_units.iter().position(|(name, _)| *name == unit).ok_or_else(syntax)?;
         let unit_ns = smaller_units[at].1 * NS_PER_MS;
         smaller_units = &smaller_units[at + 1..];
         total_ns = number
@@ -266,10 +255,7 @@ mod tests {
             ("1x", "unknown unit \"x\" in duration \"1x\""),
             ("294y", "duration out of range"),
             ("200y10400w", "duration out of range"),
-            (
-                "99999999999999999999s",
-                "not a valid duration string: \"99999999999999999999s\"",
-            ),
+            ("99999999999999999999s", "not a valid duration string: \"99999999999999999999s\""),
         ];
         for (text, message) in rows {
             assert_eq!(parse_duration_ms(text).unwrap_err().to_string(), message);

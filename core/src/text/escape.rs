@@ -118,10 +118,7 @@ pub enum UnquoteReason {
 pub fn unquote(text: &str) -> Result<Cow<'_, str>, UnquoteError> {
     let (value, len) = unquote_prefix(text)?;
     if len < text.len() {
-        return Err(UnquoteError {
-            offset: len,
-            reason: UnquoteReason::Trailing,
-        });
+        return Err(UnquoteError { offset: len, reason: UnquoteReason::Trailing });
     }
     Ok(value)
 }
@@ -139,9 +136,7 @@ pub fn unquote_prefix(text: &str) -> Result<(Cow<'_, str>, usize), UnquoteError>
         _ => return Err(error(0, UnquoteReason::NotQuoted)),
     };
     if quote == b'`' {
-        let len = text[1..]
-            .find('`')
-            .ok_or(error(text.len(), UnquoteReason::Unterminated))?;
+        let len = text[1..].find('`').ok_or(error(text.len(), UnquoteReason::Unterminated))?;
         return Ok((Cow::Borrowed(&text[1..=len]), len + 2));
     }
     // Bytes, because `\xe4\xbd\xa0` spells one character in three escapes.
@@ -153,8 +148,7 @@ pub fn unquote_prefix(text: &str) -> Result<(Cow<'_, str>, usize), UnquoteError>
             Some(&byte) if byte == quote => break,
             Some(b'\\') => {
                 let out = unescaped.get_or_insert_with(|| bytes[1..at].to_vec());
-                at += read_escape(&bytes[at..], quote, out)
-                    .ok_or(error(at, UnquoteReason::Escape))?;
+                at += read_escape(&bytes[at..], quote, out).ok_or(error(at, UnquoteReason::Escape))?;
             }
             Some(&byte) => {
                 if let Some(out) = &mut unescaped {
@@ -206,11 +200,7 @@ fn read_escape(text: &[u8], quote: u8, out: &mut Vec<u8>) -> Option<usize> {
 fn code(text: &[u8], start: usize, digits: usize, radix: u32) -> Option<u32> {
     text.get(start..start + digits)?
         .iter()
-        .try_fold(0_u32, |value, &byte| {
-            value
-                .checked_mul(radix)?
-                .checked_add(char::from(byte).to_digit(radix)?)
-        })
+        .try_fold(0_u32, |value, &byte| value.checked_mul(radix)?.checked_add(char::from(byte).to_digit(radix)?))
 }
 
 /// Appends a label value as the exposition formats escape it: `\\`, `\n`, `\"`; no quotes around.
@@ -234,11 +224,7 @@ pub fn write_escaped_help<S: TextSink + ?Sized>(out: &mut S, help: &str) {
     });
 }
 
-fn write_replaced<S: TextSink + ?Sized>(
-    out: &mut S,
-    text: &str,
-    replacement: impl Fn(u8) -> Option<&'static str>,
-) {
+fn write_replaced<S: TextSink + ?Sized>(out: &mut S, text: &str, replacement: impl Fn(u8) -> Option<&'static str>) {
     let mut plain_start = 0;
     for (at, byte) in text.bytes().enumerate() {
         if let Some(escaped) = replacement(byte) {
@@ -296,10 +282,7 @@ mod tests {
             ("温度 ☺ é", r#""温度 ☺ é""#),
             ("e\u{301}", "\"e\u{301}\""),
             ("\u{301}", "\"\u{301}\""),
-            (
-                "\u{a0}\u{200b}\u{2028}\u{feff}",
-                r#""\u00a0\u200b\u2028\ufeff""#,
-            ),
+            ("\u{a0}\u{200b}\u{2028}\u{feff}", r#""\u00a0\u200b\u2028\ufeff""#),
             ("\u{10ffff}\u{e0001}", r#""\U0010ffff\U000e0001""#),
             ("\u{fffd}", "\"\u{fffd}\""),
         ];
@@ -323,10 +306,7 @@ mod tests {
             assert_eq!(unquote(text).unwrap(), value, "{text}");
         }
         assert!(matches!(unquote("'plain'"), Ok(Cow::Borrowed("plain"))));
-        assert_eq!(
-            unquote_prefix(r#""a\n" rest"#),
-            Ok((Cow::Owned("a\n".to_owned()), 5))
-        );
+        assert_eq!(unquote_prefix(r#""a\n" rest"#), Ok((Cow::Owned("a\n".to_owned()), 5)));
     }
 
     #[test]
@@ -347,11 +327,7 @@ mod tests {
             (r#""a"b"#, 3, UnquoteReason::Trailing),
         ];
         for (text, offset, reason) in rows {
-            assert_eq!(
-                unquote(text),
-                Err(UnquoteError { offset, reason }),
-                "{text}"
-            );
+            assert_eq!(unquote(text), Err(UnquoteError { offset, reason }), "{text}");
         }
     }
 

@@ -58,12 +58,7 @@ impl FloatText {
     /// nor an exponent shows that the number is a float.
     pub fn open_metrics(value: f64) -> Self {
         let mut text = Self::general(value);
-        if value.is_finite()
-            && !text
-                .as_str()
-                .bytes()
-                .any(|byte| matches!(byte, b'.' | b'e'))
-        {
+        if value.is_finite() && !text.as_str().bytes().any(|byte| matches!(byte, b'.' | b'e')) {
             text.push(b".0");
         }
         text
@@ -75,10 +70,7 @@ impl FloatText {
     }
 
     fn new(value: f64, wants_exponent: impl Fn(i32) -> bool) -> Self {
-        let mut text = Self {
-            bytes: [0; TEXT_BYTES_MAX],
-            len: 0,
-        };
+        let mut text = Self { bytes: [0; TEXT_BYTES_MAX], len: 0 };
         if let Some(special) = special_text(value) {
             text.push(special.as_bytes());
             return text;
@@ -232,17 +224,10 @@ impl Digits {
         if value < EXACT_INTEGER_END && value.trunc() == value {
             return Self::of_integer(value as u64);
         }
-        let mut scientific = ScientificText {
-            bytes: [0; DIGITS_MAX + 8],
-            len: 0,
-        };
+        let mut scientific = ScientificText { bytes: [0; DIGITS_MAX + 8], len: 0 };
         push_display(&mut scientific, format_args!("{value:e}"));
         let text = &scientific.bytes[..scientific.len];
-        let mut digits = Self {
-            bytes: [0; DIGITS_MAX + 3],
-            len: 0,
-            exponent: 0,
-        };
+        let mut digits = Self { bytes: [0; DIGITS_MAX + 3], len: 0, exponent: 0 };
         let mut negative = false;
         let mut in_exponent = false;
         for &byte in text {
@@ -266,18 +251,11 @@ impl Digits {
     }
 
     fn of_integer(value: u64) -> Self {
-        let mut digits = Self {
-            bytes: [0; DIGITS_MAX + 3],
-            len: 0,
-            exponent: 0,
-        };
+        let mut digits = Self { bytes: [0; DIGITS_MAX + 3], len: 0, exponent: 0 };
         let mut buffer = [0; INTEGER_BYTES_MAX];
         let text = integer_digits(value, &mut buffer);
         digits.exponent = text.len() as i32 - 1;
-        digits.len = text
-            .iter()
-            .rposition(|&digit| digit != b'0')
-            .map_or(1, |last| last + 1);
+        digits.len = text.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
         digits.bytes[..digits.len].copy_from_slice(&text[..digits.len]);
         digits
     }
@@ -352,18 +330,10 @@ pub fn parse_exposition_float(text: &str) -> Result<f64, FloatError> {
     match unsigned.as_bytes() {
         [b'0'..=b'9' | b'.', ..] => {
             let value: f64 = text.parse().map_err(|_| FloatError::Syntax)?;
-            if value.is_finite() {
-                Ok(value)
-            } else {
-                Err(FloatError::Range)
-            }
+            if value.is_finite() { Ok(value) } else { Err(FloatError::Range) }
         }
         _ if unsigned.eq_ignore_ascii_case("inf") || unsigned.eq_ignore_ascii_case("infinity") => {
-            Ok(if negative {
-                f64::NEG_INFINITY
-            } else {
-                f64::INFINITY
-            })
+            Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY })
         }
         _ if text.eq_ignore_ascii_case("nan") => Ok(f64::NAN),
         _ => Err(FloatError::Syntax),
@@ -380,10 +350,7 @@ fn split_sign(text: &str) -> (bool, &str) {
 
 /// Reads what follows `0x`: hexadecimal digits with an optional point, then `p` and an exponent.
 fn parse_hexadecimal(text: &[u8]) -> Result<f64, FloatError> {
-    let p = text
-        .iter()
-        .position(|byte| matches!(byte, b'p' | b'P'))
-        .ok_or(FloatError::Syntax)?;
+    let p = text.iter().position(|byte| matches!(byte, b'p' | b'P')).ok_or(FloatError::Syntax)?;
     // Bits beyond the 60th only decide ties, so one sticky bit stands for all of them.
     let mut mantissa: u64 = 0;
     let mut exponent: i64 = 0;
@@ -469,11 +436,7 @@ fn scale_by_power_of_two(mantissa: u64, exponent: i64) -> Result<f64, FloatError
     // Two exact multiplications by powers of two reach both ends of the range.
     let first = exponent / 2;
     let value = kept as f64 * power_of_two(first) * power_of_two(exponent - first);
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(FloatError::Range)
-    }
+    if value.is_finite() { Ok(value) } else { Err(FloatError::Range) }
 }
 
 /// 2^exponent for |exponent| ≤ 1022.
@@ -504,39 +467,15 @@ mod tests {
             (100_000.0, "100000", "100000", "100000", "1e+05"),
             (123_456.0, "123456", "123456", "123456", "1.23456e+05"),
             (1_000_000.0, "1e+06", "1000000", "1000000", "1e+06"),
-            (
-                1_234_567.0,
-                "1.234567e+06",
-                "1234567",
-                "1234567",
-                "1.234567e+06",
-            ),
-            (
-                1234567.25,
-                "1.23456725e+06",
-                "1234567.25",
-                "1234567.25",
-                "1.23456725e+06",
-            ),
+            (1_234_567.0, "1.234567e+06", "1234567", "1234567", "1.234567e+06"),
+            (1234567.25, "1.23456725e+06", "1234567.25", "1234567.25", "1.23456725e+06"),
             (0.0001, "0.0001", "0.0001", "0.0001", "1e-04"),
             (0.00001, "1e-05", "0.00001", "0.00001", "1e-05"),
             (0.000001, "1e-06", "0.000001", "0.000001", "1e-06"),
             (9.9e-7, "9.9e-07", "0.00000099", "9.9e-07", "9.9e-07"),
-            (
-                1e20,
-                "1e+20",
-                "100000000000000000000",
-                "100000000000000000000",
-                "1e+20",
-            ),
+            (1e20, "1e+20", "100000000000000000000", "100000000000000000000", "1e+20"),
             (1e21, "1e+21", "1000000000000000000000", "1e+21", "1e+21"),
-            (
-                0.1 + 0.2,
-                "0.30000000000000004",
-                "0.30000000000000004",
-                "0.30000000000000004",
-                "3.0000000000000004e-01",
-            ),
+            (0.1 + 0.2, "0.30000000000000004", "0.30000000000000004", "0.30000000000000004", "3.0000000000000004e-01"),
             (
                 9007199254740993.0,
                 "9.007199254740992e+15",
@@ -554,28 +493,15 @@ mod tests {
             assert_eq!(FloatText::json(value).as_str(), json);
             assert_eq!(FloatText::exponent(value).as_str(), exponent);
         }
-        assert_eq!(
-            FloatText::general(f64::MAX).as_str(),
-            "1.7976931348623157e+308"
-        );
+        assert_eq!(FloatText::general(f64::MAX).as_str(), "1.7976931348623157e+308");
         assert_eq!(FloatText::json(-5e-324).as_str(), "-5e-324");
-        assert_eq!(
-            FloatText::json(-1.2345678901234567e-6).as_str(),
-            "-0.0000012345678901234567"
-        );
+        assert_eq!(FloatText::json(-1.2345678901234567e-6).as_str(), "-0.0000012345678901234567");
         assert_eq!(plain(f64::MAX).len(), 309);
     }
 
     #[test]
     fn open_metrics_shows_that_a_number_is_a_float() {
-        let rows = [
-            (1.0, "1.0"),
-            (0.0, "0.0"),
-            (-3.0, "-3.0"),
-            (0.5, "0.5"),
-            (1e6, "1e+06"),
-            (f64::NAN, "NaN"),
-        ];
+        let rows = [(1.0, "1.0"), (0.0, "0.0"), (-3.0, "-3.0"), (0.5, "0.5"), (1e6, "1e+06"), (f64::NAN, "NaN")];
         for (value, text) in rows {
             assert_eq!(FloatText::open_metrics(value).as_str(), text);
         }
@@ -614,32 +540,12 @@ mod tests {
 
     #[test]
     fn refuses_what_go_refuses() {
-        for text in [
-            "",
-            "+",
-            ".",
-            "e5",
-            "1e",
-            "1_000",
-            "0x1",
-            "0xp1",
-            "0x1p",
-            "0x1.2.3p1",
-            "+nan",
-            "infx",
-            " 1",
-            "1 ",
-            "--1",
-        ] {
+        for text in
+            ["", "+", ".", "e5", "1e", "1_000", "0x1", "0xp1", "0x1p", "0x1.2.3p1", "+nan", "infx", " 1", "1 ", "--1"]
+        {
             assert_eq!(parse_float(text), Err(FloatError::Syntax), "{text}");
         }
-        for text in [
-            "1e309",
-            "-1e400",
-            "0x1p1024",
-            "0x1.fffffffffffff8p1023",
-            "0x1p99999999999999999999",
-        ] {
+        for text in ["1e309", "-1e400", "0x1p1024", "0x1.fffffffffffff8p1023", "0x1p99999999999999999999"] {
             assert_eq!(parse_float(text), Err(FloatError::Range), "{text}");
         }
         assert_eq!(parse_exposition_float("0x1p1"), Err(FloatError::Syntax));

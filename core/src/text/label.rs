@@ -26,10 +26,7 @@ fn is_legacy(name: &str, also: impl Fn(u8) -> bool) -> bool {
 fn bare_len(text: &str, also: impl Fn(u8) -> bool) -> usize {
     let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || also(byte);
     match text.bytes().next() {
-        Some(first) if letter(first) => text
-            .bytes()
-            .take_while(|&byte| letter(byte) || byte.is_ascii_digit())
-            .count(),
+        Some(first) if letter(first) => text.bytes().take_while(|&byte| letter(byte) || byte.is_ascii_digit()).count(),
         _ => 0,
     }
 }
@@ -62,10 +59,7 @@ where
     L::IntoIter: Clone,
 {
     let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
-    let name = labels
-        .clone()
-        .find(|(label, _)| *label == METRIC_NAME)
-        .map(|(_, value)| value);
+    let name = labels.clone().find(|(label, _)| *label == METRIC_NAME).map(|(_, value)| value);
     let mut separator = "{";
     match name {
         Some(name) if is_legacy_metric_name(name) => out.push_str(name),
@@ -150,11 +144,7 @@ pub enum SeriesTextReason {
 /// # Errors
 /// [`SeriesTextError`] names the first byte that does not fit.
 pub fn parse_series_text(text: &str) -> Result<Vec<(String, String)>, SeriesTextError> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        labels: Vec::new(),
-    };
+    let mut reader = Reader { text, at: 0, labels: Vec::new() };
     reader.skip_blanks();
     let name_len = bare_len(reader.rest(), |byte| byte == b':');
     if name_len > 0 {
@@ -164,14 +154,7 @@ pub fn parse_series_text(text: &str) -> Result<Vec<(String, String)>, SeriesText
         reader.skip_blanks();
     }
     if name_len == 0 || !reader.rest().is_empty() {
-        reader.expect(
-            '{',
-            if name_len == 0 {
-                "a metric name or '{'"
-            } else {
-                "'{'"
-            },
-        )?;
+        reader.expect('{', if name_len == 0 { "a metric name or '{'" } else { "'{'" })?;
         reader.read_labels()?;
         reader.skip_blanks();
     }
@@ -200,10 +183,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expected(&self, what: &'static str) -> SeriesTextError {
-        SeriesTextError {
-            offset: self.at,
-            reason: SeriesTextReason::Expected { what },
-        }
+        SeriesTextError { offset: self.at, reason: SeriesTextReason::Expected { what } }
     }
 
     fn try_take(&mut self, c: char) -> bool {
@@ -216,11 +196,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self, c: char, what: &'static str) -> Result<(), SeriesTextError> {
-        if self.try_take(c) {
-            Ok(())
-        } else {
-            Err(self.expected(what))
-        }
+        if self.try_take(c) { Ok(()) } else { Err(self.expected(what)) }
     }
 
     /// After `{`: labels, commas and the closing brace.
@@ -267,9 +243,7 @@ impl<'a> Reader<'a> {
         let reason = if name.is_empty() {
             SeriesTextReason::EmptyName
         } else if self.labels.iter().any(|(known, _)| known == name) {
-            SeriesTextReason::Duplicate {
-                name: name.to_owned(),
-            }
+            SeriesTextReason::Duplicate { name: name.to_owned() }
         } else {
             self.labels.push((name.to_owned(), value.to_owned()));
             return Ok(());
@@ -295,20 +269,11 @@ mod tests {
         let rows: &[(&[(&str, &str)], &str)] = &[
             (&[], "{}"),
             (&[("__name__", "up")], "up"),
-            (
-                &[("__name__", "job:up:sum"), ("job", "a")],
-                r#"job:up:sum{job="a"}"#,
-            ),
-            (
-                &[("a", "1"), ("__name__", "up"), ("z", "2")],
-                r#"up{a="1", z="2"}"#,
-            ),
+            (&[("__name__", "job:up:sum"), ("job", "a")], r#"job:up:sum{job="a"}"#),
+            (&[("a", "1"), ("__name__", "up"), ("z", "2")], r#"up{a="1", z="2"}"#),
             (&[("a", "1")], r#"{a="1"}"#),
             (&[("__name__", "a.b")], r#"{"a.b"}"#),
-            (
-                &[("__name__", "a.b"), ("k.x", "v")],
-                r#"{"a.b", "k.x"="v"}"#,
-            ),
+            (&[("__name__", "a.b"), ("k.x", "v")], r#"{"a.b", "k.x"="v"}"#),
             (&[("__name__", "up"), ("gone", "")], "up"),
             (&[("a", "x\n\"y\"")], r#"{a="x\n\"y\""}"#),
         ];
@@ -323,24 +288,12 @@ mod tests {
             (" up ", &[("__name__", "up")]),
             ("up{}", &[("__name__", "up")]),
             ("{}", &[]),
-            (
-                "up { a = 'x' , b=`y`, }",
-                &[("__name__", "up"), ("a", "x"), ("b", "y")],
-            ),
-            (
-                r#"{"a.b", "k.x"="v"}"#,
-                &[("__name__", "a.b"), ("k.x", "v")],
-            ),
-            (
-                r#"{b="2", __name__="up", a="", A="1"}"#,
-                &[("A", "1"), ("__name__", "up"), ("b", "2")],
-            ),
+            ("up { a = 'x' , b=`y`, }", &[("__name__", "up"), ("a", "x"), ("b", "y")]),
+            (r#"{"a.b", "k.x"="v"}"#, &[("__name__", "a.b"), ("k.x", "v")]),
+            (r#"{b="2", __name__="up", a="", A="1"}"#, &[("A", "1"), ("__name__", "up"), ("b", "2")]),
         ];
         for (text, labels) in rows {
-            let expected: Vec<_> = labels
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect();
+            let expected: Vec<_> = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
             assert_eq!(parse_series_text(text), Ok(expected), "{text}");
         }
     }
@@ -358,39 +311,23 @@ mod tests {
             ("up{,}", "expected a label name or '}' at byte 3"),
             ("up{a=\"b\"} 1", "expected the end of the series at byte 10"),
             ("up{a=\"\\d\"}", "invalid escape sequence at byte 6"),
-            (
-                "up{a=\"1\",a=\"2\"}",
-                "label \"a\" is given twice at byte 9",
-            ),
-            (
-                "up{\"down\"}",
-                "label \"__name__\" is given twice at byte 3",
-            ),
+            ("up{a=\"1\",a=\"2\"}", "label \"a\" is given twice at byte 9"),
+            ("up{\"down\"}", "label \"__name__\" is given twice at byte 3"),
             ("{\"\"=\"x\"}", "a label name is empty at byte 1"),
         ];
         for (text, message) in rows {
-            assert_eq!(
-                parse_series_text(text).unwrap_err().to_string(),
-                message,
-                "{text}"
-            );
+            assert_eq!(parse_series_text(text).unwrap_err().to_string(), message, "{text}");
         }
     }
 
     #[test]
     fn bare_names_are_the_legacy_ones() {
         for name in ["a", "_", "a9", "http_requests_total"] {
-            assert!(
-                is_legacy_metric_name(name) && is_legacy_label_name(name),
-                "{name}"
-            );
+            assert!(is_legacy_metric_name(name) && is_legacy_label_name(name), "{name}");
         }
         assert!(is_legacy_metric_name(":a:b") && !is_legacy_label_name(":a:b"));
         for name in ["", "9a", "a.b", "温度", "a-b", "a b"] {
-            assert!(
-                !is_legacy_metric_name(name) && !is_legacy_label_name(name),
-                "{name}"
-            );
+            assert!(!is_legacy_metric_name(name) && !is_legacy_label_name(name), "{name}");
         }
     }
 

@@ -19,24 +19,21 @@ mod size;
 mod time;
 
 pub use duration::{
-    DurationError, DurationText, parse_duration_ms, parse_duration_ns, parse_signed_duration_ns,
-    write_duration_ms, write_go_duration,
+    DurationError, DurationText, parse_duration_ms, parse_duration_ns, parse_signed_duration_ns, write_duration_ms,
+    write_go_duration,
 };
 pub use escape::{
-    QuotedText, UnquoteError, UnquoteReason, unescape_label_value, unquote, unquote_prefix,
-    write_escaped_help, write_escaped_label_value, write_quoted,
+    QuotedText, UnquoteError, UnquoteReason, unescape_label_value, unquote, unquote_prefix, write_escaped_help,
+    write_escaped_label_value, write_quoted,
 };
 pub use float::{
-    FloatError, FloatText, parse_exposition_float, parse_float, write_float_exponent,
-    write_float_general, write_float_json, write_float_open_metrics, write_float_plain, write_i64,
-    write_u64,
+    FloatError, FloatText, parse_exposition_float, parse_float, write_float_exponent, write_float_general,
+    write_float_json, write_float_open_metrics, write_float_plain, write_i64, write_u64,
 };
 pub use label::{
-    SeriesText, SeriesTextError, SeriesTextReason, is_legacy_label_name, is_legacy_metric_name,
-    parse_series_text, write_label_name, write_series_text,
+    SeriesText, SeriesTextError, SeriesTextReason, is_legacy_label_name, is_legacy_metric_name, parse_series_text,
+    write_label_name, write_series_text,
 };
 pub use sink::TextSink;
 pub use size::{SizeError, parse_size, write_size, write_size_rounded};
-pub use time::{
-    TimeError, parse_rfc3339_ms, parse_time_ms, write_rfc3339, write_timestamp_seconds,
-};
+pub use time::{TimeError, parse_rfc3339_ms, parse_time_ms, write_rfc3339, write_timestamp_seconds};

@@ -55,10 +55,7 @@ pub(super) struct Relay<'a, 'f> {
 
 impl<'a, 'f> Relay<'a, 'f> {
     pub(super) fn new(formatter: &'a mut fmt::Formatter<'f>) -> Self {
-        Self {
-            formatter,
-            result: Ok(()),
-        }
+        Self { formatter, result: Ok(()) }
     }
 }
 

@@ -29,14 +29,8 @@ pub enum SizeError {
 }
 
 /// Binary units from largest to smallest.
-const UNITS: [(&str, u64); 6] = [
-    ("EiB", 1 << 60),
-    ("PiB", 1 << 50),
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-];
+const UNITS: [(&str, u64); 6] =
+    [("EiB", 1 << 60), ("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// Reads a size: plain bytes (`65536`), or numbers with a unit (`64KiB`, `1.5GB`, `1GiB512MiB`).
 ///
@@ -46,12 +40,8 @@ const UNITS: [(&str, u64); 6] = [
 /// # Errors
 /// [`SizeError`].
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
-    let syntax = || SizeError::Syntax {
-        text: text.to_owned(),
-    };
-    let range = || SizeError::Range {
-        text: text.to_owned(),
-    };
+    let syntax = || SizeError::Syntax { text: text.to_owned() };
+    let range = || SizeError::Range { text: text.to_owned() };
     if text.is_empty() {
         return Err(SizeError::Empty);
     }
@@ -61,18 +51,13 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
-        let number_len = rest
-            .bytes()
-            .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
-            .count();
+        let number_len = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
         let (number, after) = rest.split_at(number_len);
         let after = after.strip_prefix(' ').unwrap_or(after);
         let unit_len = after.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, after) = after.split_at(unit_len);
         let bytes = scale(number, unit_bytes(unit).ok_or_else(syntax)?).ok_or_else(syntax)?;
-        total = bytes
-            .and_then(|bytes| total.checked_add(bytes))
-            .ok_or_else(range)?;
+        total = bytes.and_then(|bytes| total.checked_add(bytes)).ok_or_else(range)?;
         rest = after;
     }
     Ok(total)
@@ -83,10 +68,7 @@ fn unit_bytes(unit: &str) -> Option<u64> {
         return Some(1);
     }
     let prefix = unit.strip_suffix("iB").or_else(|| unit.strip_suffix('B'))?;
-    UNITS
-        .iter()
-        .find(|(name, _)| name.strip_suffix("iB") == Some(prefix))
-        .map(|(_, bytes)| *bytes)
+    UNITS.iter().find(|(name, _)| name.strip_suffix("iB") == Some(prefix)).map(|(_, bytes)| *bytes)
 }
 
 /// `number × unit`: `None` for no number, `Some(None)` beyond the range.
@@ -111,10 +93,7 @@ fn scale(number: &str, unit: u64) -> Option<Option<u64>> {
 
 /// Appends a size exactly, in the largest unit that leaves no rest: `512MiB`, `1000B`, `0B`.
 pub fn write_size<S: TextSink + ?Sized>(out: &mut S, bytes: u64) {
-    let (name, unit) = UNITS
-        .into_iter()
-        .find(|(_, unit)| bytes != 0 && bytes % unit == 0)
-        .unwrap_or(("B", 1));
+    let (name, unit) = UNITS.into_iter().find(|(_, unit)| bytes != 0 && bytes % unit == 0).unwrap_or(("B", 1));
     write_u64(out, bytes / unit);
     out.push_str(name);
 }
@@ -180,19 +159,11 @@ mod tests {
     #[test]
     fn refuses_what_is_no_size() {
         assert_eq!(parse_size(""), Err(SizeError::Empty));
-        for text in [
-            "-1", "KiB", "1.2.3KiB", "1kb", "1X", "1.5", "1 KiB ", ".KiB", "1K", "1ZiB",
-        ] {
-            assert!(
-                matches!(parse_size(text), Err(SizeError::Syntax { .. })),
-                "{text}"
-            );
+        for text in ["-1", "KiB", "1.2.3KiB", "1kb", "1X", "1.5", "1 KiB ", ".KiB", "1K", "1ZiB"] {
+            assert!(matches!(parse_size(text), Err(SizeError::Syntax { .. })), "{text}");
         }
         for text in ["18446744073709551616", "16EiB", "15EiB2EiB"] {
-            assert!(
-                matches!(parse_size(text), Err(SizeError::Range { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse_size(text), Err(SizeError::Range { .. })), "{text}");
         }
     }
 

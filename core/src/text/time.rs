@@ -20,10 +20,7 @@ const MS_PER_DAY: i64 = 86_400_000;
 /// four digits are read in these two spellings only.
 const BOUNDS: [(&str, i64); 2] = [
     ("-292273086-05-16T16:47:06Z", -9_223_309_901_257_974_000),
-    (
-        "292277025-08-18T07:12:54.999999999Z",
-        9_223_309_901_257_974_999,
-    ),
+    ("292277025-08-18T07:12:54.999999999Z", 9_223_309_901_257_974_999),
 ];
 
 /// Reads the API's `time`, `start` and `end`: float seconds since the epoch, or RFC 3339.
@@ -34,9 +31,7 @@ const BOUNDS: [(&str, i64); 2] = [
 /// [`TimeError`] for other text, and for seconds that are not finite or beyond an `i64` of
 /// milliseconds.
 pub fn parse_time_ms(text: &str) -> Result<i64, TimeError> {
-    let error = || TimeError {
-        text: text.to_owned(),
-    };
+    let error = || TimeError { text: text.to_owned() };
     if let Ok(seconds) = parse_float(text) {
         // Whole and fractional part apart: large seconds keep their milliseconds.
         let whole_ms = seconds.trunc() * 1000.0;
@@ -58,35 +53,12 @@ pub fn parse_time_ms(text: &str) -> Result<i64, TimeError> {
 /// # Errors
 /// [`TimeError`], also for days that the month does not have.
 pub fn parse_rfc3339_ms(text: &str) -> Result<i64, TimeError> {
-    rfc3339(text.as_bytes()).ok_or_else(|| TimeError {
-        text: text.to_owned(),
-    })
+    rfc3339(text.as_bytes()).ok_or_else(|| TimeError { text: text.to_owned() })
 }
 
 fn rfc3339(text: &[u8]) -> Option<i64> {
     let (date_time, rest) = text.split_at_checked("2026-11-20T22:43:00".len())?;
-    let [
-        y1,
-        y2,
-        y3,
-        y4,
-        b'-',
-        m1,
-        m2,
-        b'-',
-        d1,
-        d2,
-        b'T',
-        h1,
-        h2,
-        b':',
-        n1,
-        n2,
-        b':',
-        s1,
-        s2,
-    ] = date_time
-    else {
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2] = date_time else {
         return None;
     };
     let year = number(&[*y1, *y2, *y3, *y4])?;
@@ -105,18 +77,11 @@ fn rfc3339(text: &[u8]) -> Option<i64> {
     }
     let (fraction_ms, zone) = match rest {
         [b'.', after @ ..] => {
-            let digits = after
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
             if digits == 0 {
                 return None;
             }
-            let place = |index: usize| {
-                after[..digits]
-                    .get(index)
-                    .map_or(0, |d| i64::from(d - b'0'))
-            };
+            let place = |index: usize| after[..digits].get(index).map_or(0, |d| i64::from(d - b'0'));
             (place(0) * 100 + place(1) * 10 + place(2), &after[digits..])
         }
         _ => (0, rest),
@@ -138,20 +103,13 @@ fn rfc3339(text: &[u8]) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + i64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
 /// Appends a moment as Go's `time.RFC3339Nano` prints it in UTC: `2026-11-20T22:43:00.5Z`, without
 /// trailing zeros.
 pub fn write_rfc3339<S: TextSink + ?Sized>(out: &mut S, time_ms: i64) {
-    let (days, ms_of_day) = (
-        time_ms.div_euclid(MS_PER_DAY),
-        time_ms.rem_euclid(MS_PER_DAY),
-    );
+    let (days, ms_of_day) = (time_ms.div_euclid(MS_PER_DAY), time_ms.rem_euclid(MS_PER_DAY));
     let (year, month, day) = civil_from_days(days);
     let (second, ms) = (ms_of_day / 1000, ms_of_day % 1000);
     if year < 0 {
@@ -224,16 +182,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
 }
@@ -271,10 +224,7 @@ mod tests {
             ("1969-12-31T23:59:59.999Z", -1),
             ("2000-02-29T00:00:00.123456789Z", 951_782_400_123),
             ("-292273086-05-16T16:47:06Z", -9_223_309_901_257_974_000),
-            (
-                "292277025-08-18T07:12:54.999999999Z",
-                9_223_309_901_257_974_999,
-            ),
+            ("292277025-08-18T07:12:54.999999999Z", 9_223_309_901_257_974_999),
         ];
         for (text, ms) in rows {
             assert_eq!(parse_time_ms(text), Ok(ms), "{text}");
@@ -303,10 +253,7 @@ mod tests {
             assert!(parse_time_ms(text).is_err(), "{text}");
         }
         let error = parse_time_ms("foo").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot parse \"foo\" to a valid timestamp"
-        );
+        assert_eq!(error.to_string(), "cannot parse \"foo\" to a valid timestamp");
     }
 
     #[test]
