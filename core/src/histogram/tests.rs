@@ -575,6 +575,14 @@ mod properties {
         }
 
         #[test]
+        fn trimming_and_fractions_agree(mut h in histograms(0..=3), at in -9.0..9.0f64) {
+            prop_assume!(h.count() > 0.0);
+            h.zero_threshold = 0.0;
+            let (below, _) = h.fraction(f64::NEG_INFINITY, at);
+            prop_assert!((h.trimmed(at, Keep::Below).count() / h.count() - below).abs() <= 1e-9);
+        }
+
+        #[test]
         fn compaction_changes_no_data(h in histograms(-4..=8), empty_max in 0usize..6) {
             let mut compact = h.clone();
             compact.compact(empty_max);
