@@ -80,6 +80,20 @@ impl Span {
     pub(crate) fn first(self, len: usize) -> Span {
         Span { start: self.start, end: self.end.min(self.start + len as u32) }
     }
+
+    /// The bytes with the length that stands before them in the body, if it is the shortest varint of it.
+    pub(crate) fn with_length(self, body: &[u8]) -> Option<&[u8]> {
+        let range = self.range();
+        let (at, len) = (range.start, range.len());
+        if len < 0x80 {
+            let start = at.checked_sub(1)?;
+            return (usize::from(body[start]) == len).then(|| &body[start..range.end]);
+        }
+        // Not only a number of two to five bytes, but this one.
+        let start = at.checked_sub(varint_len(len))?;
+        let mut before = Cursor { bytes: &body[..at], at: start };
+        (before.varint() == Ok(len as u64) && before.at == at).then(|| &body[start..range.end])
+    }
 }
 
 /// The value of a field, by wire type.
@@ -106,6 +120,7 @@ impl Field {
     }
 
     /// A string, bytes, or an embedded message.
+    #[inline]
     pub(crate) fn span(self) -> Result<Span, ProtoError> {
         match self.value {
             Value::Bytes(span) => Ok(span),
@@ -113,6 +128,7 @@ impl Field {
         }
     }
 
+    #[inline]
     pub(crate) fn varint(self) -> Result<u64, ProtoError> {
         match self.value {
             Value::Varint(number) => Ok(number),
@@ -120,11 +136,13 @@ impl Field {
         }
     }
 
+    #[inline]
     pub(crate) fn int64(self) -> Result<i64, ProtoError> {
         Ok(self.varint()? as i64)
     }
 
     /// A `uint32`, or an enum; higher bits are cut off, as the protobuf specification says.
+    #[inline]
     pub(crate) fn uint32(self) -> Result<u32, ProtoError> {
         Ok(self.varint()? as u32)
     }
@@ -133,6 +151,7 @@ impl Field {
         Ok(zigzag(u64::from(self.uint32()?)) as i32)
     }
 
+    #[inline]
     pub(crate) fn double(self) -> Result<f64, ProtoError> {
         match self.value {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
@@ -169,6 +188,11 @@ impl Field {
         }
         Ok(())
     }
+}
+
+/// Bytes of the shortest varint of `number`.
+fn varint_len(number: usize) -> usize {
+    (usize::BITS - number.leading_zeros()).div_ceil(7).max(1) as usize
 }
 
 /// Undoes the zigzag coding of `sint32` and `sint64`.
@@ -258,6 +282,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips to behind the end of group `number`, whose start tag has been read.
+    #[cold]
     fn skip_group(&mut self, number: u32, offset: usize) -> Result<(), ProtoError> {
         let mut open = [0u32; GROUP_DEPTH_MAX];
         let mut depth = 1;
@@ -286,14 +311,22 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, ProtoError> {
-        let offset = self.at;
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(u64::from(first));
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
         }
-        let mut number = u64::from(first & 0x7f);
-        for shift in (7..64).step_by(7) {
-            let byte = self.byte()?;
+    }
+
+    /// A varint of any length; apart, so that the short ones stay small enough to be inlined.
+    fn long_varint(&mut self) -> Result<u64, ProtoError> {
+        let offset = self.at;
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.bytes.get(self.at).ok_or(ProtoError::Truncated { offset: self.at })?;
+            self.at += 1;
             if shift == 63 && byte > 1 {
                 break;
             }
@@ -305,16 +338,12 @@ impl<'a> Cursor<'a> {
         Err(ProtoError::Varint { offset })
     }
 
+    #[inline]
     fn fixed64(&mut self) -> Result<u64, ProtoError> {
         Ok(u64::from_le_bytes(self.array::<8>()?))
     }
 
-    fn byte(&mut self) -> Result<u8, ProtoError> {
-        let byte = *self.bytes.get(self.at).ok_or(ProtoError::Truncated { offset: self.at })?;
-        self.at += 1;
-        Ok(byte)
-    }
-
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtoError> {
         let truncated = ProtoError::Truncated { offset: self.at };
         let array = *self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).ok_or(truncated)?;

@@ -72,6 +72,18 @@ fn repeated_numbers_are_read_packed_and_one_by_one() {
 }
 
 #[test]
+fn the_length_before_a_string_counts_only_in_its_shortest_form() {
+    let long = [0x5a; 300];
+    let body = [&[0x0a, 0x02, 7, 8, 0x0a, 0x82, 0x00, 7, 8, 0x0a, 0x00, 0x0a, 0xac, 0x02][..], &long].concat();
+    let mut cursor = Cursor::new(&body);
+    let mut found = Vec::new();
+    while let Some(field) = cursor.next().unwrap() {
+        found.push(field.span().unwrap().with_length(&body).map(|bytes| bytes.len()));
+    }
+    assert_eq!(found, [Some(3), None, Some(1), Some(302)]);
+}
+
+#[test]
 fn zigzag_reaches_both_ends() {
     assert_eq!([0, 1, 2, 3, u64::MAX - 1, u64::MAX].map(zigzag), [0, -1, 1, -2, i64::MAX, i64::MIN]);
 }

@@ -153,12 +153,12 @@ fn label(body: &[u8], message: Span) -> Result<(&[u8], &[u8]), ProtoError> {
 
 /// Pairs up label references, which may come in several fields.
 #[derive(Default)]
-pub(super) struct RefPairs<'b> {
+struct RefPairs<'b> {
     name: Option<&'b [u8]>,
 }
 
 impl<'b> RefPairs<'b> {
-    pub(super) fn read(
+    fn read(
         &mut self,
         body: &'b [u8],
         field: Field,
@@ -183,7 +183,7 @@ impl<'b> RefPairs<'b> {
         Ok(result)
     }
 
-    pub(super) fn end(&self) -> Result<(), Reason> {
+    fn end(&self) -> Result<(), Reason> {
         if self.name.is_some() { Err(Reason::OddLabelRefs) } else { Ok(()) }
     }
 }

@@ -321,7 +321,10 @@ impl Receiver {
                 let message = rows.entries[at].message;
                 let key = match version {
                     Version::V1 => v1::key(body, message).map(|span| span.of(body)),
-                    Version::V2 => v2::key(body, message, rows, &self.config).then_some(&*rows.key),
+                    Version::V2 => {
+                        let unfolded = v2::key(body, message, rows, &self.config);
+                        matches!(unfolded, Ok(Ok(()))).then_some(&*rows.key)
+                    }
                 };
                 if let Some(key) = key {
                     rows.entries[at].slot = learning.put(key, series, after);

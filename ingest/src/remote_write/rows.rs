@@ -313,6 +313,9 @@ struct FloatSample {
 
 #[inline]
 fn sample(body: &[u8], message: Span, layout: Layout) -> Result<FloatSample, ProtoError> {
+    if let Some(sample) = usual_sample(message.of(body), layout) {
+        return Ok(sample);
+    }
     let mut sample = FloatSample { value: 0.0, time_ms: 0, start_ms: 0 };
     let mut fields = Cursor::over(body, message);
     while let Some(field) = fields.next()? {
@@ -324,6 +327,34 @@ fn sample(body: &[u8], message: Span, layout: Layout) -> Result<FloatSample, Pro
         }
     }
     Ok(sample)
+}
+
+/// A sample as every sender writes it: value, time and, in version 2.0, perhaps the start, in this order. Reading it
+/// field by field takes several times as long.
+#[inline]
+fn usual_sample(message: &[u8], layout: Layout) -> Option<FloatSample> {
+    const VALUE_TAG: u8 = 0x09;
+    const TIME_TAG: u8 = 0x10;
+    const START_TAG: u8 = 0x18;
+    let (&[VALUE_TAG, b0, b1, b2, b3, b4, b5, b6, b7, TIME_TAG], rest) = message.split_first_chunk::<10>()? else {
+        return None;
+    };
+    let value = f64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+    let (time, rest) = rest.split_first_chunk()?;
+    let start_ms = match rest {
+        [] => 0,
+        [START_TAG, start @ ..] if layout.has_starts() => usual_time(start.try_into().ok()?)?,
+        _ => return None,
+    };
+    Some(FloatSample { value, time_ms: usual_time(time)?, start_ms })
+}
+
+/// A time between 1971 and 2109, whose varint has six bytes.
+#[inline]
+fn usual_time(bytes: &[u8; 6]) -> Option<i64> {
+    let &[t0, t1, t2, t3, t4, t5] = bytes;
+    let is_varint = (t0 & t1 & t2 & t3 & t4) >= 0x80 && t5 < 0x80;
+    is_varint.then(|| bytes.iter().rev().fold(0, |time, byte| time << 7 | i64::from(byte & 0x7f)))
 }
 
 /// Renews a session now and then, so that a writer of the cache never waits for a whole request.

@@ -13,11 +13,13 @@ use super::Version;
 use super::cache::{Hit, SeriesCache, Session};
 use super::config::RemoteWriteConfig;
 use super::error::{DecodeError, Reason};
-use super::naming::{Naming, RefPairs};
+use super::naming::Naming;
 use super::rows::{Layout, Rows, Sessions, refuse};
 use super::v1::family_type;
 use crate::proto::{Cursor, ProtoError, Span};
 
+/// The first byte of packed label references: field 1, length-delimited.
+const REFS_TAG: u8 = 0x0a;
 const LAYOUT: Layout = Layout { version: Version::V2, histograms: 3, exemplars: 4 };
 
 pub(super) fn decode<S: BuildHasher>(
@@ -60,19 +62,17 @@ fn symbols(body: &[u8], rows: &mut Rows) -> Result<usize, DecodeError> {
 /// What a series message holds, before its elements are read.
 #[derive(Default)]
 struct Scan {
+    /// Fields of label references; one, packed, is usual.
+    label_fields: usize,
     samples: usize,
     histograms: usize,
     exemplars: usize,
     metadata: Option<Span>,
-    labels: Option<Reason>,
 }
 
 impl Scan {
     /// Why the series is to be refused whole.
     fn fault(&self, declared: Option<Declared<'_>>) -> Option<Reason> {
-        if self.labels.is_some() {
-            return self.labels;
-        }
         match (self.samples, self.histograms) {
             // Prometheus sends exemplars in series of their own, and metadata alone does no harm.
             (0, 0) if self.exemplars == 0 && declared.is_none() => Some(Reason::EmptySeries),
@@ -82,25 +82,13 @@ impl Scan {
     }
 }
 
-/// Counts what is in a series message and unfolds its labels into `rows.key`.
-fn scan(body: &[u8], message: Span, rows: &mut Rows, config: &RemoteWriteConfig) -> Result<Scan, ProtoError> {
-    let (symbols, key) = (&rows.symbols, &mut rows.key);
-    key.clear();
-    let (mut scan, mut pairs) = (Scan::default(), RefPairs::default());
+/// Counts what is in a series message.
+fn scan(body: &[u8], message: Span) -> Result<Scan, ProtoError> {
+    let mut scan = Scan::default();
     let mut fields = Cursor::over(body, message);
     while let Some(field) = fields.next()? {
         match field.number {
-            1 if scan.labels.is_none() => {
-                let unfolded = pairs.read(body, field, symbols, |name, value| {
-                    if key.len() + name.len() + value.len() > config.series_label_bytes_max {
-                        return Err(Reason::Row(RejectReason::LabelTooLong));
-                    }
-                    unfold(key, name);
-                    unfold(key, value);
-                    Ok(())
-                })?;
-                scan.labels = unfolded.err();
-            }
+            1 => scan.label_fields += 1,
             2 => scan.samples += 1,
             3 => scan.histograms += 1,
             4 => scan.exemplars += 1,
@@ -108,8 +96,26 @@ fn scan(body: &[u8], message: Span, rows: &mut Rows, config: &RemoteWriteConfig)
             _ => {}
         }
     }
-    scan.labels = scan.labels.or(pairs.end().err());
     Ok(scan)
+}
+
+/// Unfolds the labels of a series message into `rows.key`.
+pub(super) fn key(
+    body: &[u8],
+    message: Span,
+    rows: &mut Rows,
+    config: &RemoteWriteConfig,
+) -> Result<Result<(), Reason>, ProtoError> {
+    let key = &mut rows.key;
+    key.clear();
+    Naming::Symbols(&rows.symbols).pairs(body, message, |name, value| {
+        if key.len() + name.len() + value.len() > config.series_label_bytes_max {
+            return Err(Reason::Row(RejectReason::LabelTooLong));
+        }
+        unfold(key, name);
+        unfold(key, value);
+        Ok(())
+    })
 }
 
 /// Appends a string behind its length.
@@ -123,9 +129,29 @@ fn unfold(key: &mut Vec<u8>, text: &[u8]) {
     key.extend_from_slice(text);
 }
 
-/// The cache key of a series message, unfolded into `rows.key`; whether it has one.
-pub(super) fn key(body: &[u8], message: Span, rows: &mut Rows, config: &RemoteWriteConfig) -> bool {
-    matches!(scan(body, message, rows, config), Ok(scan) if scan.labels.is_none())
+/// Whether the labels of a series message, which stand in a single field, unfold to `key`.
+///
+/// Compares in place; `false` may also mean that the message is written in an unusual way.
+#[inline]
+fn unfolds_to(key: &[u8], body: &[u8], message: Span, symbols: &[Span]) -> bool {
+    let bytes = message.of(body);
+    // Packed, as the first field.
+    let [REFS_TAG, len, rest @ ..] = bytes else { return false };
+    let (len, mut key) = (usize::from(*len), key);
+    if len >= 0x80 || len > rest.len() {
+        return false;
+    }
+    let mut refs = Cursor::over(body, message.skip(2).first(len));
+    while !refs.is_at_end() {
+        let Ok(number) = refs.varint() else { return false };
+        let symbol = usize::try_from(number).ok().and_then(|number| symbols.get(number));
+        let Some(text) = symbol.and_then(|symbol| symbol.with_length(body)) else { return false };
+        match key.strip_prefix(text) {
+            Some(rest) => key = rest,
+            None => return false,
+        }
+    }
+    key.is_empty()
 }
 
 fn series<S: BuildHasher>(
@@ -135,14 +161,16 @@ fn series<S: BuildHasher>(
     rows: &mut Rows,
     config: &RemoteWriteConfig,
 ) -> Result<(), DecodeError> {
-    let scan = scan(body, message, rows, config)?;
-    rows.unfold(rows.key.len(), config)?;
+    let scan = scan(body, message)?;
     let declared = match scan.metadata {
         Some(metadata) => declared(body, metadata, &rows.symbols)?,
         None => Ok(None),
     };
     let fault = declared.err().or(scan.fault(declared.ok().flatten()));
-    let hit = if fault.is_none() { find(&rows.key, session) } else { None };
+    let (hit, fault) = match fault {
+        None => find(body, message, &scan, session, rows, config)?,
+        Some(_) => (None, fault),
+    };
     let target = match (fault, hit) {
         (Some(reason), _) => Err(reason),
         (None, Some(hit)) => Ok(hit.series.into()),
@@ -162,11 +190,28 @@ fn series<S: BuildHasher>(
     Ok(())
 }
 
-fn find<S: BuildHasher>(key: &[u8], session: &mut Session<'_, S>) -> Option<Hit> {
-    match session.predicted() {
-        Some((slot, expected)) if expected == key => session.hit(slot),
-        _ => session.find(key),
+/// Looks for the series in the cache; or says why its labels cannot be unfolded.
+fn find<S: BuildHasher>(
+    body: &[u8],
+    message: Span,
+    scan: &Scan,
+    session: &mut Session<'_, S>,
+    rows: &mut Rows,
+    config: &RemoteWriteConfig,
+) -> Result<(Option<Hit>, Option<Reason>), DecodeError> {
+    if scan.label_fields == 1
+        && let Some((slot, expected)) = session.predicted()
+        && unfolds_to(expected, body, message, &rows.symbols)
+    {
+        rows.unfold(expected.len(), config)?;
+        return Ok((session.hit(slot), None));
     }
+    let unfolded = key(body, message, rows, config)?;
+    rows.unfold(rows.key.len(), config)?;
+    Ok(match unfolded {
+        Ok(()) => (session.find(&rows.key), None),
+        Err(reason) => (None, Some(reason)),
+    })
 }
 
 /// Type, help and unit of a series, as sent.

@@ -189,3 +189,29 @@ fn metadata_of_known_series_is_sent_once_and_again_when_it_changes() {
     let helps: Vec<_> = kept[0].1.iter().map(|m| m.help.as_str()).collect();
     assert_eq!(helps, ["one", "two"]);
 }
+
+#[test]
+fn label_references_in_two_places_are_read_as_one_list_and_never_predicted_by_the_first() {
+    let door = Door::open();
+    let send = |extra: bool, time: i64| {
+        let mut symbols = Symbols::default();
+        let first = symbols.series(&[("__name__", "a")], &[(time, 1.0)]);
+        let second = symbols.series(&[("__name__", "b"), ("x", "1")], &[(time, 1.0)]);
+        let more = v2::TimeSeries { labels_refs: symbols.refs(&[("y", "2")]), ..v2::TimeSeries::default() };
+        let mut series = second.encode_to_vec();
+        if extra {
+            series.extend(more.encode_to_vec());
+        }
+        let mut bytes = symbols.request(vec![first]).encode_to_vec();
+        bytes.extend([0x2a, series.len() as u8]);
+        bytes.extend(series);
+        assert!(door.write(Version::V2, &compress(&bytes)).unwrap().is_complete());
+    };
+    for round in 0..4 {
+        send(round % 2 == 1, NOW_MS + round);
+    }
+    let stored = door.stored();
+    let of = |what: &str| stored.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!(of(r#"[("__name__", "b"), ("x", "1")] "#), 2, "{stored:#?}");
+    assert_eq!(of(r#"[("__name__", "b"), ("x", "1"), ("y", "2")] "#), 2, "{stored:#?}");
+}
