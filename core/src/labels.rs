@@ -13,6 +13,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::text::SeriesText;
+
 /// The label that carries the metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -422,21 +424,10 @@ impl Default for Labels {
         Labels::empty()
     }
 }
+/// As Prometheus writes a series: `name{label="value", …}`, quoted where a name is not a legacy one.
 impl fmt::Display for LabelsRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.metric_name().unwrap_or_default();
-        f.write_str(name)?;
-        let mut first = true;
-        for (label, value) in self.iter().filter(|(n, _)| *n != METRIC_NAME) {
-            f.write_str(if first { "{" } else { ", " })?;
-            write!(f, "{label}={value:?}")?;
-            first = false;
-        }
-        match (first, name.is_empty()) {
-            (true, true) => f.write_str("{}"),
-            (true, false) => Ok(()),
-            (false, _) => f.write_str("}"),
-        }
+        SeriesText(self.iter()).fmt(f)
     }
 }
 impl fmt::Display for Labels {

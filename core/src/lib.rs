@@ -48,17 +48,25 @@ pub mod status;
 pub mod storage;
 pub mod text;
 
+pub use aggregate::MetricAggregator;
 pub use batch::{Exemplar, FamilyType, Increment, Metadata, SampleBatch, SeriesRef, Total};
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::ErrorKind;
+pub use health::{HealthTable, ServiceHealthMetrics, ServiceName};
 pub use histogram::NativeHistogram;
 pub use labels::{Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
 pub use ledger::LossLedger;
 pub use matcher::{MatchOp, Matcher};
 pub use memory::MemoryStorage;
+pub use metric::{MetricKind, MetricPoint, MetricType};
 pub use pool::BlockingPool;
 pub use query::{QueryBackend, QueryError, QueryRequest, QueryResult};
+pub use random::Random;
+pub use registry::{MetricDesc, Registry};
+pub use state::{DiskQueue, StateStore};
+pub use status::StatusSource;
 pub use storage::{
-    AppendError, AppendReport, Columns, MetricStorage, QueryContext, RejectReason, SelectError, Selector, SeriesSet,
+    AppendError, AppendReport, Changes, Columns, MetricStorage, QueryContext, RejectReason, SelectError, Selector,
+    SeriesSet,
 };

@@ -184,74 +184,135 @@ fn compile(expression: &str) -> Result<Test, MatcherError> {
     compile_regex(expression).map(Test::Regex)
 }
 
-/// Compiles a whole-value expression in Go's syntax; see [`go_syntax`] for the difference.
+/// Compiles a whole-value expression in Go's syntax; a brace that starts no repetition is literal.
 ///
 /// # Errors
 /// [`MatcherError`] as for [`Matcher::new`].
 pub fn compile_regex(expression: &str) -> Result<Regex, MatcherError> {
     let refused = |reason: String| MatcherError { expression: expression.to_owned(), reason };
-    regex::RegexBuilder::new(&format!("^(?s:{})$", go_syntax(expression))).size_limit(REGEX_BYTES_MAX).build().map_err(
-        |e| match e {
-            regex::Error::Syntax(text) => {
-                refused(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
-            }
-            regex::Error::CompiledTooBig(limit) => refused(format!("compiles to more than {limit} bytes")),
-            other => refused(other.to_string()),
-        },
-    )
+    let translated = go_syntax(expression).ok_or_else(|| refused("unexpected )".to_owned()))?;
+    regex::RegexBuilder::new(&format!("^(?s:{translated})$")).size_limit(REGEX_BYTES_MAX).build().map_err(|e| match e {
+        regex::Error::Syntax(text) => {
+            refused(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        }
+        regex::Error::CompiledTooBig(limit) => refused(format!("compiles to more than {limit} bytes")),
+        other => refused(other.to_string()),
+    })
 }
 
 fn is_operator(c: char) -> bool {
     matches!(c, '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '\\' | '|')
 }
 
-/// Go takes a brace that starts no repetition literally (`{{x}}`); the `regex` crate refuses it.
-/// Escapes those, and leaves `x{2}`, classes and escapes alone.
-fn go_syntax(expression: &str) -> String {
-    let bytes = expression.as_bytes();
-    let mut out = String::with_capacity(expression.len() + 4);
-    let mut in_class = false;
-    let mut escaped = false;
-    let mut brace_belongs_to_escape = false;
-    let mut literal_open = 0usize;
-    for (i, c) in expression.char_indices() {
-        if escaped {
-            escaped = false;
-            brace_belongs_to_escape = matches!(c, 'p' | 'P' | 'x');
-            out.push(c);
+/// The expression in the `regex` crate's syntax, where Go's differs: a brace that starts no repetition and a
+/// bracket inside a class are literal, `\Q…\E` quotes, and `\d`, `\w`, `\s` are ASCII.
+///
+/// `None` if a parenthesis closes what none opened: it would close the group around the whole expression.
+fn go_syntax(expression: &str) -> Option<String> {
+    let mut out = String::with_capacity(expression.len() + 8);
+    let mut rest = expression;
+    let mut open_groups = 0usize;
+    let mut open_braces = 0usize;
+    // Inside a class: where it began in `rest`'s coordinates does not matter, only whether it may close.
+    let mut class: Option<bool> = None;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        let is_in_class = class.is_some();
+        if c == '\\' {
+            if let Some(quoted) = after.strip_prefix('Q').filter(|_| !is_in_class) {
+                let (literal, behind) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+                out.push_str(&regex::escape(literal));
+                rest = behind;
+                continue;
+            }
+            let Some(escaped) = after.chars().next() else {
+                out.push('\\');
+                break;
+            };
+            let behind = &after[escaped.len_utf8()..];
+            rest = behind;
+            match (escaped, is_in_class) {
+                ('d', false) => out.push_str("[0-9]"),
+                ('d', true) => out.push_str("0-9"),
+                ('D', _) => out.push_str("[^0-9]"),
+                ('w', false) => out.push_str("[0-9A-Za-z_]"),
+                ('w', true) => out.push_str("0-9A-Za-z_"),
+                ('W', _) => out.push_str("[^0-9A-Za-z_]"),
+                ('s', false) => out.push_str(r"[\t\n\f\r ]"),
+                ('s', true) => out.push_str(r"\t\n\f\r "),
+                ('S', _) => out.push_str(r"[^\t\n\f\r ]"),
+                ('p' | 'P' | 'x', _) if behind.starts_with('{') => {
+                    let end = behind.find('}').map_or(behind.len(), |at| at + 1);
+                    out.push('\\');
+                    out.push(escaped);
+                    out.push_str(&behind[..end]);
+                    rest = &behind[end..];
+                }
+                _ => {
+                    out.push('\\');
+                    out.push(escaped);
+                }
+            }
+            class = class.map(|_| true);
             continue;
         }
-        match c {
-            '\\' => escaped = true,
-            '[' => in_class = true,
-            ']' => in_class = false,
-            '{' if !in_class && !brace_belongs_to_escape && !is_repetition(&bytes[i..]) => {
-                out.push('\\');
-                literal_open += 1;
+        rest = after;
+        match (c, class) {
+            ('[', None) => {
+                class = Some(false);
+                out.push('[');
+                if let Some(behind) = rest.strip_prefix('^') {
+                    out.push('^');
+                    rest = behind;
+                }
+                continue;
             }
-            '}' if !in_class && literal_open > 0 => {
-                out.push('\\');
-                literal_open -= 1;
+            ('[', Some(_)) if rest.starts_with(':') => {
+                let end = rest.find(":]").map_or(rest.len(), |at| at + 2);
+                out.push('[');
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
             }
-            _ => {}
+            ('[', Some(_)) => out.push_str("\\["),
+            (']', Some(true)) => {
+                out.push(']');
+                class = None;
+                continue;
+            }
+            // The first bracket of a class is one of its members.
+            (']', Some(false)) => out.push_str("\\]"),
+            ('&' | '~', Some(_)) => {
+                out.push('\\');
+                out.push(c);
+            }
+            ('(', None) => {
+                open_groups += 1;
+                out.push('(');
+            }
+            (')', None) => {
+                open_groups = open_groups.checked_sub(1)?;
+                out.push(')');
+            }
+            ('{', None) if !is_repetition(rest) => {
+                open_braces += 1;
+                out.push_str("\\{");
+            }
+            ('}', None) if open_braces > 0 => {
+                open_braces -= 1;
+                out.push_str("\\}");
+            }
+            _ => out.push(c),
         }
-        brace_belongs_to_escape = false;
-        out.push(c);
+        class = class.map(|_| true);
     }
-    out
+    Some(out)
 }
 
-/// Whether `{…` is `{n}`, `{n,}` or `{n,m}`.
-fn is_repetition(rest: &[u8]) -> bool {
-    let Some(end) = rest.iter().position(|&b| b == b'}') else {
-        return false;
-    };
-    let inner = &rest[1..end];
-    let (low, high) = match inner.iter().position(|&b| b == b',') {
-        Some(comma) => (&inner[..comma], &inner[comma + 1..]),
-        None => (inner, &inner[..0]),
-    };
-    !low.is_empty() && low.iter().chain(high).all(u8::is_ascii_digit)
+/// Whether a brace followed by `rest` begins `{n}`, `{n,}` or `{n,m}`.
+fn is_repetition(rest: &str) -> bool {
+    let Some((inner, _)) = rest.split_once('}') else { return false };
+    let (low, high) = inner.split_once(',').unwrap_or((inner, ""));
+    !low.is_empty() && low.bytes().chain(high.bytes()).all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -279,6 +340,17 @@ mod tests {
             (r"\p{Greek}", "\u{3b1}", true),
             (r"\d+", "12", true),
             ("[{}]", "}", true),
+            ("[a[b]", "[", true),
+            ("[]a]+", "]a", true),
+            ("[^]a]", "b", true),
+            ("[[:alpha:]]+", "ab", true),
+            (r"\Qa.b\E+", "a.bb", true),
+            (r"\Qa.b", "axb", false),
+            (r"\d", "\u{0661}", false),
+            (r"[\d\s]+", "1 2", true),
+            (r"\x{61}\p{L}", "ab", true),
+            (r"\{\}", "{}", true),
+            ("a{,2}", "a{,2}", true),
             ("(?i)A", "a", true),
         ] {
             assert_eq!(regex(expression).matches(value), hit, "{expression:?} on {value:?}");
@@ -297,6 +369,8 @@ mod tests {
         let bad = Matcher::new("l", MatchOp::Regex, "a(").unwrap_err();
         assert_eq!(bad.expression, "a(");
         assert!(bad.reason.contains("unclosed group"), "{bad}");
+        let unbalanced = Matcher::new("l", MatchOp::Regex, "x)|(y").unwrap_err();
+        assert_eq!(unbalanced.reason, "unexpected )");
         let huge = Matcher::new("l", MatchOp::Regex, "((a{100}){100}){100}").unwrap_err();
         assert!(huge.reason.contains("more than"), "{huge}");
     }

@@ -388,9 +388,12 @@ pub fn one_of(row: &Row<'_>) -> RowCounts {
     counts
 }
 
+type TimedValue = (i64, i64, Value);
+
 struct Snapshot {
     version: u64,
-    series: Vec<(Labels, Vec<(i64, i64, Value)>)>,
+    /// Labels, and per sample its time, start and value.
+    series: Vec<(Labels, Vec<TimedValue>)>,
 }
 
 impl SeriesSet for Snapshot {

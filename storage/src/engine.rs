@@ -1,0 +1,204 @@
+//! The engine: its parts, and how they hold together.
+//!
+//! Locks, by rank: `resolving` → head shards, rising → `metadata` → `changes` → `blocks`. The log's own locks
+//! ([`Commit`]) are never asked for while one of these is held, but for `resolving`. None is held while
+//! a file is read, written or synced, except the log's writer, which orders writes.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use std::collections::BTreeMap;
+
+use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
+use kymo_core::storage::{Changes, StorageStatistics};
+use kymo_core::{
+    AppendError, AppendReport, Labels, LabelsRef, MetricStorage, QueryContext, Reservation, SelectError, Selector,
+    SeriesRef, SeriesSet,
+};
+
+use crate::blocks::Blocks;
+use crate::changes::ChangeLog;
+use crate::error::StorageError;
+use crate::fs::{Fs, FsLock};
+use crate::head::Head;
+use crate::manifest::Manifest;
+use crate::open::OpenReport;
+use crate::options::Options;
+use crate::wal::Commit;
+
+/// A data directory, open.
+///
+/// Implements [`MetricStorage`]. The engine has no threads: somebody calls [`maintain`](Self::maintain)
+/// for each lane now and then, or nothing is ever synced, flushed, merged or retired.
+pub struct Engine {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) head: Head,
+    pub(crate) commit: Commit,
+    /// Held shared from finding a series until the sample is applied, and exclusively to free series.
+    pub(crate) resolving: RwLock<()>,
+    /// What the head holds of the memory limit.
+    pub(crate) memory: Mutex<Reservation>,
+    pub(crate) counts: Counts,
+    /// Families with their metadata, newest first.
+    pub(crate) metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
+    pub(crate) changes: Mutex<ChangeLog>,
+    /// Swapped as a whole, while all shards are locked.
+    pub(crate) blocks: RwLock<Arc<Blocks>>,
+    /// What is on disk. Held by the lane that changes it; appends and selects never need it.
+    pub(crate) manifest: Mutex<Manifest>,
+    /// Monotonic time of the oldest append that is not in blocks.
+    pub(crate) unflushed_since: Mutex<Option<Duration>>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) _lock: Box<dyn FsLock>,
+}
+
+/// Facts that are read without a lock. Relaxed throughout: they guard nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) series: AtomicU64,
+    pub(crate) head_samples: AtomicU64,
+    pub(crate) head_bytes: AtomicU64,
+    pub(crate) next_chunk: AtomicU64,
+    pub(crate) log_bytes: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) retired: AtomicU64,
+}
+
+impl Engine {
+    /// Opens a data directory, making it if it is not there, and replays its log.
+    ///
+    /// When this returns every acknowledged sample is answerable.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the directory is in use, was written by a newer version, or the disk fails. Damage to
+    /// single blocks or log frames is no error: it is set aside and told in the report.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &std::path::Path,
+        options: Options,
+    ) -> Result<(Engine, OpenReport), StorageError> {
+        crate::open::open(fs, dir, options)
+    }
+
+    pub(crate) fn blocks(&self) -> Arc<Blocks> {
+        Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn metadata(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Metadata>>> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn changes(&self) -> MutexGuard<'_, ChangeLog> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn resolving(&self) -> RwLockReadGuard<'_, ()> {
+        self.resolving.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Times before this are outside retention.
+    pub(crate) fn oldest_ms(&self) -> i64 {
+        self.options.retention.map_or(i64::MIN, |keep| self.options.clock.now_ms().saturating_sub(millis(keep)))
+    }
+
+    /// Makes the head's reservation what the head holds.
+    pub(crate) fn settle_memory(&self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.counts.head_bytes.load(Ordering::Relaxed);
+        let reserved = memory.bytes();
+        memory.shrink(reserved.saturating_sub(held));
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl MetricStorage for Engine {
+    fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
+        self.append_batch(batch)
+    }
+
+    fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
+        Ok(Box::new(self.snapshot(what, ctx)?))
+    }
+
+    fn version(&self) -> u64 {
+        self.changes().version()
+    }
+
+    fn changed_since(&self, since: u64, what: &Selector) -> Changes {
+        let retired = self.options.retention.map(|_| self.oldest_ms()).filter(|oldest| *oldest > what.start_ms);
+        self.changes().since(since, retired)
+    }
+
+    fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {
+        let hash = self.head.hash(labels);
+        let shard = self.head.shard_of_hash(hash);
+        let number = self.head.read(shard).find(hash, labels)?;
+        self.head.series_ref(shard, number)
+    }
+
+    fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        let (shard, number) = self.head.locate(series)?;
+        self.head.read(shard).get(number).map(|series| series.labels.clone())
+    }
+
+    fn label_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        self.list_names(what, ctx)
+    }
+
+    fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        self.list_values(name, what, ctx)
+    }
+
+    fn series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
+        self.list_series(what, ctx)
+    }
+
+    fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
+        ctx.check()?;
+        let metadata = Engine::metadata(self);
+        let wanted = metadata.iter().filter(|(name, _)| family.is_none_or(|f| f == name.as_str()));
+        Ok(wanted.map(|(name, versions)| (name.clone(), versions.clone())).collect())
+    }
+
+    fn exemplars(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
+        self.list_exemplars(what, ctx)
+    }
+
+    fn statistics(&self) -> StorageStatistics {
+        let blocks = self.blocks();
+        let mut bounds: Option<(i64, i64)> = None;
+        let mut reach = |low: i64, high: i64| {
+            bounds = Some(bounds.map_or((low, high), |b| (b.0.min(low), b.1.max(high))));
+        };
+        for shard in self.head.read_all() {
+            shard.iter().filter_map(|(_, series)| series.bounds()).for_each(|(low, high)| reach(low, high));
+        }
+        let footers = || blocks.list().iter().map(|block| block.footer()).filter(|f| f.samples > 0);
+        footers().for_each(|footer| reach(footer.min_time_ms, footer.max_time_ms));
+        StorageStatistics {
+            active_series: self.counts.series.load(Ordering::Relaxed),
+            head_samples: self.counts.head_samples.load(Ordering::Relaxed),
+            head_bytes: self.counts.head_bytes.load(Ordering::Relaxed),
+            blocks: blocks.list().len() as u64,
+            block_samples: footers().map(|footer| footer.samples).sum(),
+            block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
+            log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
+            min_time_ms: bounds.map(|b| b.0),
+            max_time_ms: bounds.map(|b| b.1),
+            quarantined: self.counts.quarantined.load(Ordering::Relaxed),
+        }
+    }
+}

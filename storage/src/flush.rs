@@ -1,0 +1,255 @@
+//! Moving the head into blocks.
+//!
+//! 1. *Freeze*: with the log quiet, end its segment and seal every run. From here on chunks below
+//!    a sequence number are exactly what the ended segments hold.
+//! 2. *Write* those chunks into block files, one per block range. Nothing is locked; queries still read the head.
+//! 3. *Publish* a manifest that lists the blocks and lets replay begin at the new segment. That is the moment.
+//! 4. *Swap*: drop the chunks and show the blocks, while all shards are locked.
+//! 5. Remove the superfluous segments; free series that have been idle.
+//!
+//! A failure before 3 leaves everything as it was, but for files that the next opening removes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use kymo_core::Labels;
+use kymo_core::batch::{Exemplar, Metadata};
+use kymo_core::storage::Columns;
+
+use crate::block::{Block, BlockWriter, EXTENSION};
+use crate::engine::{Engine, millis};
+use crate::error::{StorageError, io_error};
+use crate::head::{HeadSnapshot, Scratch};
+use crate::manifest::Manifest;
+use crate::merge::{Run, Source, merge};
+use crate::wal::LogPosition;
+
+/// Samples per chunk of a block: the smaller the chunk, the more its fixed cost weighs; the larger, the
+/// more is decoded in vain by a short query.
+pub(crate) const BLOCK_CHUNK_SAMPLES: usize = 480;
+/// Files written by one flush at the most; a backfill over a longer time makes longer blocks.
+const FILES_MAX: i64 = 16;
+/// Flushes that a series may stay without a sample before it is freed.
+const IDLE_FLUSHES_MAX: u8 = 2;
+
+/// A series as it was frozen.
+struct Frozen {
+    labels: Labels,
+    chunks: HeadSnapshot,
+    exemplars: Vec<Exemplar>,
+}
+
+impl Engine {
+    /// Moves everything in the head into blocks. Appends and queries go on meanwhile.
+    ///
+    /// # Errors
+    /// The disk's; then nothing has changed.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        let mut manifest = self.manifest();
+        let began = self.options.clock.monotonic();
+        let (position, bound) = self.freeze();
+        self.flush_frozen(&mut manifest, position, bound)?;
+        let mut since = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was appended meanwhile is as old as this flush at most.
+        *since = (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
+        drop(since);
+        let removed = self.commit.writer().remove_before(position.segment);
+        removed.map_err(io_error(&self.dir.join("wal"), "removing superfluous log segments"))?;
+        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
+        drop(manifest);
+        self.free_idle_series();
+        Ok(())
+    }
+
+    fn freeze(&self) -> (LogPosition, u64) {
+        self.commit.quiesced(|writer| {
+            let position = writer.rotate();
+            let mut bound = self.counts.next_chunk.load(Ordering::Relaxed);
+            let mut scratch = Scratch::default();
+            for mut shard in self.head.write_all() {
+                shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
+            }
+            self.counts.next_chunk.store(bound, Ordering::Relaxed);
+            (position, bound)
+        })
+    }
+
+    /// Writes all chunks below `bound` into blocks and lets replay begin at `position`.
+    pub(crate) fn flush_frozen(
+        &self,
+        manifest: &mut Manifest,
+        position: LogPosition,
+        bound: u64,
+    ) -> Result<(), StorageError> {
+        let frozen = self.frozen(bound);
+        let mut files = Vec::new();
+        let written = self.write_frozen(&frozen, manifest, &mut files);
+        let written = match written {
+            Err(error) if error.is_disk_full() => {
+                files.drain(..).for_each(|path: PathBuf| self.remove_file(&path));
+                self.give_up_reserve();
+                self.write_frozen(&frozen, manifest, &mut files)
+            }
+            other => other,
+        };
+        let new_blocks = written.inspect_err(|_| files.iter().for_each(|path| self.remove_file(path)))?;
+        let mut next = Manifest { replay_from: position, ..manifest.clone() };
+        next.blocks.extend(new_blocks.iter().map(|block| block.name().to_owned()));
+        self.publish(manifest, next)?;
+
+        let mut list = self.blocks().list().to_vec();
+        list.extend(new_blocks);
+        {
+            let mut shards = self.head.write_all();
+            let (mut samples, mut bytes) = (0u64, 0u64);
+            let mut of_labels = frozen.iter().filter(|f| !f.exemplars.is_empty()).map(|f| (&f.labels, &f.exemplars));
+            let flushed_exemplars: std::collections::BTreeMap<_, _> = of_labels.by_ref().collect();
+            for series in shards.iter_mut().flat_map(|shard| shard.iter_mut()) {
+                series.chunks.retain(|chunk| chunk.sequence >= bound);
+                series.chunks.shrink_to_fit();
+                if let Some(flushed) = flushed_exemplars.get(&series.labels) {
+                    series.exemplars.retain(|e| !flushed.contains(e));
+                }
+                samples += series.samples();
+                bytes += series.bytes();
+            }
+            self.counts.head_samples.store(samples, Ordering::Relaxed);
+            self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+            self.set_blocks(list);
+        }
+        self.settle_memory();
+        self.counts.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies out what is to be flushed, sorted by labels.
+    fn frozen(&self, bound: u64) -> Vec<Frozen> {
+        let mut frozen = Vec::new();
+        for shard in self.head.read_all() {
+            for (_, series) in shard.iter() {
+                let chunks = series.chunks.iter().filter(|chunk| chunk.sequence < bound).cloned().collect();
+                let chunks = HeadSnapshot { chunks, ..HeadSnapshot::default() };
+                if !chunks.chunks.is_empty() || !series.exemplars.is_empty() {
+                    frozen.push(Frozen { labels: series.labels.clone(), chunks, exemplars: series.exemplars.clone() });
+                }
+            }
+        }
+        frozen.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        frozen
+    }
+
+    fn write_frozen(
+        &self,
+        frozen: &[Frozen],
+        manifest: &mut Manifest,
+        files: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Arc<Block>>, StorageError> {
+        let ranges = self.ranges(frozen);
+        let metadata: Vec<(String, Vec<Metadata>)> =
+            self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
+        let mut blocks = Vec::new();
+        for (number, range) in ranges.iter().enumerate() {
+            let (id, path) = self.next_block(manifest);
+            let failed = || io_error(&path, "writing a block");
+            let mut writer = BlockWriter::create(&*self.fs, &path, id).map_err(failed())?;
+            // Only what this flush has made may be removed when it fails.
+            files.push(path.clone());
+            let write = || -> Result<(), StorageError> {
+                for series in frozen {
+                    self.write_series(&mut writer, series, *range).map_err(failed())?;
+                }
+                let is_last = number + 1 == ranges.len();
+                writer.finish(if is_last { &metadata } else { &[] }).map_err(failed())?;
+                Ok(())
+            };
+            write()?;
+            blocks.push(Arc::new(Block::open(&*self.fs, &path, &self.options.budget)?));
+        }
+        let dir = self.dir.join("blocks");
+        self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
+        Ok(blocks)
+    }
+
+    fn write_series(&self, writer: &mut BlockWriter, series: &Frozen, (start, end): (i64, i64)) -> std::io::Result<()> {
+        let exemplars: Vec<Exemplar> =
+            series.exemplars.iter().filter(|e| e.time_ms >= start && e.time_ms < end).cloned().collect();
+        let mut runs: Vec<Run<'_>> = series
+            .chunks
+            .runs()
+            .map(|(min_time_ms, max_time_ms, run)| Run { min_time_ms, max_time_ms, source: Source::Head(run) })
+            .collect();
+        let mut columns = Columns::default();
+        // The range holds its start and not its end; a window the other way round.
+        merge(&mut runs, start - 1, end - 1, &mut columns).map_err(std::io::Error::other)?;
+        write_columns(writer, &series.labels, &columns, &exemplars)
+    }
+
+    /// The block ranges `[start, end)` that the frozen samples and exemplars fall into, rising.
+    fn ranges(&self, frozen: &[Frozen]) -> Vec<(i64, i64)> {
+        let times = || {
+            let chunks = frozen.iter().flat_map(|f| &f.chunks.chunks).map(|c| (c.min_time_ms, c.max_time_ms));
+            chunks.chain(frozen.iter().flat_map(|f| &f.exemplars).map(|e| (e.time_ms, e.time_ms)))
+        };
+        let mut length = millis(self.options.block_range).max(1);
+        loop {
+            let mut starts = BTreeSet::new();
+            for (low, high) in times() {
+                let (first, last) = (low.div_euclid(length), high.div_euclid(length));
+                starts.extend(first..=last.min(first.saturating_add(FILES_MAX)));
+            }
+            if starts.len() as i64 <= FILES_MAX || length > i64::MAX / 4 {
+                let bound = |n: i64| n.saturating_mul(length);
+                return starts.into_iter().map(|n| (bound(n).max(i64::MIN + 1), bound(n.saturating_add(1)))).collect();
+            }
+            length *= 2;
+        }
+    }
+
+    /// Number and path of the next block file. A number is used once, also when nothing comes of the file: a
+    /// manifest whose publishing failed may still turn out to be the live one, and it lists that file.
+    pub(crate) fn next_block(&self, manifest: &mut Manifest) -> (u64, PathBuf) {
+        let id = manifest.next_sequence;
+        manifest.next_sequence += 1;
+        (id, self.dir.join("blocks").join(format!("{id:016}.{EXTENSION}")))
+    }
+
+    fn free_idle_series(&self) {
+        let _alone = self.resolving.write().unwrap_or_else(PoisonError::into_inner);
+        let mut freed = 0;
+        for mut shard in self.head.write_all() {
+            for series in shard.iter_mut() {
+                series.idle_flushes = series.idle_flushes.saturating_add(1);
+            }
+            let is_gone =
+                |series: &crate::head::HeadSeries| series.is_empty() && series.idle_flushes > IDLE_FLUSHES_MAX;
+            freed += shard.remove_if(is_gone, |labels| self.head.hash(labels));
+        }
+        self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
+    }
+}
+
+/// Writes one series in chunks of [`BLOCK_CHUNK_SAMPLES`], if it has anything.
+pub(crate) fn write_columns(
+    writer: &mut BlockWriter,
+    labels: &Labels,
+    columns: &Columns,
+    exemplars: &[Exemplar],
+) -> std::io::Result<()> {
+    if columns.times.is_empty() && exemplars.is_empty() {
+        return Ok(());
+    }
+    writer.series(labels);
+    let mut piece = Columns::default();
+    for (number, (time, value)) in columns.iter().enumerate() {
+        piece.push(time, columns.starts.get(number).copied().unwrap_or(0), value);
+        if piece.times.len() == BLOCK_CHUNK_SAMPLES {
+            writer.samples(&piece)?;
+            piece.clear();
+        }
+    }
+    writer.samples(&piece)?;
+    writer.exemplars(exemplars);
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Kymo's time-series engine: samples in a log and in memory, then in immutable blocks.
+//!
+//! ```text
+//!   append ──► resolve series ──► frame ──► wal/ ──► head (open runs, sealed chunks) ──► acknowledged
+//!                                            │              │ flush
+//!                                            │              ▼
+//!                                     removed after    blocks/ (one file each) ──► merged, retired
+//!   select ◄── snapshot of head and blocks, merged per series
+//! ```
+//!
+//! The engine is synchronous, has no threads of its own, and reaches the disk only through [`fs::Fs`].
+//! Whoever opens it calls [`Engine::maintain`] for each [`Lane`].
+//!
+//! ```
+//! use kymo_core::{Labels, MetricStorage, SampleBatch};
+//! use kymo_storage::{Engine, Options, fs::RealFs};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let (engine, report) = Engine::open(std::sync::Arc::new(RealFs), dir.path(), Options::default())?;
+//! assert_eq!(report.samples, 0);
+//! let mut batch = SampleBatch::new();
+//! let now = kymo_core::Clock::now_ms(&kymo_core::SystemClock::new());
+//! batch.push_float(&Labels::from_pairs([("__name__", "up")]), now, 1.0);
+//! assert_eq!(engine.append(&batch)?.stored.floats, 1);
+//! engine.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod append;
+mod block;
+mod blocks;
+mod changes;
+mod chunk;
+mod codec;
+mod compact;
+mod engine;
+mod error;
+mod flush;
+#[cfg(test)]
+mod format_page;
+pub mod fs;
+mod head;
+mod maintain;
+mod manifest;
+mod merge;
+mod open;
+mod options;
+mod sample;
+mod select;
+mod wal;
+
+pub use block::check_index;
+pub use codec::Malformed;
+pub use engine::Engine;
+pub use error::StorageError;
+pub use maintain::{Lane, MaintainLimit, Next};
+pub use open::OpenReport;
+pub use options::{Limits, Options, SyncPolicy};
+pub use wal::LogDamage;

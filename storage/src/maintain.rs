@@ -1,0 +1,229 @@
+//! Tending: one bounded step per call, by lanes that may run at once on different threads.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::{Engine, millis};
+use crate::error::{StorageError, io_error};
+use crate::manifest::{Manifest, remove_if_there};
+use crate::options::SyncPolicy;
+
+/// How often an idle lane should look again, when nothing tells it to.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The file that holds room back.
+pub(crate) const RESERVE: &str = "RESERVE";
+
+/// A kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Makes the log durable.
+    Sync,
+    /// Moves the head into blocks; retires blocks that are too old.
+    Flush,
+    /// Makes few long blocks of many short ones.
+    Merge,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Lane; 3] = [Lane::Sync, Lane::Flush, Lane::Merge];
+
+    /// A name for threads, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lane::Sync => "sync",
+            Lane::Flush => "flush",
+            Lane::Merge => "merge",
+        }
+    }
+}
+
+/// How much one step may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaintainLimit {
+    /// Time after which a step that can stop does.
+    pub time: Duration,
+    /// Bytes of blocks that one merge may read.
+    pub bytes: u64,
+}
+
+impl Default for MaintainLimit {
+    fn default() -> MaintainLimit {
+        MaintainLimit { time: Duration::from_secs(5), bytes: 1 << 30 }
+    }
+}
+
+/// When a lane wants to be called again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to do.
+    Now,
+    /// Not before this time of the clock, milliseconds since the Unix epoch.
+    At(i64),
+    /// Only after something was appended.
+    Idle,
+}
+
+impl Engine {
+    /// Does one step of a lane.
+    ///
+    /// [`Lane::Sync`] syncs once, [`Lane::Flush`] retires or flushes once (the head is bounded, so this is, too),
+    /// [`Lane::Merge`] makes one block. Calls for one lane must not overlap.
+    ///
+    /// # Errors
+    /// The disk's. Nothing is lost by a step that failed; it can be tried again.
+    pub fn maintain(&self, lane: Lane, limit: MaintainLimit) -> Result<Next, StorageError> {
+        match lane {
+            Lane::Sync => self.sync_step(),
+            Lane::Flush => self.flush_step(),
+            Lane::Merge => self.merge_step(limit),
+        }
+    }
+
+    /// Flushes and syncs everything and takes no more appends. Queries go on.
+    ///
+    /// # Errors
+    /// The disk's; then the log still holds what could not be flushed, and it can be tried again.
+    pub fn close(&self) -> Result<(), StorageError> {
+        self.closed.store(true, Ordering::Release);
+        let flushed = self.flush();
+        self.sync_now()?;
+        flushed
+    }
+
+    fn look_again(&self) -> Next {
+        Next::At(self.options.clock.now_ms().saturating_add(millis(LOOK_AGAIN)))
+    }
+
+    fn sync_step(&self) -> Result<Next, StorageError> {
+        if self.options.sync != SyncPolicy::Interval {
+            return Ok(Next::Idle);
+        }
+        let now = self.options.clock.monotonic();
+        let since = self.commit.writer().unsynced_since();
+        let at = |left: Duration| Next::At(self.options.clock.now_ms().saturating_add(millis(left)));
+        let Some(since) = since else { return Ok(at(self.options.sync_interval)) };
+        let due = since + self.options.sync_interval;
+        if now < due {
+            return Ok(at(due - now));
+        }
+        self.sync_now()?;
+        Ok(at(self.options.sync_interval))
+    }
+
+    /// Makes every frame written so far durable.
+    ///
+    /// # Errors
+    /// The disk's; the frames stay in memory and are tried again, in a new file.
+    pub fn sync_now(&self) -> Result<(), StorageError> {
+        let job = self.commit.writer().begin_sync();
+        let Some(job) = job else { return Ok(()) };
+        let done = job.run();
+        let settled = self.commit.writer().finish_sync(job, done);
+        settled.map_err(io_error(&self.dir.join("wal"), "syncing the log"))
+    }
+
+    fn flush_step(&self) -> Result<Next, StorageError> {
+        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
+        self.keep_reserve();
+        if self.retire()? {
+            return Ok(Next::Now);
+        }
+        if !self.wants_flush() {
+            return Ok(self.look_again());
+        }
+        self.flush()?;
+        Ok(self.look_again())
+    }
+
+    fn wants_flush(&self) -> bool {
+        let samples = self.counts.head_samples.load(Ordering::Relaxed);
+        let budget = &self.options.budget;
+        let is_short_of_memory = budget.used() >= budget.limit() / 10 * 9;
+        let since = *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = since.is_some_and(|s| self.options.clock.monotonic() >= s + self.options.flush_age);
+        samples >= self.options.flush_samples || is_old || (is_short_of_memory && samples > 0)
+    }
+
+    /// Removes blocks whose newest sample is outside retention; `true` if there were any.
+    fn retire(&self) -> Result<bool, StorageError> {
+        let oldest = self.oldest_ms();
+        let mut manifest = self.manifest();
+        let blocks = self.blocks();
+        let (old, kept): (Vec<_>, Vec<_>) =
+            blocks.list().iter().cloned().partition(|block| block.footer().max_time_ms < oldest);
+        if old.is_empty() {
+            return Ok(false);
+        }
+        let next = Manifest { blocks: kept.iter().map(|b| b.name().to_owned()).collect(), ..manifest.clone() };
+        self.publish(&mut manifest, next)?;
+        self.swap_blocks(kept);
+        for block in &old {
+            self.counts.retired.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(path = %block.path().display(), "block is older than the retention and is removed");
+            self.remove_file(block.path());
+        }
+        Ok(true)
+    }
+
+    /// Publishes a manifest; on a full disk the reserve is given up for it.
+    pub(crate) fn publish(&self, manifest: &mut Manifest, next: Manifest) -> Result<(), StorageError> {
+        let mut published = next.publish(&*self.fs, &self.dir);
+        if published.as_ref().is_err_and(StorageError::is_disk_full) {
+            self.give_up_reserve();
+            published = next.publish(&*self.fs, &self.dir);
+        }
+        published?;
+        *manifest = next;
+        Ok(())
+    }
+
+    pub(crate) fn give_up_reserve(&self) {
+        if self.fs.remove(&self.dir.join(RESERVE)).is_ok() {
+            tracing::warn!(dir = %self.dir.display(), "disk is full; the reserve is given up");
+        }
+    }
+
+    /// Takes the reserve again once there is room to spare.
+    fn keep_reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        let bytes = self.options.reserve_bytes;
+        if bytes == 0 || self.fs.open(&path, crate::fs::OpenMode::Read).is_ok() {
+            return;
+        }
+        if self.fs.space(&self.dir).is_ok_and(|space| space.available > 4 * bytes) {
+            self.make_reserve();
+        }
+    }
+
+    pub(crate) fn make_reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        let made = self.fs.create_new(&path).and_then(|file| file.allocate(0, self.options.reserve_bytes));
+        if let Err(error) = made {
+            // A file system that cannot hold room back, or has none: the engine works without.
+            tracing::debug!(path = %path.display(), %error, "no reserve is kept");
+            let _ = remove_if_there(&*self.fs, &path);
+        }
+    }
+
+    /// Removes a file that nothing refers to any more; a failure leaves it for the next opening.
+    pub(crate) fn remove_file(&self, path: &std::path::Path) {
+        if let Err(error) = self.fs.remove(path) {
+            tracing::warn!(path = %path.display(), %error, "a superfluous file could not be removed");
+        }
+    }
+
+    /// Makes `list` the live blocks; every select sees the old list or the new one.
+    pub(crate) fn swap_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
+        let _shards = self.head.write_all();
+        self.set_blocks(list);
+    }
+
+    /// The same, for a caller that holds all shards.
+    pub(crate) fn set_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
+        let blocks = std::sync::Arc::new(crate::blocks::Blocks::new(list));
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
+    }
+}

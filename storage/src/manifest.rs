@@ -1,0 +1,181 @@
+//! The manifest: which blocks are live, where replay begins, and how often the directory was opened.
+//!
+//! Replaced as a whole by rename, so it is either the old one or the new one. That rename is the moment at
+//! which a flush, a merge or a retirement happens. `docs/format/manifest.md` is the page.
+
+use std::path::Path;
+
+use crate::codec::{Malformed, Reader, put_block, put_varint};
+use crate::error::{StorageError, io_error};
+use crate::fs::{Fs, OpenMode};
+use crate::wal::LogPosition;
+
+const MAGIC: [u8; 8] = *b"KYMOMAN\0";
+/// The version this build writes and reads. It stands for the whole data directory.
+const VERSION: u32 = 1;
+const FILE: &str = "MANIFEST";
+const TEMPORARY: &str = "MANIFEST.new";
+/// A manifest of a million blocks is far below this.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Openings so far; refs of this opening carry it.
+    pub(crate) opening: u32,
+    /// The sequence of the next block.
+    pub(crate) next_sequence: u64,
+    /// Where replay begins: everything before is in blocks.
+    pub(crate) replay_from: LogPosition,
+    /// File names of live blocks.
+    pub(crate) blocks: Vec<String>,
+}
+
+impl Manifest {
+    pub(crate) fn new() -> Manifest {
+        Manifest {
+            opening: 0,
+            next_sequence: 1,
+            replay_from: LogPosition { segment: 1, offset: 0 },
+            blocks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        put_varint(&mut out, u64::from(self.opening));
+        put_varint(&mut out, self.next_sequence);
+        put_varint(&mut out, self.replay_from.segment);
+        put_varint(&mut out, self.replay_from.offset);
+        put_varint(&mut out, self.blocks.len() as u64);
+        self.blocks.iter().for_each(|name| put_block(&mut out, name.as_bytes()));
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, DecodeError> {
+        let from = &mut Reader::new(bytes);
+        if from.bytes(8)? != MAGIC {
+            return Err(Malformed { what: "this is no manifest", offset: 0 }.into());
+        }
+        let version = from.u32()?;
+        if version > VERSION {
+            return Err(DecodeError::Newer(version));
+        }
+        let body = bytes.len().saturating_sub(4);
+        if body < 12 || Reader::new(&bytes[body..]).u32()? != crc32fast::hash(&bytes[..body]) {
+            return Err(Malformed { what: "checksum is wrong", offset: body }.into());
+        }
+        let from = &mut Reader::new(&bytes[12..body]);
+        let opening = u32::try_from(from.varint()?).unwrap_or(u32::MAX);
+        let next_sequence = from.varint()?;
+        let replay_from = LogPosition { segment: from.varint()?, offset: from.varint()? };
+        let count = from.count(1)?;
+        let blocks = (0..count).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_, Malformed>>()?;
+        from.end()?;
+        Ok(Manifest { opening, next_sequence, replay_from, blocks })
+    }
+
+    /// Reads the manifest of `dir`; `None` if there is none.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Manifest>, StorageError> {
+        let path = dir.join(FILE);
+        let read = |source| StorageError::Io { path: path.clone(), doing: "reading the manifest", source };
+        let file = match fs.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(read(error)),
+        };
+        let len = file.len().map_err(read)?;
+        if len > BYTES_MAX {
+            let fault = Malformed { what: "file is too long", offset: BYTES_MAX as usize };
+            return Err(StorageError::Damaged { path, fault });
+        }
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(read)?;
+        match Manifest::decode(&bytes) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(DecodeError::Malformed(fault)) => Err(StorageError::Damaged { path, fault }),
+            Err(DecodeError::Newer(version)) => Err(StorageError::NewerVersion { path, version, supported: VERSION }),
+        }
+    }
+
+    /// Makes this the manifest of `dir`, durably.
+    pub(crate) fn publish(&self, fs: &dyn Fs, dir: &Path) -> Result<(), StorageError> {
+        let (path, temporary) = (dir.join(FILE), dir.join(TEMPORARY));
+        let publish = || {
+            remove_if_there(fs, &temporary)?;
+            let file = fs.create_new(&temporary)?;
+            file.append_all(&self.encode())?;
+            file.sync_data()?;
+            fs.rename(&temporary, &path)?;
+            fs.sync_dir(dir)
+        };
+        publish().map_err(io_error(&path, "publishing the manifest"))
+    }
+}
+
+/// What a manifest's bytes are not.
+#[derive(Debug)]
+pub(crate) enum DecodeError {
+    Malformed(Malformed),
+    Newer(u32),
+}
+
+impl From<Malformed> for DecodeError {
+    fn from(fault: Malformed) -> DecodeError {
+        DecodeError::Malformed(fault)
+    }
+}
+
+/// Removes a file that may not exist.
+pub(crate) fn remove_if_there(fs: &dyn Fs, path: &Path) -> std::io::Result<()> {
+    match fs.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        Manifest {
+            opening: 3,
+            next_sequence: 12,
+            replay_from: LogPosition { segment: 9, offset: 0 },
+            blocks: vec!["0000000000000001.block".into(), "0000000000000011.block".into()],
+        }
+    }
+
+    #[test]
+    fn the_page_s_worked_example_is_what_is_written() {
+        let page = include_str!("../../docs/format/manifest.md");
+        let bytes = sample().encode();
+        assert_eq!(crate::format_page::example(page), bytes, "{}", crate::format_page::hex(&bytes));
+    }
+
+    #[test]
+    fn a_manifest_reads_back_and_every_flip_and_cut_is_noticed() {
+        let bytes = sample().encode();
+        assert_eq!(Manifest::decode(&bytes).ok(), Some(sample()));
+        for at in 0..bytes.len() {
+            assert!(Manifest::decode(&bytes[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1 << bit;
+                assert!(Manifest::decode(&bad).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_apart_from_damage() {
+        let mut bytes = sample().encode();
+        bytes[8] = 2;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(2))));
+    }
+}

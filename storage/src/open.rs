@@ -1,0 +1,340 @@
+//! Opening a data directory: manifest, blocks, and the log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use kymo_core::SeriesRef;
+use kymo_core::memory::remember_metadata;
+
+use crate::block::Block;
+use crate::blocks::Blocks;
+use crate::changes::ChangeLog;
+use crate::engine::{Counts, Engine};
+use crate::error::{StorageError, io_error};
+use crate::fs::Fs;
+use crate::head::{Head, HeadSeries, Scratch};
+use crate::manifest::Manifest;
+use crate::options::Options;
+use crate::sample::Sample;
+use crate::wal::{
+    Commit, LogDamage, LogPosition, LogWriter, Record, ReplayEnd, SegmentReader, cut_tail, decode, segment_number,
+};
+
+/// Head bytes beyond which replay flushes, as a share of the memory limit.
+const REPLAY_SHARE: u64 = 2;
+
+/// What was found while opening.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Which opening of the directory this is.
+    pub opening: u32,
+    /// Blocks in use.
+    pub blocks: usize,
+    /// Log frames replayed.
+    pub frames: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Bytes cut off the log because a kill left a frame unfinished.
+    pub torn_bytes: u64,
+    /// Stretches of the log that could not be read. Their files are kept in `quarantine/`.
+    pub log_damage: Vec<LogDamage>,
+    /// Samples in sound frames whose series was defined in a damaged stretch.
+    pub orphaned_samples: u64,
+    /// Blocks that could not be read, moved to `quarantine/`, with the fault.
+    pub quarantined: Vec<(PathBuf, String)>,
+}
+
+pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Engine, OpenReport), StorageError> {
+    // Looked at before anything is touched: a newer directory stays as it is.
+    Manifest::read(&*fs, dir)?;
+    let make = |path: &Path| fs.create_dir_all(path).map_err(io_error(path, "making the directory"));
+    make(dir)?;
+    let lock = fs.lock(&dir.join("LOCK")).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StorageError::Locked { dir: dir.to_owned() },
+        _ => io_error(dir, "locking the data directory")(error),
+    })?;
+    let (wal, block_dir) = (dir.join("wal"), dir.join("blocks"));
+    make(&wal)?;
+    make(&block_dir)?;
+    // The names of the folders inside become durable with the manifest; that of the directory itself here.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs.sync_dir(parent).map_err(io_error(parent, "syncing the directory above the data directory"))?;
+    let segments = list_segments(&*fs, &wal)?;
+    let found = Manifest::read(&*fs, dir)?;
+    let has_blocks = !fs.list(&block_dir).map_err(io_error(&block_dir, "listing the blocks"))?.is_empty();
+    if found.is_none() && (has_blocks || !segments.is_empty()) {
+        let fault = crate::codec::Malformed { what: "the manifest is missing although there is data", offset: 0 };
+        return Err(StorageError::Damaged { path: dir.join("MANIFEST"), fault });
+    }
+    check_segment_versions(&*fs, &segments)?;
+    let mut manifest = found.unwrap_or_else(Manifest::new);
+    let mut report = OpenReport::default();
+    let blocks = open_blocks(&*fs, dir, &mut manifest, &options, &mut report)?;
+
+    manifest.opening += 1;
+    if SeriesRef::new(manifest.opening, 0).is_none() {
+        return Err(StorageError::OpeningsUsedUp { dir: dir.to_owned() });
+    }
+    report.opening = manifest.opening;
+    // Durable before the first ref of this opening is handed out.
+    manifest.publish(&*fs, dir)?;
+    fs.sync_dir(dir).map_err(io_error(dir, "syncing the data directory"))?;
+
+    let replayed: Vec<_> =
+        segments.iter().filter(|(number, _)| *number >= manifest.replay_from.segment).cloned().collect();
+    let next_segment = segments.last().map_or(1, |(number, _)| number + 1).max(manifest.replay_from.segment);
+    let closed_bytes =
+        replayed.iter().filter_map(|(_, path)| fs.open(path, crate::fs::OpenMode::Read).ok()?.len().ok()).sum();
+    let writer = LogWriter::new(Arc::clone(&fs), wal.clone(), options.sync, next_segment, closed_bytes);
+    let mut metadata = BTreeMap::new();
+    for block in &blocks {
+        for (family, versions) in block.metadata().unwrap_or_default() {
+            let kept = metadata.entry(family).or_insert_with(Vec::new);
+            versions.iter().rev().for_each(|version| remember_metadata(kept, version));
+        }
+    }
+    let memory = options.budget.try_reserve(0)?;
+    let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
+    let engine = Engine {
+        head: Head::new(manifest.opening, seed),
+        commit: Commit::new(writer),
+        resolving: RwLock::default(),
+        memory: Mutex::new(memory),
+        counts: Counts::default(),
+        metadata: Mutex::new(metadata),
+        changes: Mutex::new(ChangeLog::default()),
+        blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
+        manifest: Mutex::new(manifest),
+        unflushed_since: Mutex::new(None),
+        closed: AtomicBool::new(false),
+        fs,
+        dir: dir.to_owned(),
+        options,
+        _lock: lock,
+    };
+    report.blocks = engine.blocks().list().len();
+    engine.replay(&replayed, &mut report)?;
+    for (number, path) in &segments {
+        if *number < engine.manifest().replay_from.segment {
+            engine.remove_file(path);
+        }
+    }
+    engine.counts.quarantined.store((report.quarantined.len() + report.log_damage.len()) as u64, Ordering::Relaxed);
+    if engine.options.reserve_bytes > 0
+        && engine.fs.open(&dir.join(crate::maintain::RESERVE), crate::fs::OpenMode::Read).is_err()
+    {
+        engine.make_reserve();
+    }
+    Ok((engine, report))
+}
+
+fn list_segments(fs: &dyn Fs, wal: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
+    let entries = fs.list(wal).map_err(io_error(wal, "listing the log"))?;
+    let mut segments: Vec<(u64, PathBuf)> =
+        entries.into_iter().filter_map(|e| Some((segment_number(&e.name)?, wal.join(&e.name)))).collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Refuses a log of a newer version before anything is changed.
+fn check_segment_versions(fs: &dyn Fs, segments: &[(u64, PathBuf)]) -> Result<(), StorageError> {
+    segments.iter().try_for_each(|(number, path)| SegmentReader::open(fs, path, *number).map(drop))
+}
+
+/// Opens the blocks the manifest lists, sets damaged ones aside, and removes files nothing refers to.
+fn open_blocks(
+    fs: &dyn Fs,
+    dir: &Path,
+    manifest: &mut Manifest,
+    options: &Options,
+    report: &mut OpenReport,
+) -> Result<Vec<Block>, StorageError> {
+    let block_dir = dir.join("blocks");
+    let mut blocks = Vec::new();
+    let mut sound = Vec::new();
+    for name in &manifest.blocks {
+        let path = block_dir.join(name);
+        match Block::open(fs, &path, &options.budget) {
+            Ok(block) => {
+                sound.push(name.clone());
+                blocks.push(block);
+            }
+            Err(error @ (StorageError::NewerVersion { .. } | StorageError::Budget(_))) => return Err(error),
+            Err(error) => {
+                tracing::error!(path = %path.display(), error = &error as &dyn std::error::Error, "a block cannot be read and is set aside");
+                report.quarantined.push((path.clone(), error.to_string()));
+                set_aside(fs, dir, &path);
+            }
+        }
+    }
+    manifest.blocks = sound;
+    for entry in fs.list(&block_dir).map_err(io_error(&block_dir, "listing the blocks"))? {
+        if !manifest.blocks.iter().any(|name| entry.name.to_str() == Some(name)) {
+            let path = block_dir.join(&entry.name);
+            tracing::info!(path = %path.display(), "removing what an interrupted flush or merge left behind");
+            fs.remove(&path).map_err(io_error(&path, "removing a superfluous file"))?;
+        }
+    }
+    Ok(blocks)
+}
+
+/// Moves a file to `quarantine/`, for somebody to look at.
+fn set_aside(fs: &dyn Fs, dir: &Path, path: &Path) {
+    let quarantine = dir.join("quarantine");
+    let moved = fs.create_dir_all(&quarantine).and_then(|()| {
+        fs.rename(path, &quarantine.join(path.file_name().unwrap_or_default()))?;
+        fs.sync_dir(&quarantine)
+    });
+    if let Err(error) = moved {
+        tracing::warn!(path = %path.display(), %error, "a damaged file could not be set aside");
+    }
+}
+
+/// Keeps a copy of a damaged log segment: the log itself goes with the next flush.
+fn keep_copy(fs: &dyn Fs, dir: &Path, path: &Path) {
+    let quarantine = dir.join("quarantine");
+    let kept = fs
+        .create_dir_all(&quarantine)
+        .and_then(|()| fs.hard_link(path, &quarantine.join(path.file_name().unwrap_or_default())));
+    if let Err(error) = kept {
+        tracing::warn!(path = %path.display(), %error, "a damaged log segment could not be kept");
+    }
+}
+
+/// Where the refs of earlier openings lead now.
+type Known = HashMap<SeriesRef, (usize, u64)>;
+
+impl Engine {
+    fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
+        let mut known = Known::new();
+        let mut scratch = Scratch::default();
+        for (number, path) in segments {
+            let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
+            let skip_until = {
+                let from = self.manifest().replay_from;
+                if from.segment == *number { from.offset } else { 0 }
+            };
+            while let Some((payload, end)) = reader.next()? {
+                let is_covered = end <= skip_until;
+                let outcome = decode(payload, |record| {
+                    self.replay_record(record, is_covered, &mut known, &mut scratch, report);
+                });
+                report.frames += u64::from(!is_covered);
+                if let Err(fault) = outcome {
+                    reader.note_malformed(fault.what);
+                }
+                self.relieve(LogPosition { segment: *number, offset: end })?;
+            }
+            if !reader.damage.is_empty() {
+                for damage in &reader.damage {
+                    tracing::error!(path = %damage.path.display(), offset = damage.offset, bytes = damage.bytes, what = damage.what, "the log is damaged");
+                }
+                keep_copy(&*self.fs, &self.dir, path);
+                report.log_damage.append(&mut reader.damage);
+            }
+            if let ReplayEnd::Torn { keep, cut } = reader.end
+                && cut > 0
+            {
+                tracing::warn!(path = %path.display(), keep, cut, "the log ends in an unfinished frame, which is cut off");
+                report.torn_bytes += cut;
+                cut_tail(&*self.fs, path, keep)?;
+            }
+        }
+        if self.counts.head_samples.load(Ordering::Relaxed) > 0 {
+            let now = self.options.clock.monotonic();
+            *self.unflushed_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+        }
+        self.take_memory()
+    }
+
+    fn replay_record(
+        &self,
+        record: Record<'_>,
+        is_covered: bool,
+        known: &mut Known,
+        scratch: &mut Scratch,
+        report: &mut OpenReport,
+    ) {
+        let (series, sample) = match record {
+            Record::Define(series, labels) => {
+                let hash = self.head.hash(labels);
+                let shard = self.head.shard_of_hash(hash);
+                let mut guard = self.head.write(shard);
+                let number = guard.find(hash, labels).or_else(|| {
+                    self.counts.series.fetch_add(1, Ordering::Relaxed);
+                    guard.insert(hash, labels.to_labels())
+                });
+                if let Some(number) = number {
+                    known.insert(series, (shard, number));
+                }
+                return;
+            }
+            Record::Metadata(family, metadata) => {
+                remember_metadata(self.metadata().entry(family).or_default(), &metadata);
+                return;
+            }
+            Record::Exemplar(series, exemplar) => {
+                if let Some(&(shard, number)) = known.get(&series)
+                    && !is_covered
+                    && let Some(series) = self.head.write(shard).get_mut(number)
+                {
+                    series.add_exemplar(&exemplar);
+                }
+                return;
+            }
+            Record::Float { series, time_ms, start_ms, value } => (series, Sample::float(time_ms, start_ms, value)),
+            Record::Histogram { series, time_ms, start_ms, value } => {
+                (series, Sample::histogram(time_ms, start_ms, value.into()))
+            }
+        };
+        if is_covered {
+            return;
+        }
+        let Some(&(shard, number)) = known.get(&series) else {
+            report.orphaned_samples += 1;
+            return;
+        };
+        let time_ms = sample.time_ms;
+        if let Some(series) = self.head.write(shard).get_mut(number) {
+            // Whether blocks hold the time as well makes no difference: the head wins.
+            series.append(sample, self.blocks().max_time_ms(), || None);
+            let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
+            series.seal_full(&mut next_chunk, scratch);
+            self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
+        }
+        self.counts.head_samples.fetch_add(1, Ordering::Relaxed);
+        self.changes().touched(time_ms, time_ms);
+        report.samples += 1;
+    }
+
+    /// Counts what the head holds, and reserves it.
+    fn take_memory(&self) -> Result<(), StorageError> {
+        let shards = self.head.read_all();
+        let bytes =
+            shards.iter().flat_map(|shard| shard.iter()).map(|(_, series): (u64, &HeadSeries)| series.bytes()).sum();
+        self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+        let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = memory.bytes();
+        memory.grow(bytes.saturating_sub(held))?;
+        Ok(())
+    }
+
+    /// Flushes in the middle of a replay when the head outgrows its share of the memory limit.
+    fn relieve(&self, behind: LogPosition) -> Result<(), StorageError> {
+        let samples = self.counts.head_samples.load(Ordering::Relaxed);
+        // About what a sample takes in a sealed run, its series' share included.
+        let is_large = samples.saturating_mul(16) > self.options.budget.limit() / REPLAY_SHARE;
+        if !is_large {
+            return Ok(());
+        }
+        let mut bound = self.counts.next_chunk.load(Ordering::Relaxed);
+        let mut scratch = Scratch::default();
+        for mut shard in self.head.write_all() {
+            shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
+        }
+        self.counts.next_chunk.store(bound, Ordering::Relaxed);
+        self.flush_frozen(&mut self.manifest(), behind, bound)
+    }
+}

@@ -1,0 +1,102 @@
+//! How an engine is opened, and its limits.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kymo_core::{Budget, Clock, SystemClock};
+
+/// When the log is made safe against power loss. A kill of the process loses nothing under any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// Before every acknowledgement.
+    Always,
+    /// At the latest [`Options::sync_interval`] after a write.
+    #[default]
+    Interval,
+    /// When the system sees fit.
+    Never,
+}
+
+impl FromStr for SyncPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SyncPolicy, String> {
+        match text {
+            "always" => Ok(SyncPolicy::Always),
+            "interval" => Ok(SyncPolicy::Interval),
+            "never" => Ok(SyncPolicy::Never),
+            other => Err(format!("unknown sync policy {other:?}: expected always, interval or never")),
+        }
+    }
+}
+
+impl fmt::Display for SyncPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SyncPolicy::Always => "always",
+            SyncPolicy::Interval => "interval",
+            SyncPolicy::Never => "never",
+        })
+    }
+}
+
+/// Named limits of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Series that can take samples at once. At about 1 KiB each the default stays below 10 GiB.
+    pub active_series: usize,
+    /// Labels of one series.
+    pub labels_per_series: usize,
+    /// Bytes of one label name or value.
+    pub label_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { active_series: 10_000_000, labels_per_series: 128, label_bytes: 64 << 10 }
+    }
+}
+
+/// How an engine is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for everything the engine holds.
+    pub budget: Budget,
+    /// How long samples are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// When the log is synced.
+    pub sync: SyncPolicy,
+    /// For [`SyncPolicy::Interval`].
+    pub sync_interval: Duration,
+    /// Limits.
+    pub limits: Limits,
+    /// Samples in the head beyond which it is flushed: bounds the time that replay takes.
+    pub flush_samples: u64,
+    /// Age of the oldest unflushed append beyond which the head is flushed.
+    pub flush_age: Duration,
+    /// Length of a part's time range; parts are cut at its multiples.
+    pub block_range: Duration,
+    /// Bytes kept back on disk, so that a full disk can still be tidied.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            clock: Arc::new(SystemClock::new()),
+            budget: Budget::unlimited(),
+            retention: Some(Duration::from_secs(30 * 24 * 3_600)),
+            sync: SyncPolicy::default(),
+            sync_interval: Duration::from_secs(1),
+            limits: Limits::default(),
+            flush_samples: 6_000_000,
+            flush_age: Duration::from_secs(2 * 3_600),
+            block_range: Duration::from_secs(2 * 3_600),
+            reserve_bytes: 4 << 20,
+        }
+    }
+}

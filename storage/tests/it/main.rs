@@ -1,0 +1,9 @@
+//! The engine at its door: the contract of `MetricStorage`, and what survives which accident.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod contract;
+mod corruption;
+mod recovery;
+mod tending;
+mod world;

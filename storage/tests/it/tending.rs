@@ -1,0 +1,136 @@
+//! Flush, merge, retention, and giving memory back.
+
+use std::time::Duration;
+
+use kymo_core::{Changes, MetricStorage, Selector};
+use kymo_storage::fs::SimFs;
+use kymo_storage::{Lane, MaintainLimit, Next, Options, SyncPolicy};
+
+use crate::world::*;
+
+#[test]
+fn merging_keeps_every_sample_and_leaves_fewer_blocks() {
+    let disk = SimFs::new(1);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    for round in 0..9i64 {
+        for step in 0..50i64 {
+            // Rounds overlap: the later value wins.
+            let time = NOW_MS - seconds(20_000) + seconds(round * 400 + step * 15);
+            let mut batch = kymo_core::SampleBatch::new();
+            for n in 0..4 {
+                let value = (round * 100 + step) as f64 + n as f64;
+                batch.push_float(&series(n), time, value);
+                model.entry(series(n).to_string()).or_default().insert(time, value.to_bits());
+            }
+            engine.append(&batch).unwrap();
+        }
+        engine.flush().unwrap();
+        assert_eq!(dump(&engine), model, "round {round}");
+    }
+    let before = engine.statistics().blocks;
+    let mut steps = 0;
+    while engine.maintain(Lane::Merge, MaintainLimit::default()).unwrap() == Next::Now {
+        assert_eq!(dump(&engine), model, "after merge {steps}");
+        steps += 1;
+    }
+    let after = engine.statistics().blocks;
+    assert!(steps > 0 && after < before, "{before} blocks became {after} in {steps} steps");
+    drop(engine);
+    let (engine, report) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    assert_eq!(report.blocks as u64, after);
+    assert_eq!(dump(&engine), model);
+}
+
+#[test]
+fn retention_hides_at_once_and_removes_whole_blocks() {
+    let disk = SimFs::new(2);
+    let clock = clock();
+    let keep = Options { retention: Some(Duration::from_secs(3_600)), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, keep).unwrap();
+    for step in 0..10i64 {
+        engine.append(&scrape(2, NOW_MS - seconds(3_000) + seconds(step * 300))).unwrap();
+    }
+    engine.flush().unwrap();
+    let count = || dump(&engine).values().map(|samples| samples.len()).sum::<usize>();
+    assert_eq!(count(), 20);
+    let version = engine.version();
+    advance(&clock, 1_200);
+    // Older than an hour now: the samples at -3,000 and -2,700 s.
+    assert_eq!(count(), 16);
+    match engine.changed_since(version, &Selector::everything()) {
+        Changes::Unknown => {}
+        Changes::Ranges(ranges) => {
+            assert!(ranges[0].1 >= NOW_MS - seconds(2_700), "retirement is a change: {ranges:?}")
+        }
+    }
+    advance(&clock, 8_000);
+    assert_eq!(count(), 0);
+    while engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap() == Next::Now {}
+    assert_eq!(engine.statistics().blocks, 0);
+    assert!(disk.files().keys().all(|path| path.extension().is_none_or(|e| e != "block")));
+}
+
+#[test]
+fn series_that_are_gone_give_their_memory_back_and_their_refs_are_unknown() {
+    let disk = SimFs::new(3);
+    let clock = clock();
+    let budget = kymo_core::Budget::root("storage", 1 << 30);
+    let with_budget = Options { budget: budget.clone(), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, with_budget).unwrap();
+    let report = engine.append(&scrape(2_000, NOW_MS)).unwrap();
+    let old = report.new_refs[0].1;
+    let high = budget.used();
+    for n in 0..6 {
+        advance(&clock, 15);
+        engine.append(&scrape(1, NOW_MS + seconds(15 * n + 1))).unwrap();
+        engine.flush().unwrap();
+    }
+    assert_eq!(engine.statistics().active_series, 1);
+    // What remains is the index of a block of 2,000 series.
+    assert!(budget.used() < high / 4, "{} of {high} bytes are still held", budget.used());
+    let gone = report.new_refs[1_500].1;
+    let mut batch = kymo_core::SampleBatch::new();
+    batch.push_float(gone, NOW_MS + seconds(100), 1.0);
+    batch.push_float(old, NOW_MS + seconds(100), 1.0);
+    let report = engine.append(&batch).unwrap();
+    assert_eq!((report.unknown_refs.as_slice(), report.stored.floats), ([0].as_slice(), 1));
+    assert_eq!(dump(&engine).len(), 2_000, "samples in blocks stay");
+}
+
+#[test]
+fn the_head_is_flushed_by_age_and_by_size() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let small =
+        Options { flush_samples: 100, flush_age: Duration::from_secs(60), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, small).unwrap();
+    let tend = || engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    engine.append(&scrape(10, NOW_MS)).unwrap();
+    tend();
+    assert_eq!(engine.statistics().blocks, 0, "too few and too young");
+    advance(&clock, 60);
+    tend();
+    assert_eq!(engine.statistics().blocks, 1, "old enough");
+    engine.append(&scrape(100, NOW_MS + 1)).unwrap();
+    tend();
+    assert_eq!((engine.statistics().blocks, engine.statistics().head_samples), (2, 0), "large enough");
+    let logs = disk.files().into_keys().filter(|path| path.extension().is_some_and(|e| e == "wal")).count();
+    assert_eq!(logs, 0, "what is in blocks is not in the log");
+}
+
+#[test]
+fn backfill_of_a_year_makes_few_files() {
+    let disk = SimFs::new(5);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    for day in 0..365i64 {
+        engine.append(&scrape(2, NOW_MS - seconds(86_400 * day))).unwrap();
+        note(&mut model, 2, NOW_MS - seconds(86_400 * day));
+    }
+    engine.flush().unwrap();
+    assert!(engine.statistics().blocks <= 16, "{} blocks", engine.statistics().blocks);
+    assert_eq!(dump(&engine), model);
+}
