@@ -1,0 +1,361 @@
+//! Results as JSON, written straight from their columns.
+//!
+//! Room is made once per series from an upper bound of its text, so nothing is allocated per value. Two
+//! things keep a range result cheap: the texts of a grid's times are made once for all series, and a
+//! value equal to the one before it is copied instead of printed.
+
+use kymo_core::query::{
+    Annotations, Grid, GridPresence, PointTimes, QueryResult, QueryStats, QueryValue, ResultSeries,
+};
+use kymo_core::text::{write_float_json, write_float_plain, write_timestamp_seconds, write_u64};
+use kymo_core::{Labels, NativeHistogram};
+
+use super::body::Answer;
+use super::histogram::{histogram_bytes_max, write_histogram};
+use crate::json::{ESCAPED_BYTES_MAX, write_string};
+use crate::status::ApiError;
+
+/// Most warnings, and most infos, in one answer; the rest is counted.
+const ANNOTATIONS_MAX: usize = 10;
+/// `[-9223372036854775.808,"-2.2250738585072014e-308"],` rounded up.
+const POINT_BYTES_MAX: usize = 56;
+/// Braces, keys and resultType around the data.
+const FRAME_BYTES: usize = 256;
+/// `"metric":{`, `"values":[`, `"histograms":[` and their ends.
+const SERIES_BYTES: usize = 64;
+
+/// Writes the whole envelope of a query.
+pub(crate) fn write_query(out: &mut Answer, result: &QueryResult) -> Result<(), ApiError> {
+    out.reserve(FRAME_BYTES)?;
+    out.bytes.extend_from_slice(br#"{"status":"success","data":{"resultType":""#);
+    match &result.value {
+        QueryValue::Scalar { time_ms, value } => {
+            out.bytes.extend_from_slice(br#"scalar","result":["#);
+            write_timestamp_seconds(&mut out.bytes, *time_ms);
+            out.bytes.extend_from_slice(b",\"");
+            write_float_json(&mut out.bytes, *value);
+            out.bytes.extend_from_slice(b"\"]");
+        }
+        QueryValue::String { time_ms, value } => {
+            out.reserve(FRAME_BYTES + value.len() * ESCAPED_BYTES_MAX)?;
+            out.bytes.extend_from_slice(br#"string","result":["#);
+            write_timestamp_seconds(&mut out.bytes, *time_ms);
+            out.bytes.push(b',');
+            write_string(&mut out.bytes, value);
+            out.bytes.push(b']');
+        }
+        QueryValue::Vector(series) => {
+            out.bytes.extend_from_slice(br#"vector","result":["#);
+            write_list(out, series, write_vector_element)?;
+            out.bytes.push(b']');
+        }
+        QueryValue::Matrix(series) => {
+            out.bytes.extend_from_slice(br#"matrix","result":["#);
+            let mut texts = GridTexts::default();
+            write_list(out, series, |out, series| write_matrix_element(out, series, &mut texts))?;
+            out.bytes.push(b']');
+        }
+    }
+    if let Some(stats) = &result.stats {
+        write_stats(out, stats)?;
+    }
+    out.reserve(FRAME_BYTES)?;
+    out.bytes.push(b'}');
+    write_end(out, &result.annotations)
+}
+
+/// Writes the envelope of a list; `write` appends one element.
+pub(crate) fn write_data_list<T>(
+    out: &mut Answer,
+    items: &[T],
+    annotations: &Annotations,
+    write: impl FnMut(&mut Answer, &T) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    out.reserve(FRAME_BYTES)?;
+    out.bytes.extend_from_slice(br#"{"status":"success","data":["#);
+    write_list(out, items, write)?;
+    out.bytes.push(b']');
+    write_end(out, annotations)
+}
+
+/// Appends a string with room made for it.
+pub(crate) fn write_text(out: &mut Answer, text: &str) -> Result<(), ApiError> {
+    out.reserve(text.len() * ESCAPED_BYTES_MAX + FRAME_BYTES)?;
+    write_string(&mut out.bytes, text);
+    Ok(())
+}
+
+/// Appends a label set as an object.
+pub(crate) fn write_labels(out: &mut Answer, labels: &Labels) -> Result<(), ApiError> {
+    // Each byte of the packed form is at most one byte of text; quotes and commas take six per label.
+    out.reserve(labels.as_ref().packed().len() * ESCAPED_BYTES_MAX + labels.len() * 6 + FRAME_BYTES)?;
+    let mut separator = b'{';
+    for (name, value) in labels.iter() {
+        out.bytes.push(separator);
+        separator = b',';
+        write_string(&mut out.bytes, name);
+        out.bytes.push(b':');
+        write_string(&mut out.bytes, value);
+    }
+    if separator == b'{' {
+        out.bytes.push(b'{');
+    }
+    out.bytes.push(b'}');
+    Ok(())
+}
+
+/// Ends an envelope after its data: annotations and the last brace.
+pub(crate) fn write_end(out: &mut Answer, annotations: &Annotations) -> Result<(), ApiError> {
+    write_annotations(out, "warning", &annotations.warnings)?;
+    write_annotations(out, "info", &annotations.infos)?;
+    out.reserve(1)?;
+    out.bytes.push(b'}');
+    Ok(())
+}
+
+fn write_annotations(out: &mut Answer, kind: &str, texts: &[String]) -> Result<(), ApiError> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    out.reserve(FRAME_BYTES)?;
+    out.bytes.extend_from_slice(b",\"");
+    out.bytes.extend_from_slice(kind.as_bytes());
+    out.bytes.extend_from_slice(b"s\":[");
+    let (shown, omitted) = texts.split_at(texts.len().min(ANNOTATIONS_MAX));
+    write_list(out, shown, |out, text| write_text(out, text))?;
+    if !omitted.is_empty() {
+        out.bytes.push(b',');
+        write_text(out, &format!("{} more {kind} annotations omitted", omitted.len()))?;
+    }
+    out.bytes.push(b']');
+    Ok(())
+}
+
+fn write_list<T>(
+    out: &mut Answer,
+    items: &[T],
+    mut write: impl FnMut(&mut Answer, &T) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    for (number, item) in items.iter().enumerate() {
+        if number > 0 {
+            out.reserve(1)?;
+            out.bytes.push(b',');
+        }
+        write(out, item)?;
+    }
+    out.reserve(FRAME_BYTES)
+}
+
+fn write_vector_element(out: &mut Answer, series: &ResultSeries) -> Result<(), ApiError> {
+    out.bytes.extend_from_slice(br#"{"metric":"#);
+    write_labels(out, &series.labels)?;
+    let time_ms = match &series.times {
+        PointTimes::Grid(presence) => presence.times().next(),
+        PointTimes::Own(times) => times.first().copied(),
+    };
+    let time_ms = time_ms.unwrap_or_default();
+    if let Some((_, histogram)) = series.histograms.first() {
+        out.reserve(SERIES_BYTES + POINT_BYTES_MAX + histogram_bytes_max(histogram))?;
+        out.bytes.extend_from_slice(br#","histogram":"#);
+        write_histogram_point(&mut out.bytes, time_ms, histogram);
+    } else if let Some(value) = series.floats.first() {
+        out.reserve(SERIES_BYTES + POINT_BYTES_MAX)?;
+        out.bytes.extend_from_slice(br#","value":["#);
+        write_timestamp_seconds(&mut out.bytes, time_ms);
+        out.bytes.extend_from_slice(b",\"");
+        write_float_json(&mut out.bytes, *value);
+        out.bytes.extend_from_slice(b"\"]");
+    }
+    out.bytes.push(b'}');
+    out.reserve(FRAME_BYTES)
+}
+
+fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut GridTexts) -> Result<(), ApiError> {
+    out.bytes.extend_from_slice(br#"{"metric":"#);
+    write_labels(out, &series.labels)?;
+    if !series.floats.is_empty() {
+        out.reserve(SERIES_BYTES + series.floats.len() * POINT_BYTES_MAX)?;
+        out.bytes.extend_from_slice(br#","values":["#);
+        write_floats(&mut out.bytes, series, texts);
+        out.bytes.push(b']');
+    }
+    if !series.histograms.is_empty() {
+        out.bytes.extend_from_slice(br#","histograms":["#);
+        match &series.times {
+            PointTimes::Grid(presence) => write_histograms(out, presence.times(), &series.histograms)?,
+            PointTimes::Own(times) => write_histograms(out, times.iter().copied(), &series.histograms)?,
+        }
+        out.bytes.push(b']');
+    }
+    out.bytes.push(b'}');
+    out.reserve(FRAME_BYTES)
+}
+
+/// Appends the float points of a series, commas between them.
+fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut GridTexts) {
+    let mut points = FloatPoints { out, last: None };
+    let floats = series.floats.iter().copied();
+    match &series.times {
+        PointTimes::Own(times) => {
+            let mut start = Vec::with_capacity(POINT_BYTES_MAX);
+            for (time_ms, value) in float_times(times.iter().copied(), &series.histograms).zip(floats) {
+                start.clear();
+                write_point_start(&mut start, time_ms);
+                points.push(&start, value);
+            }
+        }
+        PointTimes::Grid(presence) => {
+            let texts = texts.of(presence);
+            let (start_ms, step_ms) = (presence.grid().start_ms(), presence.grid().step_ms());
+            if series.histograms.is_empty() && presence.count() == texts.ends.len() {
+                for (step, value) in floats.enumerate() {
+                    points.push(texts.start(step), value);
+                }
+            } else {
+                for (time_ms, value) in float_times(presence.times(), &series.histograms).zip(floats) {
+                    points.push(texts.start(((time_ms - start_ms) / step_ms) as usize), value);
+                }
+            }
+        }
+    }
+    // The comma after the last point.
+    out.pop();
+}
+
+/// The times whose points are floats: those whose number is not a histogram's.
+fn float_times<'a>(
+    times: impl Iterator<Item = i64> + 'a,
+    histograms: &'a [(usize, NativeHistogram)],
+) -> impl Iterator<Item = i64> + 'a {
+    let mut histograms = histograms.iter().map(|(number, _)| *number).peekable();
+    times.enumerate().filter_map(
+        move |(number, time)| {
+            if histograms.next_if_eq(&number).is_some() { None } else { Some(time) }
+        },
+    )
+}
+
+/// `[1700000000.123,"`, which every float point begins with.
+fn write_point_start(out: &mut Vec<u8>, time_ms: i64) {
+    out.push(b'[');
+    write_timestamp_seconds(out, time_ms);
+    out.extend_from_slice(b",\"");
+}
+
+/// The beginnings of points on a grid, made once for all series of an answer.
+#[derive(Default)]
+struct GridTexts {
+    grid: Option<Grid>,
+    text: Vec<u8>,
+    /// Where in `text` the beginning of each step ends.
+    ends: Vec<u32>,
+}
+
+impl GridTexts {
+    fn of(&mut self, presence: &GridPresence) -> &GridTexts {
+        let grid = presence.grid();
+        if self.grid != Some(grid) {
+            self.grid = Some(grid);
+            self.text.clear();
+            self.ends.clear();
+            for step in 0..grid.steps() {
+                write_point_start(&mut self.text, grid.time_ms(step));
+                self.ends.push(self.text.len() as u32);
+            }
+        }
+        self
+    }
+
+    fn start(&self, step: usize) -> &[u8] {
+        let from = if step == 0 { 0 } else { self.ends[step - 1] };
+        &self.text[from as usize..self.ends[step] as usize]
+    }
+}
+
+/// Appends float points, and remembers the last value's text.
+struct FloatPoints<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bits of the last value, and where its text and what follows stand in `out`.
+    last: Option<(u64, std::ops::Range<usize>)>,
+}
+
+impl FloatPoints<'_> {
+    fn push(&mut self, start: &[u8], value: f64) {
+        self.out.extend_from_slice(start);
+        match &self.last {
+            Some((bits, text)) if *bits == value.to_bits() => self.out.extend_from_within(text.clone()),
+            _ => {
+                let from = self.out.len();
+                write_float_json(self.out, value);
+                self.out.extend_from_slice(b"\"],");
+                self.last = Some((value.to_bits(), from..self.out.len()));
+            }
+        }
+    }
+}
+
+fn write_histograms(
+    out: &mut Answer,
+    times: impl Iterator<Item = i64>,
+    histograms: &[(usize, NativeHistogram)],
+) -> Result<(), ApiError> {
+    let mut numbered = times.enumerate();
+    let mut separator = false;
+    for (number, histogram) in histograms {
+        let Some((_, time_ms)) = numbered.find(|(at, _)| at == number) else {
+            break;
+        };
+        out.reserve(SERIES_BYTES + POINT_BYTES_MAX + histogram_bytes_max(histogram))?;
+        if separator {
+            out.bytes.push(b',');
+        }
+        separator = true;
+        write_histogram_point(&mut out.bytes, time_ms, histogram);
+    }
+    out.reserve(FRAME_BYTES)
+}
+
+/// `[1700000000,{"count":…}]`
+fn write_histogram_point(out: &mut Vec<u8>, time_ms: i64, histogram: &NativeHistogram) {
+    out.push(b'[');
+    write_timestamp_seconds(out, time_ms);
+    out.push(b',');
+    write_histogram(out, histogram);
+    out.push(b']');
+}
+
+fn write_stats(out: &mut Answer, stats: &QueryStats) -> Result<(), ApiError> {
+    out.reserve(2 * FRAME_BYTES + stats.samples_per_step.len() * POINT_BYTES_MAX)?;
+    let bytes = &mut out.bytes;
+    bytes.extend_from_slice(br#","stats":{"timings":{"evalTotalTime":"#);
+    let parts = [
+        ("", stats.eval_time),
+        (r#","resultSortTime":"#, std::time::Duration::ZERO),
+        (r#","queryPreparationTime":"#, stats.prepare_time),
+        (r#","innerEvalTime":"#, stats.eval_time.saturating_sub(stats.prepare_time)),
+        (r#","execQueueTime":"#, stats.total_time.saturating_sub(stats.eval_time)),
+        (r#","execTotalTime":"#, stats.total_time),
+    ];
+    for (key, time) in parts {
+        bytes.extend_from_slice(key.as_bytes());
+        write_float_plain(bytes, time.as_secs_f64());
+    }
+    bytes.extend_from_slice(br#"},"samples":{"#);
+    if !stats.samples_per_step.is_empty() {
+        bytes.extend_from_slice(br#""totalQueryableSamplesPerStep":["#);
+        for (number, (time_ms, samples)) in stats.samples_per_step.iter().enumerate() {
+            bytes.extend_from_slice(if number == 0 { b"[" } else { b",[" });
+            write_timestamp_seconds(bytes, *time_ms);
+            bytes.push(b',');
+            write_u64(bytes, *samples);
+            bytes.push(b']');
+        }
+        bytes.extend_from_slice(b"],");
+    }
+    bytes.extend_from_slice(br#""totalQueryableSamples":"#);
+    write_u64(bytes, stats.total_queryable_samples);
+    bytes.extend_from_slice(br#","peakSamples":"#);
+    write_u64(bytes, stats.peak_samples);
+    bytes.extend_from_slice(b"}}");
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Everything that leaves Kymo for machines: the HTTP server, the Prometheus HTTP API, and the client for it.
+//!
+//! ```text
+//!            listeners ──▶ server: limits, auth, CORS, gzip, panics, drain
+//!                             │
+//!                             ▼  axum::Router, merged by the caller from every crate's `routes`
+//!            api: query, query_range, series, labels, status ──▶ QueryBackend (core)
+//!                                                                     ▲
+//!            client: any Prometheus API as a QueryBackend ────────────┘
+//! ```
+//!
+//! Wire shapes stop here: below the seams nobody knows what JSON is. Deliberately absent: alert
+//! logic, and HTML beyond the one page that answers until the web app exists.
+//!
+//! A first result needs two names:
+#![cfg_attr(feature = "server", doc = "```no_run")]
+#![cfg_attr(not(feature = "server"), doc = "```ignore")]
+//! # async fn example() -> Result<(), kymo_export::server::ServerError> {
+//! use kymo_export::server::{Server, ServerOptions};
+//!
+//! let server = Server::bind(ServerOptions::default()).await?;
+//! println!("listening on {:?}", server.addresses());
+//! let router = axum::Router::new().route("/hello", axum::routing::get(|| async { "hello" }));
+//! server.run(router, tokio_util::sync::CancellationToken::new()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "api")]
+pub mod api;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "api")]
+pub mod page;
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(any(feature = "api", feature = "client"))]
+mod bounds;
+#[cfg(feature = "api")]
+mod json;
+#[cfg(any(feature = "api", feature = "client"))]
+mod label_name;
+#[cfg(feature = "api")]
+mod status;

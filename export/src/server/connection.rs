@@ -1,0 +1,146 @@
+//! From listeners to served connections, and back to none.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::{Drained, ServerOptions};
+
+/// Pause after the system refused a connection (out of file descriptors): trying again at once cannot help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who sent a request, among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Serves until `stop`, then drains.
+pub(super) async fn serve(
+    listeners: Vec<TcpListener>,
+    service: Router,
+    options: &ServerOptions,
+    stop: CancellationToken,
+) -> Drained {
+    let permits = Arc::new(Semaphore::new(options.connections_max));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let served = Served {
+            service: service.clone(),
+            head_timeout: options.head_timeout,
+            grace: options.grace,
+            permits: permits.clone(),
+            stop: stop.clone(),
+        };
+        accepting.spawn(served.accept(listener));
+    }
+    let mut drained = Drained::default();
+    while let Some(joined) = accepting.join_next().await {
+        // An accept loop does not panic; if it did, its connections died with it.
+        let one = joined.unwrap_or_default();
+        drained.finished += one.finished;
+        drained.cut_off += one.cut_off;
+    }
+    drained
+}
+
+/// What each accept loop shares.
+struct Served {
+    service: Router,
+    head_timeout: Duration,
+    grace: Duration,
+    permits: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Served {
+    async fn accept(self, listener: TcpListener) -> Drained {
+        let mut connections = JoinSet::new();
+        loop {
+            // The permit comes first: at the limit nothing is accepted.
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                accepted = accept_one(&listener, &self.permits) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => {
+                    connections.spawn(self.connection(stream, peer, permit));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        drain(connections, self.grace).await
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let router = self.service.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let stop = self.stop.clone();
+        async move {
+            let _permit = permit;
+            let mut connection = std::pin::pin!(connection);
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%peer, %error, "a connection ended early");
+            }
+        }
+    }
+}
+
+async fn accept_one(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Answers are written in one piece; waiting to fill a packet only delays them.
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, permit))
+}
+
+async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Drained {
+    let mut drained = Drained::default();
+    let finish = async {
+        while connections.join_next().await.is_some() {
+            drained.finished += 1;
+        }
+    };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        drained.cut_off = connections.len();
+        connections.shutdown().await;
+    }
+    drained
+}

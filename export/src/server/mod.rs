@@ -1,0 +1,132 @@
+//! The HTTP server around the routers of every crate.
+//!
+//! ```text
+//!   accept (bounded) ─▶ access log ─▶ CORS ─▶ bearer token ─▶ panic → 500 ─▶ gzip ─▶ body limits ─▶ router
+//! ```
+//!
+//! 1. Nothing a client sends or withholds holds a connection for ever: headers, bodies and idle
+//!    connections have deadlines.
+//! 2. At the connection limit the server stops accepting; what waits in the kernel's queue is served later.
+//! 3. A drain stops accepting, lets requests in flight finish within the grace time, and then cuts them off.
+//!
+//! Deliberately absent: TLS (`tls` will wrap the accepted stream in [`connection`]'s place for it) and
+//! HTTP/2, which only gRPC needs and which has its own listener.
+
+mod auth;
+mod connection;
+mod cors;
+mod layers;
+mod limit;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use auth::BearerTokens;
+pub use cors::CorsOrigins;
+pub use layers::decompress;
+
+/// How a [`Server`] listens and what it allows.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// Where to listen; port 0 picks one, see [`Server::addresses`].
+    pub listen: Vec<SocketAddr>,
+    /// Tokens of which a request must carry one; none at all leaves the server open.
+    pub tokens: BearerTokens,
+    /// Which pages of other origins may read answers.
+    pub cors: CorsOrigins,
+    /// Largest request body as sent, in bytes.
+    pub body_bytes_max: usize,
+    /// Time for a request's head, the wait for it on an idle connection included.
+    pub head_timeout: Duration,
+    /// Time for a whole request body.
+    pub body_timeout: Duration,
+    /// Most connections at once, over all listeners.
+    pub connections_max: usize,
+    /// How long requests in flight may take when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> ServerOptions {
+        ServerOptions {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 9911))],
+            tokens: BearerTokens::default(),
+            cors: CorsOrigins::Any,
+            // Twice what a remote-write request may be after decompression.
+            body_bytes_max: 64 << 20,
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            // Prometheus' default.
+            connections_max: 512,
+            // Longer than a sender's usual timeout of 10 s, shorter than a supervisor's patience of 30.
+            grace: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why a server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The address is taken, not this machine's, or not allowed.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// What was left when a server stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Connections that finished by themselves after the stop was asked for.
+    pub finished: usize,
+    /// Connections cut off when the grace time was over.
+    pub cut_off: usize,
+}
+
+/// Listeners that are bound and not yet served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    options: ServerOptions,
+}
+
+impl Server {
+    /// Binds every address, or none.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`] for the first address that cannot be had.
+    pub async fn bind(options: ServerOptions) -> Result<Server, ServerError> {
+        let mut server = Server { listeners: Vec::new(), addresses: Vec::new(), options };
+        for &address in &server.options.listen {
+            let refused = |source| ServerError::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(refused)?;
+            server.addresses.push(listener.local_addr().map_err(refused)?);
+            server.listeners.push(listener);
+        }
+        Ok(server)
+    }
+
+    /// The addresses listened on, in the order asked for, with the ports that were picked.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves `router` until `stop` is cancelled and requests in flight are done or cut off.
+    pub async fn run(self, router: Router, stop: CancellationToken) -> Drained {
+        let service = layers::around(router, &self.options);
+        connection::serve(self.listeners, service, &self.options, stop).await
+    }
+}
