@@ -1,0 +1,217 @@
+//! The engine: requests in, answers out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kymo_core::batch::Metadata;
+use kymo_core::query::{
+    Annotations, CatalogRequest, DEFAULT_LOOKBACK, EngineOptions, Grid, Listed, POINTS_MAX, QueryError, QueryRequest,
+    QueryResult, QueryValue, StatsWanted,
+};
+use kymo_core::{Labels, MetricStorage, QueryBackend, QueryContext, Selector};
+
+use crate::eval::labels::NameRemoval;
+use crate::eval::{Evaluation, evaluate};
+use crate::parser::{ParseOptions, parse};
+use crate::plan::{Plan, check_root};
+
+/// What an [`Engine`] allows and assumes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineConfig {
+    /// Most samples one query may hold at once.
+    pub max_samples: u64,
+    /// Most steps of a range query beyond its first.
+    pub max_points: u64,
+    /// Lookback of requests that name none.
+    pub lookback: Duration,
+    /// Switches of requests that name none.
+    pub options: EngineOptions,
+}
+
+impl EngineConfig {
+    /// Prometheus' default of `--query.max-samples`.
+    pub const MAX_SAMPLES: u64 = 50_000_000;
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        EngineConfig {
+            max_samples: EngineConfig::MAX_SAMPLES,
+            max_points: POINTS_MAX,
+            lookback: DEFAULT_LOOKBACK,
+            options: EngineOptions::default(),
+        }
+    }
+}
+
+/// Answers PromQL over a storage. Cheap to clone; a query runs on the thread that asks.
+#[derive(Clone)]
+pub struct Engine {
+    storage: Arc<dyn MetricStorage>,
+    config: EngineConfig,
+}
+
+impl Engine {
+    /// An engine with the defaults of Prometheus.
+    #[must_use]
+    pub fn new(storage: Arc<dyn MetricStorage>) -> Engine {
+        Engine::with_config(storage, EngineConfig::default())
+    }
+
+    /// An engine with limits and switches of one's own.
+    #[must_use]
+    pub fn with_config(storage: Arc<dyn MetricStorage>, config: EngineConfig) -> Engine {
+        Engine { storage, config }
+    }
+
+    /// The limits and switches.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    fn check_grid(&self, grid: Grid) -> Result<(), QueryError> {
+        let Grid::Range { start_ms, end_ms, step_ms } = grid else { return Ok(()) };
+        if step_ms <= 0 {
+            let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+            return Err(QueryError::parse(text, None));
+        }
+        if end_ms < start_ms {
+            return Err(QueryError::parse("end timestamp must not be before start time", None));
+        }
+        let points = (i128::from(end_ms) - i128::from(start_ms)) / i128::from(step_ms);
+        if points > i128::from(self.config.max_points) {
+            let text = format!(
+                "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+                with_thousands(self.config.max_points)
+            );
+            return Err(QueryError::parse(text, None));
+        }
+        Ok(())
+    }
+
+    /// The selectors of a catalogue question; one for everything if it names none.
+    fn selectors(what: &CatalogRequest) -> Vec<Selector> {
+        let start_ms = what.start_ms.map_or(i64::MIN, |ms| ms.saturating_sub(1));
+        let end_ms = what.end_ms.unwrap_or(i64::MAX);
+        if what.matchers.is_empty() {
+            return vec![Selector::new(Vec::new(), start_ms, end_ms)];
+        }
+        what.matchers.iter().map(|matchers| Selector::new(matchers.clone(), start_ms, end_ms)).collect()
+    }
+
+    /// Asks for each matcher list and joins the sorted answers.
+    fn listed<T: Ord>(
+        what: &CatalogRequest,
+        ctx: &QueryContext,
+        ask: impl Fn(&Selector) -> Result<Vec<T>, kymo_core::SelectError>,
+    ) -> Result<Listed<T>, QueryError> {
+        let mut items = Vec::new();
+        let selectors = Engine::selectors(what);
+        for selector in &selectors {
+            ctx.check()?;
+            items.append(&mut ask(selector)?);
+        }
+        if selectors.len() > 1 {
+            items.sort();
+            items.dedup();
+        }
+        let mut annotations = Annotations::default();
+        cut(&mut items, what.limit, &mut annotations);
+        Ok(Listed { items, annotations })
+    }
+}
+
+impl QueryBackend for Engine {
+    fn query(&self, request: &QueryRequest, ctx: &QueryContext) -> Result<QueryResult, QueryError> {
+        let started = ctx.clock.monotonic();
+        let options = request.options.unwrap_or(self.config.options);
+        self.check_grid(request.grid)?;
+        let ast = parse(&request.text, &parse_options(&options))
+            .map_err(|e| QueryError::parse(e.to_string(), Some((e.span.start, e.span.end))))?;
+        check_root(&ast, request.grid)?;
+        let lookback = request.lookback.unwrap_or(self.config.lookback);
+        let lookback_ms = i64::try_from(lookback.as_millis()).unwrap_or(i64::MAX);
+        let plan = Plan::new(&ast, request, lookback_ms, &options)?;
+        let prepared = ctx.clock.monotonic();
+        let mut done = evaluate(Evaluation {
+            text: &request.text,
+            ast: &ast,
+            plan: &plan,
+            storage: self.storage.as_ref(),
+            ctx,
+            samples_max: self.config.max_samples,
+            names: if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
+            stats: request.stats,
+        })?;
+        let finished = ctx.clock.monotonic();
+        if let QueryValue::Vector(series) | QueryValue::Matrix(series) = &mut done.value {
+            cut(series, request.limit, &mut done.annotations);
+        }
+        let stats = (request.stats != StatsWanted::None).then(|| {
+            let mut stats = done.stats;
+            stats.prepare_time = prepared.saturating_sub(started);
+            stats.eval_time = finished.saturating_sub(prepared);
+            stats.total_time = finished.saturating_sub(started);
+            stats
+        });
+        let explained = request.explain.then(|| plan.explain(&ast, &done.seen));
+        Ok(QueryResult { value: done.value, annotations: done.annotations, stats, plan: explained })
+    }
+
+    fn series(&self, what: &CatalogRequest, ctx: &QueryContext) -> Result<Listed<Labels>, QueryError> {
+        Engine::listed(what, ctx, |selector| self.storage.series(selector, ctx))
+    }
+
+    fn label_names(&self, what: &CatalogRequest, ctx: &QueryContext) -> Result<Listed<String>, QueryError> {
+        Engine::listed(what, ctx, |selector| self.storage.label_names(selector, ctx))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        what: &CatalogRequest,
+        ctx: &QueryContext,
+    ) -> Result<Listed<String>, QueryError> {
+        Engine::listed(what, ctx, |selector| self.storage.label_values(name, selector, ctx))
+    }
+
+    fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
+        Ok(self.storage.metadata(family, ctx)?)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn parse_options(options: &EngineOptions) -> ParseOptions {
+    ParseOptions {
+        experimental_functions: options.experimental_functions,
+        duration_expressions: options.duration_expressions,
+        extended_range_selectors: options.extended_range_selectors,
+        fill_modifiers: options.fill_modifiers,
+        ..ParseOptions::default()
+    }
+}
+
+fn cut<T>(items: &mut Vec<T>, limit: usize, annotations: &mut Annotations) {
+    if limit > 0 && items.len() > limit {
+        items.truncate(limit);
+        annotations.warn("results truncated due to limit");
+    }
+}
+
+fn with_thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

@@ -1,0 +1,128 @@
+//! Aggregations: series are put into groups by their labels once, then each group is folded over the
+//! whole grid.
+
+mod count_values;
+mod fold;
+mod ratio;
+mod select;
+
+use std::collections::HashMap;
+
+use kymo_core::Labels;
+use kymo_core::query::QueryError;
+
+use super::Evaluator;
+use super::column::{Scalars, Series, Vector};
+use super::labels::Projection;
+use super::notes::Note;
+use crate::parser::{Aggregate, AggregateOp, NodeId, Span};
+
+/// Series of one group, by number, rising.
+#[derive(Debug)]
+struct Group {
+    labels: Labels,
+    members: Vec<usize>,
+    drop_name: bool,
+}
+
+impl Evaluator<'_> {
+    /// Evaluates an aggregation.
+    pub(super) fn aggregate(&mut self, id: NodeId, span: Span, what: &Aggregate) -> Result<Vector, QueryError> {
+        let steps = self.grid(id).steps();
+        if what.op == AggregateOp::CountValues {
+            return self.count_values(id, what);
+        }
+        let param = what.param.map(|param| self.take_scalars(param));
+        let vector = self.take_vector(what.expr);
+        let inner = self.span(what.expr);
+        if let (Some(values), Some(param_id)) = (&param, what.param)
+            && !self.check_param(what.op, values, self.span(param_id))?
+        {
+            return self.empty();
+        }
+        let param = param.unwrap_or(Scalars::Constant(f64::NAN));
+        let groups = group(&vector.series, projection(what));
+        match what.op {
+            AggregateOp::Quantile => self.quantile(vector, &groups, &param, steps, inner),
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                self.select_members(vector, &groups, what.op, &param, steps, span)
+            }
+            _ => self.fold(vector, &groups, what.op, steps, inner),
+        }
+    }
+
+    /// Notes and refuses parameters as upstream does, before anything is aggregated. False when the
+    /// answer is known to be empty.
+    fn check_param(&mut self, op: AggregateOp, param: &Scalars, span: Span) -> Result<bool, QueryError> {
+        let values = param.values();
+        let any_nan = values.iter().any(|v| v.is_nan());
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+        match op {
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {
+                if any_nan {
+                    return Err(super::invalid("Parameter value is NaN"));
+                }
+                if max < 1.0 {
+                    return Ok(false);
+                }
+                if min <= i64::MIN as f64 {
+                    return Err(super::invalid(format!(
+                        "Scalar value {} underflows int64",
+                        super::notes::general(min)
+                    )));
+                }
+                if max >= LARGEST_INTEGER {
+                    return Err(super::invalid(format!("Scalar value {} overflows int64", super::notes::general(max))));
+                }
+            }
+            AggregateOp::LimitRatio => {
+                if any_nan {
+                    return Err(super::invalid("Ratio value is NaN"));
+                }
+                if max == 0.0 && min == 0.0 {
+                    return Ok(false);
+                }
+                if max > 1.0 {
+                    self.notes.add(Note::InvalidRatio { ratio: max, capped: 1.0 }, span);
+                }
+                if min < -1.0 {
+                    self.notes.add(Note::InvalidRatio { ratio: min, capped: -1.0 }, span);
+                }
+            }
+            AggregateOp::Quantile => {
+                if any_nan {
+                    self.notes.add(Note::InvalidQuantile(f64::NAN), span);
+                }
+                for wrong in [(max > 1.0).then_some(max), (min < 0.0).then_some(min)].into_iter().flatten() {
+                    self.notes.add(Note::InvalidQuantile(wrong), span);
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+/// The largest float that is an `i64`.
+const LARGEST_INTEGER: f64 = 9_223_372_036_854_774_784.0;
+
+fn projection(what: &Aggregate) -> Projection<'_> {
+    if what.without { Projection::Drop(&what.grouping) } else { Projection::Keep(&what.grouping) }
+}
+
+/// Groups in the order their first series stand.
+fn group(series: &[Series], by: Projection<'_>) -> Vec<Group> {
+    let mut at: HashMap<Labels, usize> = HashMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for (number, one) in series.iter().enumerate() {
+        let labels = by.of(&one.labels);
+        let idx = *at.entry(labels).or_insert_with_key(|labels| {
+            groups.push(Group { labels: labels.clone(), members: Vec::new(), drop_name: false });
+            groups.len() - 1
+        });
+        groups[idx].members.push(number);
+        groups[idx].drop_name |= one.drop_name;
+    }
+    groups
+}

@@ -1,0 +1,120 @@
+//! Label sets that operations make, and the rule that no two series of a vector share one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use kymo_core::query::QueryError;
+use kymo_core::{ErrorKind, Labels, LabelsBuilder, METRIC_NAME};
+
+use super::column::Series;
+
+/// Labels that describe the metric and not the series; they go with its name.
+const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
+/// The labels without the metric's name and what belongs to it.
+pub(crate) fn without_name(labels: &Labels) -> Labels {
+    if METADATA_LABELS.iter().all(|name| labels.get(name).is_none()) {
+        return labels.clone();
+    }
+    let mut builder = LabelsBuilder::from_labels(labels.as_ref());
+    drop_metadata(&mut builder);
+    builder.labels()
+}
+
+pub(crate) fn drop_metadata(builder: &mut LabelsBuilder) {
+    builder.retain(|name, _| !METADATA_LABELS.contains(&name));
+}
+
+/// How a vector loses its metric names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameRemoval {
+    /// At each operation.
+    AtOnce,
+    /// At the end of the evaluation.
+    Delayed,
+}
+
+impl NameRemoval {
+    /// Marks a series whose operation took the meaning of its name away.
+    pub(crate) fn apply(self, series: &mut Series) {
+        series.drop_name = true;
+        if self == NameRemoval::AtOnce {
+            series.labels = without_name(&series.labels);
+        }
+    }
+}
+
+/// The error when two series of a vector have the same labels at one step.
+pub(crate) fn same_labels() -> QueryError {
+    QueryError::execute(ErrorKind::Invalid, "vector cannot contain metrics with the same labelset")
+}
+
+/// Joins series of equal labels; the first one's place is kept.
+///
+/// # Errors
+/// When two of them have a sample at the same step.
+pub(crate) fn merge(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+    let mut at: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
+    let mut out: Vec<Series> = Vec::with_capacity(series.len());
+    for one in series {
+        match at.entry(one.labels.clone()) {
+            Entry::Occupied(known) => {
+                out[*known.get()].column.absorb(one.column).map_err(|_| same_labels())?;
+            }
+            Entry::Vacant(free) => {
+                free.insert(out.len());
+                out.push(one);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Fails when two series with samples have equal labels, whether or not they meet at a step.
+///
+/// # Errors
+/// The error of [`same_labels`].
+pub(crate) fn check_distinct(series: &[Series]) -> Result<(), QueryError> {
+    let mut seen = std::collections::HashSet::with_capacity(series.len());
+    for one in series {
+        if !seen.insert(&one.labels) {
+            return Err(same_labels());
+        }
+    }
+    Ok(())
+}
+
+/// Which labels a grouping or matching keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Projection<'a> {
+    /// These.
+    Keep(&'a [String]),
+    /// All but these and the metric's name.
+    Drop(&'a [String]),
+}
+
+impl Projection<'_> {
+    /// The labels it keeps of `labels`.
+    pub(crate) fn of(self, labels: &Labels) -> Labels {
+        let kept = |name: &str| match self {
+            Projection::Keep(names) => names.iter().any(|n| n == name),
+            Projection::Drop(names) => name != METRIC_NAME && !names.iter().any(|n| n == name),
+        };
+        Labels::from_pairs(labels.iter().filter(|(name, _)| kept(name)))
+    }
+}
+
+/// `{a="b", c="d"}`, as Prometheus writes a label set in an error.
+pub(crate) fn braced(labels: &Labels) -> String {
+    let mut out = String::from("{");
+    for (name, value) in labels {
+        if out.len() > 1 {
+            out.push_str(", ");
+        }
+        kymo_core::text::write_label_name(&mut out, name);
+        out.push('=');
+        kymo_core::text::write_quoted(&mut out, value);
+    }
+    out.push('}');
+    out
+}

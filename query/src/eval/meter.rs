@@ -1,0 +1,108 @@
+//! What a query holds: bytes against its budget, samples against the engine's limit.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use kymo_core::query::QueryError;
+use kymo_core::{ErrorKind, QueryContext, Reservation, SelectError};
+
+/// Counts for one query.
+#[derive(Debug)]
+pub(crate) struct Meter<'a> {
+    ctx: &'a QueryContext,
+    counters: Rc<Counters>,
+}
+
+#[derive(Debug)]
+struct Counters {
+    samples_max: u64,
+    live: Cell<u64>,
+    peak: Cell<u64>,
+}
+
+/// Bytes and samples that one value of the evaluation holds; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    reservation: Reservation,
+    samples: u64,
+    counters: Rc<Counters>,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn new(ctx: &'a QueryContext, samples_max: u64) -> Meter<'a> {
+        let counters = Counters { samples_max, live: Cell::new(0), peak: Cell::new(0) };
+        Meter { ctx, counters: Rc::new(counters) }
+    }
+
+    /// Holds nothing yet.
+    pub(crate) fn hold(&self) -> Result<Hold, QueryError> {
+        let reservation = self.ctx.budget.try_reserve(0).map_err(SelectError::from)?;
+        Ok(Hold { reservation, samples: 0, counters: Rc::clone(&self.counters) })
+    }
+
+    /// Fails when the query should stop.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        Ok(self.ctx.check()?)
+    }
+
+    /// Most samples held at once so far.
+    pub(crate) fn peak_samples(&self) -> u64 {
+        self.counters.peak.get()
+    }
+
+    /// Fails for a grid that could not hold even one series.
+    pub(crate) fn check_steps(&self, steps: usize) -> Result<(), QueryError> {
+        if steps as u64 > self.counters.samples_max { Err(too_many_samples()) } else { Ok(()) }
+    }
+}
+
+impl Hold {
+    /// Reserves bytes about to be allocated.
+    pub(crate) fn grow_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
+        Ok(self.reservation.grow(bytes).map_err(SelectError::from)?)
+    }
+
+    /// Reserves up to `bytes` in all.
+    pub(crate) fn reach_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
+        let held = self.reservation.bytes();
+        if bytes > held { self.grow_bytes(bytes - held) } else { Ok(()) }
+    }
+
+    /// Gives all bytes back and says how many they were, for a value that moves into another.
+    pub(crate) fn release(&mut self) -> u64 {
+        let bytes = self.reservation.bytes();
+        self.reservation.shrink(bytes);
+        bytes
+    }
+
+    /// Counts samples that were added.
+    pub(crate) fn grow_samples(&mut self, samples: usize) -> Result<(), QueryError> {
+        let counters = &self.counters;
+        let live = counters.live.get() + samples as u64;
+        if live > counters.samples_max {
+            return Err(too_many_samples());
+        }
+        counters.live.set(live);
+        counters.peak.set(counters.peak.get().max(live));
+        self.samples += samples as u64;
+        Ok(())
+    }
+
+    /// Corrects the count after samples were dropped or added.
+    pub(crate) fn set_samples(&mut self, samples: usize) -> Result<(), QueryError> {
+        self.counters.live.set(self.counters.live.get() - self.samples);
+        self.samples = 0;
+        self.grow_samples(samples)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.counters.live.set(self.counters.live.get() - self.samples);
+    }
+}
+
+fn too_many_samples() -> QueryError {
+    let text = "query processing would load too many samples into memory in query execution";
+    QueryError::execute(ErrorKind::Limit, text)
+}

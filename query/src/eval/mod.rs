@@ -1,0 +1,298 @@
+//! Evaluates a plan, node by node, each over its whole grid.
+//!
+//! ```text
+//!   Plan ──▶ select ──▶ Column per series ──▶ call · aggregate · binary ──▶ … ──▶ answer
+//!               │            ▲
+//!               └─ window ───┘   functions over ranges read samples here and keep only their answer
+//! ```
+//!
+//! The arena lists children before parents, so evaluation is one loop over it; a value waits in its
+//! slot until its parent takes it. Nothing recurses on the length of a query.
+//!
+//! Invariants: (1) every [`Column`] of a value is as long as its node's grid; (2) a vector that leaves a
+//! node has no series without samples, and no two with the same labels at one step unless the removal
+//! of names is delayed; (3) memory is reserved before it is allocated, and the context is checked at
+//! every series.
+
+mod aggregate;
+mod answer;
+mod binary;
+mod call;
+pub(crate) mod column;
+mod histograms;
+pub(crate) mod labels;
+mod meter;
+pub(crate) mod notes;
+mod range;
+mod select;
+pub(crate) mod window;
+
+use kymo_core::query::{Annotations, Grid, QueryError, QueryStats, QueryValue, StatsWanted};
+use kymo_core::{ErrorKind, MetricStorage, QueryContext};
+
+use self::column::{Column, Scalars, Value, Vector};
+use self::labels::NameRemoval;
+use self::meter::Meter;
+use self::notes::Notes;
+use self::select::Answer;
+use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
+use crate::plan::{Counting, Plan, Seen};
+
+/// What a query evaluated to.
+#[derive(Debug)]
+pub(crate) struct Evaluated {
+    pub(crate) value: QueryValue,
+    pub(crate) annotations: Annotations,
+    pub(crate) stats: QueryStats,
+    /// Per node of the arena.
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// What an evaluation needs besides its plan.
+pub(crate) struct Evaluation<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) ast: &'a Ast,
+    pub(crate) plan: &'a Plan,
+    pub(crate) storage: &'a dyn MetricStorage,
+    pub(crate) ctx: &'a QueryContext,
+    pub(crate) samples_max: u64,
+    pub(crate) names: NameRemoval,
+    pub(crate) stats: StatsWanted,
+}
+
+/// One evaluation on its way.
+pub(crate) struct Evaluator<'a> {
+    text: &'a str,
+    ast: &'a Ast,
+    plan: &'a Plan,
+    storage: &'a dyn MetricStorage,
+    ctx: &'a QueryContext,
+    names: NameRemoval,
+    meter: Meter<'a>,
+    notes: Notes<'a>,
+    samples: SampleCounts,
+    seen: Vec<Seen>,
+    values: Vec<Option<Value>>,
+}
+
+/// Evaluates a plan.
+///
+/// # Errors
+/// Limits, cancelling, storage, and what PromQL forbids at run time.
+pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
+    let count = what.ast.nodes().len();
+    let evaluator = Evaluator {
+        text: what.text,
+        ast: what.ast,
+        plan: what.plan,
+        storage: what.storage,
+        ctx: what.ctx,
+        names: what.names,
+        meter: Meter::new(what.ctx, what.samples_max),
+        notes: Notes::new(what.text),
+        samples: SampleCounts::new(what.plan.grid, what.stats),
+        seen: vec![Seen::default(); count],
+        values: (0..count).map(|_| None).collect(),
+    };
+    evaluator.run()
+}
+
+impl Evaluator<'_> {
+    fn run(mut self) -> Result<Evaluated, QueryError> {
+        let ast = self.ast;
+        for (id, expr) in ast.iter() {
+            self.meter.check()?;
+            let mut value = self.node(id, expr)?;
+            if let Some(steps) = self.plan.node(id).broadcast {
+                value = self.broadcast(value, steps)?;
+            }
+            self.values[id.idx()] = Some(value);
+        }
+        let value = self.answer(ast.root())?;
+        let stats = QueryStats {
+            total_queryable_samples: self.samples.total(),
+            peak_samples: self.meter.peak_samples(),
+            samples_per_step: self.samples.per_step(),
+            ..QueryStats::default()
+        };
+        Ok(Evaluated { value, annotations: self.notes.finish(), stats, seen: self.seen })
+    }
+
+    fn node(&mut self, id: NodeId, expr: &Expr) -> Result<Value, QueryError> {
+        match &expr.kind {
+            ExprKind::NumberLiteral(number) => Ok(Value::Scalar(Scalars::Constant(number.value), None)),
+            ExprKind::StringLiteral(_) => Ok(Value::Text),
+            ExprKind::VectorSelector(_) => {
+                let planned = self.plan.node(id);
+                let source = planned.source.as_ref().expect("a planned selector has a source");
+                let times = source.selector.as_ref().is_some_and(|s| s.hint.function == Some("timestamp"));
+                let answer = if times { Answer::Times } else { Answer::Values };
+                Ok(Value::Vector(self.select(id, source, answer)?))
+            }
+            ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => Ok(Value::Range),
+            ExprKind::Call(call) => self.call(id, call),
+            ExprKind::Aggregate(aggregate) => Ok(Value::Vector(self.aggregate(id, expr.span, aggregate)?)),
+            ExprKind::Binary(binary) => self.binary(id, expr.span, binary),
+            ExprKind::Unary(unary) => {
+                let value = self.take(unary.expr);
+                match (unary.op, value) {
+                    (UnaryOp::Plus, value) => Ok(value),
+                    (UnaryOp::Minus, Value::Scalar(scalars, hold)) => Ok(Value::Scalar(scalars.map(|v| -v), hold)),
+                    (UnaryOp::Minus, Value::Vector(vector)) => Ok(Value::Vector(self.negate(vector)?)),
+                    (UnaryOp::Minus, other) => Ok(other),
+                }
+            }
+            ExprKind::Paren(inner) => Ok(self.take(*inner)),
+        }
+    }
+
+    fn negate(&mut self, mut vector: Vector) -> Result<Vector, QueryError> {
+        for series in &mut vector.series {
+            for (_, histogram) in &mut series.column.histograms {
+                std::sync::Arc::make_mut(histogram).multiply(-1.0);
+            }
+            series.column.values.iter_mut().for_each(|v| *v = -*v);
+            self.names.apply(series);
+        }
+        self.finish(vector)
+    }
+
+    /// Keeps the invariants of a vector whose samples or labels were changed.
+    fn finish(&mut self, mut vector: Vector) -> Result<Vector, QueryError> {
+        vector.series.retain(|series| !series.column.is_empty());
+        if self.names == NameRemoval::AtOnce {
+            vector.series = labels::merge(std::mem::take(&mut vector.series))?;
+        }
+        vector.hold.set_samples(vector.series.iter().map(|s| s.column.len()).sum())?;
+        Ok(vector)
+    }
+
+    fn broadcast(&self, value: Value, steps: usize) -> Result<Value, QueryError> {
+        Ok(match value {
+            Value::Scalar(scalars, hold) => Value::Scalar(scalars.broadcast(), hold),
+            Value::Vector(Vector { series, mut hold }) => {
+                self.meter.check_steps(steps)?;
+                let mut wide = Vec::with_capacity(series.len());
+                for mut one in series {
+                    hold.grow_bytes(Column::bytes(steps))?;
+                    hold.grow_samples(steps.saturating_sub(1))?;
+                    one.column = one.column.broadcast(steps);
+                    wide.push(one);
+                }
+                wide.retain(|one| !one.column.is_empty());
+                Value::Vector(Vector { series: wide, hold })
+            }
+            other => other,
+        })
+    }
+
+    /// The value of a child, which is evaluated before its parent and wanted once.
+    fn take(&mut self, id: NodeId) -> Value {
+        self.values[id.idx()].take().expect("a child is evaluated before its only parent")
+    }
+
+    fn take_vector(&mut self, id: NodeId) -> Vector {
+        match self.take(id) {
+            Value::Vector(vector) => vector,
+            other => panic!("the parser lets only instant vectors through here, not {other:?}"),
+        }
+    }
+
+    fn take_scalars(&mut self, id: NodeId) -> Scalars {
+        match self.take(id) {
+            Value::Scalar(scalars, _) => scalars,
+            other => panic!("the parser lets only scalars through here, not {other:?}"),
+        }
+    }
+
+    /// The text of a string argument.
+    fn string(&self, id: NodeId) -> &str {
+        match &self.ast[self.ast.unwrap_parens(id)].kind {
+            ExprKind::StringLiteral(text) => text,
+            other => panic!("the parser lets only strings through here, not {other:?}"),
+        }
+    }
+
+    /// Where upstream says an argument is: parentheses around it do not count.
+    fn span(&self, id: NodeId) -> Span {
+        self.ast[self.ast.unwrap_parens(id)].span
+    }
+
+    fn grid(&self, id: NodeId) -> Grid {
+        self.plan.node(id).grid
+    }
+
+    /// A vector without series.
+    fn empty(&self) -> Result<Vector, QueryError> {
+        Ok(Vector { series: Vec::new(), hold: self.meter.hold()? })
+    }
+
+    fn saw(&mut self, id: NodeId, seen: Seen) {
+        self.seen[id.idx()] = seen;
+    }
+}
+
+/// Counts of samples read, as Prometheus' statistics have them.
+#[derive(Debug)]
+struct SampleCounts {
+    grid: Grid,
+    total: u64,
+    steps: Option<Vec<u64>>,
+}
+
+impl SampleCounts {
+    fn new(grid: Grid, wanted: StatsWanted) -> SampleCounts {
+        let steps = (wanted == StatsWanted::PerStep).then(|| vec![0; grid.steps()]);
+        SampleCounts { grid, total: 0, steps }
+    }
+
+    fn count_column(&mut self, counting: Counting, column: &Column) {
+        if counting == Counting::Step && self.steps.is_none() && column.histograms.is_empty() {
+            self.total += column.floats.len() as u64;
+            return;
+        }
+        for step in column.floats.iter() {
+            self.count(counting, step, 1);
+        }
+        for (step, histogram) in &column.histograms {
+            self.count(counting, *step as usize, histogram_samples(histogram));
+        }
+    }
+
+    fn count(&mut self, counting: Counting, step: usize, samples: u64) {
+        match counting {
+            Counting::Hidden => {}
+            Counting::Step => {
+                self.total += samples;
+                if let Some(at) = self.steps.as_mut().and_then(|steps| steps.get_mut(step)) {
+                    *at += samples;
+                }
+            }
+            Counting::EveryStep => {
+                self.total += samples * self.grid.steps() as u64;
+                self.steps.iter_mut().flatten().for_each(|at| *at += samples);
+            }
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn per_step(&self) -> Vec<(i64, u64)> {
+        let steps = self.steps.as_deref().unwrap_or_default();
+        steps.iter().enumerate().map(|(step, &count)| (self.grid.time_ms(step), count)).collect()
+    }
+}
+
+/// How many float samples a histogram stands for: one per 16 bytes, as upstream counts.
+fn histogram_samples(histogram: &kymo_core::NativeHistogram) -> u64 {
+    (histogram.bytes() as u64 + 8) / 16
+}
+
+fn invalid(text: impl Into<String>) -> QueryError {
+    QueryError::execute(ErrorKind::Invalid, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! Which function over a range does what with a window.
+
+use std::sync::Arc;
+
+use kymo_core::NativeHistogram;
+use kymo_core::query::{Grid, QueryError};
+
+use crate::eval::column::{Column, Sample, Scalars};
+use crate::eval::notes::Note;
+use crate::eval::window::{Samples, View, Windows};
+use crate::eval::{Evaluator, histogram_samples, invalid};
+use crate::functions::histogram::{self, Fold, Remarks};
+use crate::functions::over_time::{self, SlidingExtreme};
+use crate::functions::rate::{self, Edges, Kind, Meaning, Resets};
+use crate::functions::regression;
+use crate::parser::{RangeExtension, Span};
+use crate::plan::{Counting, Source};
+
+/// One function over ranges with its parameters, and buffers that live from series to series.
+pub(super) struct RangeFunction<'a> {
+    name: &'static str,
+    params: Vec<Scalars>,
+    source: &'a Source,
+    span: Span,
+    counting: Counting,
+    resets: Resets,
+    extreme: SlidingExtreme,
+    sorted: Vec<f64>,
+}
+
+/// The series a function is applied to.
+#[derive(Clone, Copy)]
+pub(super) struct OneSeries<'a> {
+    /// The metric's name, for notes.
+    pub(super) metric: &'a str,
+    pub(super) samples: &'a Samples,
+    pub(super) grid: Grid,
+}
+
+/// What is to be said of a series; once, whatever the number of steps.
+#[derive(Default)]
+struct Found {
+    mixed: bool,
+    ignored: bool,
+    remarks: Remarks,
+    /// Quantiles outside of `[0, 1]`.
+    wrong: Vec<f64>,
+}
+
+/// The function's value for one window.
+type OfWindow<'f> = dyn FnMut(&View<'_>, &mut Found) -> Result<Option<Sample>, QueryError> + 'f;
+
+impl<'a> RangeFunction<'a> {
+    pub(super) fn new(
+        name: &'static str,
+        params: Vec<Scalars>,
+        source: &'a Source,
+        span: Span,
+        counting: Counting,
+    ) -> RangeFunction<'a> {
+        RangeFunction {
+            name,
+            params,
+            source,
+            span,
+            counting,
+            resets: Resets::default(),
+            extreme: SlidingExtreme::default(),
+            sorted: Vec::new(),
+        }
+    }
+
+    /// Fills `column` with the function's value at every step.
+    pub(super) fn apply(
+        &mut self,
+        evaluator: &mut Evaluator<'_>,
+        one: OneSeries<'_>,
+        windows: &mut Windows,
+        column: &mut Column,
+    ) -> Result<(), QueryError> {
+        let mut found = Found::default();
+        let (source, span, counting) = (self.source, self.span, self.counting);
+        let mut run = |of_window: &mut OfWindow<'_>| {
+            windows.each(one.samples, one.grid, source, |view| {
+                let histograms: u64 = view.histograms.iter().map(|h| histogram_samples(h)).sum();
+                evaluator.samples.count(counting, view.window.step, view.times.len() as u64 + histograms);
+                if let Some(sample) = of_window(&view, &mut found)? {
+                    column.put(view.window.step, sample);
+                }
+                Ok::<(), QueryError>(())
+            })
+        };
+        self.run(one.samples, &mut run)?;
+        if found.mixed {
+            evaluator.notes.add(Note::MixedFloatsHistograms { metric: one.metric }, span);
+        }
+        if found.ignored {
+            evaluator.notes.add(Note::IgnoredInMixedRange { metric: one.metric }, span);
+        }
+        found.wrong.into_iter().for_each(|q| evaluator.notes.add(Note::InvalidQuantile(q), span));
+        evaluator.notes.remarks(found.remarks, one.metric, span);
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        samples: &Samples,
+        run: &mut dyn FnMut(&mut OfWindow<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let RangeFunction { name, params, source, resets, extreme, sorted, .. } = self;
+        let name = *name;
+        let edges = match source.extension {
+            RangeExtension::None => None,
+            RangeExtension::Anchored => Some(Edges::Anchored),
+            RangeExtension::Smoothed => Some(Edges::Smoothed),
+        };
+        if let Some(kind) = Kind::of_name(name) {
+            if let Some(edges) = edges {
+                return run(&mut |view, _| {
+                    let change = rate::extended(view.times, view.values, view.window, kind.meaning(), edges);
+                    Ok(change.map(|c| Sample::Float(if kind == Kind::Rate { c / view.window.seconds() } else { c })))
+                });
+            }
+            if kind.meaning() == Meaning::Counter {
+                resets.find(&samples.values);
+            }
+            return run(&mut |view, found| {
+                Ok(match of_one_kind(view, found) {
+                    Only::Floats => rate::extrapolated(view.times, view.values, view.window, kind, resets, view.first)
+                        .map(Sample::Float),
+                    Only::Histograms => extrapolated_histograms(view, kind, &mut found.remarks),
+                    Only::Neither => None,
+                })
+            });
+        }
+        match name {
+            "irate" => run(&mut |view, found| Ok(last_two(view, found, Meaning::Counter))),
+            "idelta" => run(&mut |view, found| Ok(last_two(view, found, Meaning::Gauge))),
+            "deriv" => run(&mut |view, found| {
+                some_floats(view, found);
+                let line = view.times.first().and_then(|&at| regression::line(view.times, view.values, at));
+                Ok(line.map(|l| Sample::Float(l.slope)))
+            }),
+            "predict_linear" => run(&mut |view, found| {
+                some_floats(view, found);
+                let line = regression::line(view.times, view.values, view.window.step_ms);
+                let ahead = params[0].at(view.window.step);
+                Ok(line.map(|l| Sample::Float(l.slope * ahead + l.intercept)))
+            }),
+            "double_exponential_smoothing" => run(&mut |view, found| {
+                let (smoothing, trend) = (params[0].at(view.window.step), params[1].at(view.window.step));
+                check_factor("smoothing", "sf", smoothing)?;
+                check_factor("trend", "tf", trend)?;
+                some_floats(view, found);
+                let smooth = over_time::double_exponential_smoothing(view.values, smoothing, trend);
+                Ok(smooth.map(Sample::Float))
+            }),
+            "sum_over_time" => run(&mut |view, found| Ok(folded(view, found, over_time::sum, Fold::sum))),
+            "avg_over_time" => run(&mut |view, found| Ok(folded(view, found, over_time::avg, Fold::mean))),
+            "count_over_time" => run(&mut |view, _| Ok(Some(Sample::Float(view.len() as f64)))),
+            "present_over_time" | "absent_over_time" => run(&mut |_, _| Ok(Some(Sample::Float(1.0)))),
+            "first_over_time" => run(&mut |view, _| Ok(end_of(view, End::First).map(|(_, sample)| sample))),
+            "last_over_time" => run(&mut |view, _| Ok(end_of(view, End::Last).map(|(_, sample)| sample))),
+            "ts_of_first_over_time" => run(&mut |view, _| Ok(end_of(view, End::First).map(|(ms, _)| seconds(ms)))),
+            "ts_of_last_over_time" => run(&mut |view, _| Ok(end_of(view, End::Last).map(|(ms, _)| seconds(ms)))),
+            "min_over_time" | "max_over_time" => {
+                let beats = extreme_of(name);
+                extreme.restart();
+                run(&mut |view, found| {
+                    let end = view.first + view.values.len();
+                    let value = extreme.of(&samples.values, view.first, end, beats);
+                    Ok(some_floats(view, found).then_some(Sample::Float(value)))
+                })
+            }
+            "ts_of_min_over_time" | "ts_of_max_over_time" => {
+                let beats = extreme_of(name);
+                run(&mut |view, found| {
+                    some_floats(view, found);
+                    Ok(over_time::time_of(view.times, view.values, beats).map(seconds))
+                })
+            }
+            "stdvar_over_time" => run(&mut |view, found| {
+                Ok(some_floats(view, found).then(|| Sample::Float(over_time::stdvar(view.values))))
+            }),
+            "stddev_over_time" => run(&mut |view, found| {
+                Ok(some_floats(view, found).then(|| Sample::Float(over_time::stdvar(view.values).sqrt())))
+            }),
+            "mad_over_time" => run(&mut |view, found| {
+                Ok(some_floats(view, found).then(|| Sample::Float(over_time::mad(view.values, sorted))))
+            }),
+            "quantile_over_time" => run(&mut |view, found| {
+                if !some_floats(view, found) {
+                    return Ok(None);
+                }
+                let q = params[0].at(view.window.step);
+                let known = found.wrong.last().is_some_and(|last| last.to_bits() == q.to_bits());
+                if !(0.0..=1.0).contains(&q) && !known {
+                    found.wrong.push(q);
+                }
+                Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, sorted))))
+            }),
+            "changes" | "resets" => run(&mut |view, _| {
+                let first = match edges {
+                    Some(_) => rate::anchored_first(view.times, view.window),
+                    None => Some(0),
+                };
+                Ok(first.map(|first| Sample::Float(turns(name, view, first) as f64)))
+            }),
+            other => Err(invalid(format!("{other}() is not supported yet"))),
+        }
+    }
+}
+
+/// What a window holds, for functions that take no mix.
+enum Only {
+    Floats,
+    Histograms,
+    Neither,
+}
+
+fn of_one_kind(view: &View<'_>, found: &mut Found) -> Only {
+    match (view.values.is_empty(), view.histograms.is_empty()) {
+        (false, true) => Only::Floats,
+        (true, false) => Only::Histograms,
+        (true, true) => Only::Neither,
+        (false, false) => {
+            found.mixed = true;
+            Only::Neither
+        }
+    }
+}
+
+/// Whether there is any float to work on; histograms beside it are noted as ignored.
+fn some_floats(view: &View<'_>, found: &mut Found) -> bool {
+    found.ignored |= !view.values.is_empty() && !view.histograms.is_empty();
+    !view.values.is_empty()
+}
+
+fn extreme_of(name: &str) -> fn(f64, f64) -> bool {
+    if name.contains("max") { |a, b| a > b } else { |a, b| a < b }
+}
+
+fn seconds(ms: i64) -> Sample {
+    Sample::Float(ms as f64 / 1000.0)
+}
+
+fn shared(histogram: NativeHistogram) -> Sample {
+    Sample::Histogram(Arc::new(histogram))
+}
+
+fn extrapolated_histograms(view: &View<'_>, kind: Kind, remarks: &mut Remarks) -> Option<Sample> {
+    let &[first_ms, .., last_ms] = view.histogram_times else { return None };
+    let mut change = histogram::change(view.histograms, kind.meaning(), remarks)?;
+    let first = view.histograms.first()?.count();
+    let counter = kind.meaning() == Meaning::Counter;
+    let share = (counter && change.count() > 0.0 && first >= 0.0).then(|| first / change.count());
+    let mut factor = rate::extrapolation((first_ms, last_ms), view.histograms.len(), view.window, share);
+    if kind == Kind::Rate {
+        factor /= view.window.seconds();
+    }
+    change.multiply(factor);
+    Some(shared(change))
+}
+
+/// `irate` for counters, `idelta` for gauges: the last two samples, if they are of one kind.
+fn last_two(view: &View<'_>, found: &mut Found, meaning: Meaning) -> Option<Sample> {
+    let per_second = meaning == Meaning::Counter;
+    if let (&[.., t0, t1], &[.., a, b], true) = (view.times, view.values, view.histograms.is_empty()) {
+        return rate::last_two((t0, a), (t1, b), meaning, per_second).map(Sample::Float);
+    }
+    let floats = view.times.iter().zip(view.values).rev().take(2).map(|(&t, &v)| (t, Sample::Float(v)));
+    let histograms = view.histogram_times.iter().zip(view.histograms).rev().take(2);
+    let histograms = histograms.map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
+    let mut newest: Vec<(i64, Sample)> = floats.chain(histograms).collect();
+    newest.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    let [(t1, later), (t0, earlier), ..] = newest.as_slice() else { return None };
+    match (earlier, later) {
+        (Sample::Float(a), Sample::Float(b)) => {
+            rate::last_two((*t0, *a), (*t1, *b), meaning, per_second).map(Sample::Float)
+        }
+        (Sample::Histogram(a), Sample::Histogram(b)) => {
+            let mut change = histogram::last_two(a, b, meaning, &mut found.remarks)?;
+            if per_second {
+                change.divide((t1 - t0) as f64 / 1000.0);
+            }
+            Some(shared(change))
+        }
+        _ => {
+            found.mixed = true;
+            None
+        }
+    }
+}
+
+/// A sum or mean of a window.
+fn folded(
+    view: &View<'_>,
+    found: &mut Found,
+    floats: fn(&[f64]) -> f64,
+    histograms: fn(&NativeHistogram) -> Fold,
+) -> Option<Sample> {
+    match of_one_kind(view, found) {
+        Only::Floats => Some(Sample::Float(floats(view.values))),
+        Only::Histograms => {
+            let (first, rest) = view.histograms.split_first()?;
+            let mut fold = histograms(first);
+            rest.iter().for_each(|h| fold.update(h, &mut found.remarks));
+            fold.finish(&mut found.remarks).map(shared)
+        }
+        Only::Neither => None,
+    }
+}
+
+/// Which end of a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    First,
+    Last,
+}
+
+/// The first or last sample of a window with its time.
+fn end_of(view: &View<'_>, end: End) -> Option<(i64, Sample)> {
+    let (float, histogram) = match end {
+        End::First => {
+            (view.times.first().zip(view.values.first()), view.histogram_times.first().zip(view.histograms.first()))
+        }
+        End::Last => {
+            (view.times.last().zip(view.values.last()), view.histogram_times.last().zip(view.histograms.last()))
+        }
+    };
+    let float = float.map(|(&t, &v)| (t, Sample::Float(v)));
+    let histogram = histogram.map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
+    match (float, histogram) {
+        (Some(f), Some(h)) => Some(if (f.0 < h.0) == (end == End::First) { f } else { h }),
+        (float, histogram) => float.or(histogram),
+    }
+}
+
+/// `changes` and `resets` over both kinds; going from one kind to the other is both.
+fn turns(name: &str, view: &View<'_>, first: usize) -> usize {
+    let values = &view.values[first..];
+    let of_floats = if name == "changes" { over_time::changes } else { over_time::resets };
+    if view.histograms.is_empty() {
+        return of_floats(values);
+    }
+    let floats = view.times[first..].iter().zip(values).map(|(&t, &v)| (t, Sample::Float(v)));
+    let histograms =
+        view.histogram_times.iter().zip(view.histograms).map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
+    let mut all: Vec<(i64, Sample)> = floats.chain(histograms).collect();
+    all.sort_by_key(|&(time, _)| time);
+    all.windows(2)
+        .map(|pair| match (&pair[0].1, &pair[1].1) {
+            (Sample::Float(a), Sample::Float(b)) => of_floats(&[*a, *b]),
+            (Sample::Histogram(a), Sample::Histogram(b)) => usize::from(histogram::turned(name, a, b)),
+            _ => 1,
+        })
+        .sum()
+}
+
+fn check_factor(what: &str, short: &str, factor: f64) -> Result<(), QueryError> {
+    if factor.is_nan() || (factor > 0.0 && factor < 1.0) {
+        return Ok(());
+    }
+    Err(invalid(format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {factor:.6}")))
+}

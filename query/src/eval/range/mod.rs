@@ -1,0 +1,167 @@
+//! Functions over ranges: one series after another is read, slid over, and let go.
+
+mod function;
+
+use kymo_core::query::{Grid, QueryError};
+use kymo_core::{Labels, SeriesSet};
+
+use self::function::{OneSeries, RangeFunction};
+use super::column::{Column, Series, Value, Vector};
+use super::labels::{self, NameRemoval};
+use super::notes::Note;
+use super::select::{Reader, no_histograms_extended};
+use super::window::{Samples, Windows};
+use super::{Evaluator, Seen, invalid};
+use crate::parser::{Call, ExprKind, NodeId, RangeExtension, Span};
+use crate::plan::Source;
+
+/// Where the samples of a range come from.
+enum Ranges {
+    /// Storage.
+    Stored { set: Box<dyn SeriesSet>, reader: Reader },
+    /// A subquery's expression, at the steps of its grid.
+    Computed { vector: Vector, grid: Grid },
+}
+
+impl Ranges {
+    fn len(&self) -> usize {
+        match self {
+            Ranges::Stored { set, .. } => set.len(),
+            Ranges::Computed { vector, .. } => vector.series.len(),
+        }
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        match self {
+            Ranges::Stored { set, .. } => set.labels(index),
+            Ranges::Computed { vector, .. } => vector.series[index].labels.clone(),
+        }
+    }
+
+    fn drop_name(&self, index: usize) -> bool {
+        match self {
+            Ranges::Stored { .. } => false,
+            Ranges::Computed { vector, .. } => vector.series[index].drop_name,
+        }
+    }
+}
+
+/// Functions over ranges that exist for a range extension.
+const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
+
+/// Ends of names that counters have.
+const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+impl Evaluator<'_> {
+    /// Evaluates a call whose argument number `at` is a range vector.
+    pub(super) fn call_range(&mut self, id: NodeId, call: &Call, at: usize) -> Result<Value, QueryError> {
+        let name = call.function.name;
+        let grid = self.grid(id);
+        let steps = grid.steps();
+        let range_id = self.ast.unwrap_parens(call.args[at]);
+        let planned = self.plan.node(range_id);
+        let source = planned.source.as_ref().expect("a planned range has a source");
+        check_extension(name, source)?;
+        let mut params = Vec::new();
+        for (number, &arg) in call.args.iter().enumerate() {
+            if number != at {
+                params.push(self.take_scalars(arg));
+            }
+        }
+        self.meter.check_steps(steps)?;
+        let mut ranges = self.ranges(range_id, source)?;
+        let mut out = self.empty()?;
+        let keeps_name = matches!(name, "last_over_time" | "first_over_time");
+        let span = self.span(call.args[0]);
+        let mut function = RangeFunction::new(name, params, source, span, planned.counting);
+        let (mut samples, mut windows) = (Samples::default(), Windows::default());
+        let mut seen = Seen { estimated_series: ranges.len() as u64, ..Seen::default() };
+        for index in 0..ranges.len() {
+            match &mut ranges {
+                Ranges::Stored { set, reader } => {
+                    seen.estimated_samples += set.estimate(index) as u64;
+                    reader.read(set.as_ref(), index, &self.meter)?;
+                    samples.take(&mut reader.columns);
+                }
+                Ranges::Computed { vector, grid } => {
+                    self.meter.check()?;
+                    samples.take_column(&vector.series[index].column, *grid);
+                }
+            }
+            seen.actual_samples += samples.len() as u64;
+            if samples.len() == 0 || steps == 0 {
+                continue;
+            }
+            if source.extension != RangeExtension::None && !samples.histograms.is_empty() {
+                return Err(no_histograms_extended());
+            }
+            out.hold.grow_bytes(Column::bytes(steps))?;
+            let labels = ranges.labels(index);
+            let mut column = Column::empty(steps);
+            let metric = labels.metric_name().unwrap_or_default();
+            let one = OneSeries { metric, samples: &samples, grid };
+            function.apply(self, one, &mut windows, &mut column)?;
+            if column.is_empty() {
+                continue;
+            }
+            if matches!(name, "rate" | "increase") && !column.floats.is_empty() {
+                self.note_non_counter(&labels, span);
+            }
+            out.hold.grow_samples(column.len())?;
+            let mut series = Series { labels, drop_name: ranges.drop_name(index), column };
+            if !keeps_name {
+                self.names.apply(&mut series);
+            }
+            out.series.push(series);
+        }
+        seen.actual_series = ranges.len() as u64;
+        if source.selector.is_some() {
+            self.saw(range_id, seen);
+        }
+        if name == "absent_over_time" {
+            return Ok(Value::Vector(self.absent(out, call.args[0], steps)?));
+        }
+        if self.names == NameRemoval::AtOnce {
+            labels::check_distinct(&out.series)?;
+        }
+        Ok(Value::Vector(out))
+    }
+
+    fn ranges(&mut self, range_id: NodeId, source: &Source) -> Result<Ranges, QueryError> {
+        if let Some(selector) = &source.selector {
+            let set = self.storage.select(selector, self.ctx)?;
+            return Ok(Ranges::Stored { set, reader: Reader::new(&self.meter)? });
+        }
+        let ExprKind::Subquery(subquery) = &self.ast[range_id].kind else {
+            panic!("the parser lets only selectors and subqueries be ranges")
+        };
+        let inner = source.inner.expect("a planned subquery has a grid");
+        let vector = match self.take(subquery.expr) {
+            Value::Vector(vector) => vector,
+            Value::Scalar(scalars, _) => self.scalars_as_vector(&scalars, inner)?,
+            other => panic!("the parser lets only vectors and scalars into subqueries, not {other:?}"),
+        };
+        Ok(Ranges::Computed { vector, grid: inner })
+    }
+
+    fn note_non_counter(&mut self, labels: &Labels, span: Span) {
+        let Some(metric) = labels.metric_name() else { return };
+        if !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
+            self.notes.add(Note::PossibleNonCounter { metric }, span);
+        }
+    }
+}
+
+fn check_extension(name: &str, source: &Source) -> Result<(), QueryError> {
+    let (modifier, functions): (_, &[&str]) = match source.extension {
+        RangeExtension::None => return Ok(()),
+        RangeExtension::Anchored => ("anchored", &ANCHORED_FUNCTIONS),
+        RangeExtension::Smoothed => ("smoothed", &SMOOTHED_FUNCTIONS),
+    };
+    if functions.contains(&name) {
+        return Ok(());
+    }
+    let allowed = functions.join(", ");
+    Err(invalid(format!("{modifier} modifier can only be used with: {allowed} - not with {name}")))
+}

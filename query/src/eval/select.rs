@@ -1,0 +1,197 @@
+//! Instant selectors: the newest sample of each series at every step of a grid.
+
+use std::sync::Arc;
+
+use kymo_core::query::{Grid, QueryError};
+use kymo_core::storage::{Columns, RunKind};
+use kymo_core::{ErrorKind, SeriesSet};
+
+use super::column::{Column, Series, Vector};
+use super::meter::{Hold, Meter};
+use super::{Evaluator, Seen};
+use crate::parser::{NodeId, RangeExtension};
+use crate::plan::Source;
+
+/// What an instant selector answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The samples.
+    Values,
+    /// Their times in seconds, for `timestamp`.
+    Times,
+}
+
+/// No sample for a step.
+const NONE: u32 = u32::MAX;
+
+/// Bytes one sample takes in the buffers a series is read into.
+const READ_BYTES: u64 = 3 * size_of::<i64>() as u64;
+
+/// Buffers a series is read into, with what they may take.
+pub(crate) struct Reader {
+    pub(crate) columns: Columns,
+    hold: Hold,
+}
+
+impl Reader {
+    pub(crate) fn new(meter: &Meter<'_>) -> Result<Reader, QueryError> {
+        Ok(Reader { columns: Columns::default(), hold: meter.hold()? })
+    }
+
+    /// Reads series `index`.
+    pub(crate) fn read(&mut self, set: &dyn SeriesSet, index: usize, meter: &Meter<'_>) -> Result<(), QueryError> {
+        meter.check()?;
+        self.hold.reach_bytes(set.estimate(index) as u64 * READ_BYTES)?;
+        set.read(index, &mut self.columns)?;
+        self.hold.set_samples(self.columns.times.len())
+    }
+}
+
+impl Evaluator<'_> {
+    /// Evaluates a vector selector over its grid.
+    pub(crate) fn select(&mut self, id: NodeId, source: &Source, answer: Answer) -> Result<Vector, QueryError> {
+        let planned = self.plan.node(id);
+        let (grid, counting) = (planned.grid, planned.counting);
+        let steps = grid.steps();
+        let mut vector = Vector { series: Vec::new(), hold: self.meter.hold()? };
+        let Some(selector) = &source.selector else { return Ok(vector) };
+        if steps == 0 {
+            return Ok(vector);
+        }
+        self.meter.check_steps(steps)?;
+        let set = self.storage.select(selector, self.ctx)?;
+        let mut reader = Reader::new(&self.meter)?;
+        let mut picks = Picks::default();
+        let mut seen = Seen { estimated_series: set.len() as u64, ..Seen::default() };
+        for index in 0..set.len() {
+            seen.estimated_samples += set.estimate(index) as u64;
+            reader.read(set.as_ref(), index, &self.meter)?;
+            let columns = &reader.columns;
+            if columns.times.is_empty() {
+                continue;
+            }
+            vector.hold.grow_bytes(Column::bytes(steps))?;
+            let column = if source.extension == RangeExtension::Smoothed {
+                smoothed(columns, grid, source)?
+            } else {
+                picks.find(columns, grid, source);
+                gather(columns, &picks.of_step, answer)
+            };
+            let samples = column.len();
+            seen.actual_samples += samples as u64;
+            self.samples.count_column(counting, &column);
+            if samples > 0 {
+                vector.hold.grow_samples(samples)?;
+                vector.series.push(Series { labels: set.labels(index), drop_name: false, column });
+            }
+        }
+        seen.actual_series = vector.series.len() as u64;
+        self.saw(id, seen);
+        Ok(vector)
+    }
+}
+
+/// Which sample each step picks; kept between series that share their times.
+#[derive(Default)]
+struct Picks {
+    times_id: u64,
+    of_step: Vec<u32>,
+}
+
+impl Picks {
+    /// Finds the newest sample in `(end − lookback, end]` of every step. One pass over times and steps.
+    fn find(&mut self, columns: &Columns, grid: Grid, source: &Source) {
+        if columns.times_id != 0 && columns.times_id == self.times_id {
+            return;
+        }
+        self.times_id = columns.times_id;
+        self.of_step.clear();
+        let times = &columns.times;
+        let mut next = 0;
+        for step in 0..grid.steps() {
+            let end_ms = source.time.end_ms(grid.time_ms(step));
+            if next == 0 && times.len() > 64 {
+                next = times.partition_point(|&t| t <= end_ms);
+            }
+            while next < times.len() && times[next] <= end_ms {
+                next += 1;
+            }
+            let fresh = next > 0 && times[next - 1] > end_ms.saturating_sub(source.range_ms);
+            self.of_step.push(if fresh { (next - 1) as u32 } else { NONE });
+        }
+    }
+}
+
+fn gather(columns: &Columns, picks: &[u32], answer: Answer) -> Column {
+    let mut column = Column::empty(picks.len());
+    let seconds = |pick: u32| columns.times[pick as usize] as f64 / 1000.0;
+    if let [run] = columns.runs[..]
+        && run.kind == RunKind::Float
+    {
+        for (step, &pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
+            let value = if answer == Answer::Times { seconds(pick) } else { columns.floats[pick as usize] };
+            column.set(step, value);
+        }
+        return column;
+    }
+    // Picks rise with steps, so one walk over the runs finds each one's kind and place.
+    let (mut runs, mut begin, mut floats, mut histograms) = (columns.runs.iter().peekable(), 0, 0, 0);
+    let mut shared: Option<(u32, Arc<kymo_core::NativeHistogram>)> = None;
+    for (step, &pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
+        while let Some(run) = runs.peek().filter(|run| begin + run.len <= pick as usize) {
+            begin += run.len;
+            match run.kind {
+                RunKind::Float => floats += run.len,
+                RunKind::Histogram => histograms += run.len,
+                RunKind::Stale => {}
+            }
+            runs.next();
+        }
+        let within = pick as usize - begin;
+        match runs.peek().map(|run| run.kind) {
+            Some(RunKind::Float) if answer == Answer::Values => column.set(step, columns.floats[floats + within]),
+            Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Times => column.set(step, seconds(pick)),
+            Some(RunKind::Histogram) => {
+                let histogram = match &shared {
+                    Some((of, histogram)) if *of == pick => Arc::clone(histogram),
+                    _ => Arc::new(columns.histograms[histograms + within].clone()),
+                };
+                column.histograms.push((step as u32, Arc::clone(&histogram)));
+                shared = Some((pick, histogram));
+            }
+            _ => {}
+        }
+    }
+    column
+}
+
+/// `smoothed` on an instant selector: linear between the neighbours within the lookback.
+fn smoothed(columns: &Columns, grid: Grid, source: &Source) -> Result<Column, QueryError> {
+    if !columns.histograms.is_empty() {
+        return Err(no_histograms_extended());
+    }
+    let mut column = Column::empty(grid.steps());
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    super::window::float_samples(columns, &mut times, &mut values);
+    for step in 0..grid.steps() {
+        let at_ms = source.time.end_ms(grid.time_ms(step));
+        let begin = times.partition_point(|&t| t <= at_ms.saturating_sub(source.range_ms));
+        let end = times.partition_point(|&t| t <= at_ms.saturating_add(source.margin_ms.1));
+        let after = begin + times[begin..end].partition_point(|&t| t < at_ms);
+        if after < end && times[after] == at_ms {
+            column.set(step, values[after]);
+        } else if after > begin && after < end {
+            let (t0, t1) = (times[after - 1], times[after]);
+            let slope = (values[after] - values[after - 1]) * (at_ms - t0) as f64 / (t1 - t0) as f64;
+            column.set(step, values[after - 1] + slope);
+        } else if after > begin {
+            column.set(step, values[after - 1]);
+        }
+    }
+    Ok(column)
+}
+
+pub(crate) fn no_histograms_extended() -> QueryError {
+    let text = "smoothed and anchored modifiers do not work with native histograms";
+    QueryError::execute(ErrorKind::Invalid, text)
+}

@@ -1,0 +1,265 @@
+//! Functions of ranges and groups of native histograms, over the arithmetic of `core`.
+
+use std::sync::Arc;
+
+use kymo_core::NativeHistogram;
+use kymo_core::histogram::{BucketCounts, HistogramCounts, HistogramSum, MixedBuckets, ResetHint};
+
+use super::rate::Meaning;
+
+/// What is to be said of a computation besides its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Remarks {
+    /// A counter's function met a gauge.
+    pub(crate) not_counter: bool,
+    /// A gauge's function met a counter.
+    pub(crate) not_gauge: bool,
+    /// Custom and exponential buckets met; there is no result.
+    pub(crate) mixed_buckets: bool,
+    /// Custom bounds were reconciled while adding.
+    pub(crate) reconciled_add: bool,
+    /// Custom bounds were reconciled while subtracting.
+    pub(crate) reconciled_sub: bool,
+    /// Custom bounds were reconciled while aggregating.
+    pub(crate) reconciled_aggregate: bool,
+    /// One term said it was a reset, another that it was none.
+    pub(crate) collision: bool,
+}
+
+/// Change over histograms in time order, at least two, resets added (`histogramRate`, 3.x).
+///
+/// `None`, with a remark, if bucket kinds are mixed. The result is a gauge.
+pub(crate) fn change(
+    histograms: &[Arc<NativeHistogram>],
+    meaning: Meaning,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let (first, last) = (histograms.first()?, histograms.last()?);
+    let counter = meaning == Meaning::Counter;
+    let gauges = first.hint == ResetHint::Gauge || last.hint == ResetHint::Gauge;
+    remarks.not_counter |= counter && gauges;
+    // The layout of a first sample from before a reset does not matter: it is not looked at again.
+    let second = histograms.get(1)?;
+    let nothing;
+    let start: &NativeHistogram = if counter && second.detect_reset(first) {
+        nothing = empty_like(second);
+        &nothing
+    } else {
+        first
+    };
+    let custom = start.has_custom_bounds();
+    let mut mixed = last.has_custom_bounds() != custom;
+    let mut schema = start.schema.min(last.schema);
+    for between in histograms[1..histograms.len() - 1].iter().filter(|_| counter) {
+        remarks.not_counter |= between.hint == ResetHint::Gauge;
+        mixed |= between.has_custom_bounds() != custom;
+        schema = schema.min(between.schema);
+    }
+    let computed = if mixed { None } else { difference(histograms, start, schema, counter, remarks) };
+    remarks.mixed_buckets |= computed.is_none();
+    let mut result = computed?;
+    remarks.not_gauge |= !counter && (first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge);
+    result.hint = ResetHint::Gauge;
+    result.compact(0);
+    Some(result)
+}
+
+fn difference(
+    histograms: &[Arc<NativeHistogram>],
+    start: &NativeHistogram,
+    schema: i8,
+    counter: bool,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let last = histograms.last()?;
+    let mut sum = HistogramSum::new(&last.at_schema(schema).ok()?);
+    remarks.reconciled_sub |= sum.subtract(start).ok()?.bounds_reconciled;
+    let mut before = start;
+    for histogram in histograms[1..].iter().filter(|_| counter) {
+        if histogram.detect_reset(before) {
+            remarks.reconciled_add |= sum.add(before).ok()?.bounds_reconciled;
+        }
+        before = histogram;
+    }
+    Some(sum.value())
+}
+
+/// Change between the last two histograms; `None`, with a remark, if bucket kinds are mixed.
+pub(crate) fn last_two(
+    earlier: &NativeHistogram,
+    later: &NativeHistogram,
+    meaning: Meaning,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let gauges = [earlier, later].map(|h| h.hint == ResetHint::Gauge);
+    let counter = meaning == Meaning::Counter;
+    remarks.not_counter |= counter && (gauges[0] || gauges[1]);
+    remarks.not_gauge |= !counter && gauges != [true, true];
+    let mut result = later.to_float();
+    if !counter || !later.detect_reset(earlier) {
+        match result.subtract(earlier) {
+            Ok(notes) => remarks.reconciled_sub |= notes.bounds_reconciled,
+            Err(MixedBuckets) => {
+                remarks.mixed_buckets = true;
+                return None;
+            }
+        }
+    }
+    result.hint = ResetHint::Gauge;
+    result.compact(0);
+    Some(result)
+}
+
+/// How often a counter of histograms was reset, or any series of them changed, between neighbours.
+pub(crate) fn turned(name: &str, before: &NativeHistogram, after: &NativeHistogram) -> bool {
+    if name == "changes" { !after.equals(before) } else { after.detect_reset(before) }
+}
+
+/// A sum or mean of histograms that come one by one.
+#[derive(Debug, Clone)]
+pub(crate) struct Fold {
+    sum: HistogramSum,
+    count: f64,
+    /// The sum grew beyond the floats, so `sum` is the mean from there on.
+    incremental: bool,
+    mean: bool,
+    seen: [bool; 2],
+    /// Bucket kinds were mixed: there is no result.
+    failed: bool,
+}
+
+impl Fold {
+    /// The sum of histograms.
+    pub(crate) fn sum(first: &NativeHistogram) -> Fold {
+        let mut fold = Fold {
+            sum: HistogramSum::new(first),
+            count: 1.0,
+            incremental: false,
+            mean: false,
+            seen: [false; 2],
+            failed: false,
+        };
+        fold.see(first);
+        fold
+    }
+
+    /// The mean of histograms.
+    pub(crate) fn mean(first: &NativeHistogram) -> Fold {
+        Fold { mean: true, ..Fold::sum(first) }
+    }
+
+    /// Adds a histogram. The first one that cannot be added ends it.
+    pub(crate) fn update(&mut self, histogram: &NativeHistogram, remarks: &mut Remarks) {
+        if self.failed {
+            return;
+        }
+        self.see(histogram);
+        match self.add(histogram) {
+            Ok(reconciled) => remarks.reconciled_aggregate |= reconciled,
+            Err(MixedBuckets) => {
+                self.failed = true;
+                remarks.mixed_buckets = true;
+            }
+        }
+    }
+
+    fn add(&mut self, histogram: &NativeHistogram) -> Result<bool, MixedBuckets> {
+        self.count += 1.0;
+        if !self.mean {
+            return Ok(self.sum.add(histogram)?.bounds_reconciled);
+        }
+        if !self.incremental {
+            let mut grown = self.sum.clone();
+            let notes = grown.add(histogram)?;
+            if !grown.overflowed() {
+                self.sum = grown;
+                return Ok(notes.bounds_reconciled);
+            }
+            self.incremental = true;
+            self.sum.divide(self.count - 1.0);
+        }
+        self.sum.multiply((self.count - 1.0) / self.count);
+        let mut share = histogram.to_float();
+        share.divide(self.count);
+        Ok(self.sum.add(&share)?.bounds_reconciled)
+    }
+
+    /// The result, if there is one.
+    pub(crate) fn finish(mut self, remarks: &mut Remarks) -> Option<NativeHistogram> {
+        remarks.collision |= self.seen == [true, true];
+        if self.mean && !self.incremental {
+            self.sum.divide(self.count);
+        }
+        (!self.failed).then(|| self.sum.value())
+    }
+
+    fn see(&mut self, histogram: &NativeHistogram) {
+        self.seen[0] |= histogram.hint == ResetHint::Reset;
+        self.seen[1] |= histogram.hint == ResetHint::NotReset;
+    }
+}
+
+fn empty_like(histogram: &NativeHistogram) -> NativeHistogram {
+    NativeHistogram {
+        schema: histogram.schema,
+        hint: ResetHint::Unknown,
+        zero_threshold: 0.0,
+        counts: HistogramCounts::Float(BucketCounts::default()),
+        sum: 0.0,
+        positive_spans: Vec::new(),
+        negative_spans: Vec::new(),
+        custom_values: Arc::clone(&histogram.custom_values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kymo_core::histogram::BucketSpan;
+
+    use super::*;
+
+    fn counter(counts: [u64; 2], sum: f64) -> Arc<NativeHistogram> {
+        Arc::new(NativeHistogram {
+            schema: 0,
+            hint: ResetHint::Unknown,
+            zero_threshold: 0.0,
+            counts: HistogramCounts::Integer(BucketCounts {
+                zero: 0,
+                count: counts[0] + counts[1],
+                positive: counts.to_vec(),
+                negative: vec![],
+            }),
+            sum,
+            positive_spans: vec![BucketSpan { offset: 0, len: 2 }],
+            negative_spans: vec![],
+            custom_values: Arc::from([]),
+        })
+    }
+
+    #[test]
+    fn a_change_adds_what_resets_lost() {
+        let mut remarks = Remarks::default();
+        let rising = [counter([1, 1], 2.0), counter([2, 3], 9.0), counter([4, 4], 12.0)];
+        let found = change(&rising, Meaning::Counter, &mut remarks).unwrap();
+        assert_eq!((found.count(), found.sum, found.hint), (6.0, 10.0, ResetHint::Gauge));
+        let reset = [counter([1, 1], 2.0), counter([2, 3], 9.0), counter([1, 0], 1.0)];
+        let found = change(&reset, Meaning::Counter, &mut remarks).unwrap();
+        assert_eq!((found.count(), found.sum), (4.0, 8.0));
+        assert_eq!(remarks, Remarks::default());
+        change(&rising, Meaning::Gauge, &mut remarks).unwrap();
+        assert!(remarks.not_gauge && !remarks.not_counter);
+    }
+
+    #[test]
+    fn sums_and_means_of_histograms() {
+        let terms = [counter([1, 1], 2.0), counter([2, 3], 10.0)];
+        let mut remarks = Remarks::default();
+        let mut fold = Fold::sum(&terms[0]);
+        fold.update(&terms[1], &mut remarks);
+        assert_eq!(fold.finish(&mut remarks).unwrap().count(), 7.0);
+        let mut fold = Fold::mean(&terms[0]);
+        fold.update(&terms[1], &mut remarks);
+        let mean = fold.finish(&mut remarks).unwrap();
+        assert_eq!((mean.count(), mean.sum, remarks), (3.5, 6.0, Remarks::default()));
+    }
+}

@@ -1,0 +1,102 @@
+//! A plan as a tree for people: what each node does and how much it is expected to read.
+
+use kymo_core::query::PlanNode;
+
+use super::Plan;
+use crate::parser::{Ast, Expr, ExprKind};
+
+/// Levels shown. A deeper tree is cut, and says so: the shown form nests, and whoever walks or drops
+/// it may recurse.
+const DEPTH_MAX: usize = 200;
+
+/// What was seen at one node, or is expected there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    pub(crate) estimated_series: u64,
+    pub(crate) estimated_samples: u64,
+    pub(crate) actual_series: u64,
+    pub(crate) actual_samples: u64,
+}
+
+impl Plan {
+    /// The tree, with `seen` per node of the arena.
+    pub(crate) fn explain(&self, ast: &Ast, seen: &[Seen]) -> PlanNode {
+        let count = ast.nodes().len();
+        let mut depths = vec![0usize; count];
+        for (id, expr) in ast.iter().rev() {
+            let below = depths[id.idx()] + 1;
+            expr.for_each_child(|child| depths[child.idx()] = below);
+        }
+        let mut done: Vec<Option<PlanNode>> = vec![None; count];
+        for (id, expr) in ast.iter() {
+            let depth = depths[id.idx()];
+            if depth > DEPTH_MAX {
+                continue;
+            }
+            let mut node = self.node_of(expr, id.idx(), seen[id.idx()]);
+            if depth == DEPTH_MAX {
+                let mut deeper = false;
+                expr.for_each_child(|_| deeper = true);
+                if deeper {
+                    node.operation.push_str(" (deeper levels are not shown)");
+                }
+            }
+            expr.for_each_child(|child| node.inputs.extend(done[child.idx()].take()));
+            if node.estimated_series == 0 {
+                node.estimated_series = node.inputs.iter().map(|i| i.estimated_series).sum();
+                node.estimated_samples = node.inputs.iter().map(|i| i.estimated_samples).sum();
+            }
+            done[id.idx()] = Some(node);
+        }
+        done.pop().flatten().unwrap_or_default()
+    }
+
+    fn node_of(&self, expr: &Expr, idx: usize, seen: Seen) -> PlanNode {
+        let planned = &self.nodes[idx];
+        let mut operation = match &expr.kind {
+            ExprKind::NumberLiteral(number) => format!("number {}", number.value),
+            ExprKind::StringLiteral(_) => "string".to_owned(),
+            ExprKind::VectorSelector(_) => "select".to_owned(),
+            ExprKind::MatrixSelector(_) => "select range".to_owned(),
+            ExprKind::Subquery(_) => "subquery".to_owned(),
+            ExprKind::Call(call) => format!("{}()", call.function.name),
+            ExprKind::Aggregate(aggregate) => {
+                let labels = aggregate.grouping.join(", ");
+                match (aggregate.without, aggregate.grouping.is_empty()) {
+                    (true, _) => format!("{} without ({labels})", aggregate.op),
+                    (false, true) => aggregate.op.to_string(),
+                    (false, false) => format!("{} by ({labels})", aggregate.op),
+                }
+            }
+            ExprKind::Binary(binary) => format!("operator {}", binary.op),
+            ExprKind::Unary(_) => "sign".to_owned(),
+            ExprKind::Paren(_) => "parentheses".to_owned(),
+        };
+        if let Some(source) = &planned.source {
+            if let Some(selector) = &source.selector {
+                let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+                operation.push_str(&format!(
+                    " {{{}}} in ({}, {}]",
+                    matchers.join(", "),
+                    selector.start_ms,
+                    selector.end_ms
+                ));
+            } else {
+                operation.push_str(&format!(" of {} ms", source.range_ms));
+            }
+        }
+        if planned.broadcast.is_some() {
+            operation.push_str(", once for all steps");
+        } else {
+            operation.push_str(&format!(", {} steps", planned.grid.steps()));
+        }
+        PlanNode {
+            operation,
+            estimated_series: seen.estimated_series,
+            estimated_samples: seen.estimated_samples,
+            actual_series: seen.actual_series,
+            actual_samples: seen.actual_samples,
+            inputs: Vec::new(),
+        }
+    }
+}
