@@ -30,8 +30,8 @@ impl OpenChunk {
         histogram.hint = match self {
             _ if said_reset => ResetHint::Reset,
             OpenChunk::Counter(last) if histogram.count() < last.count() => ResetHint::Reset,
+            // A chunk has one layout; what a change of it means is left to the query.
             OpenChunk::Counter(last) if layout(histogram) != layout(last) => ResetHint::Unknown,
-            OpenChunk::Counter(last) if histogram.custom_values != last.custom_values => ResetHint::Reset,
             OpenChunk::Counter(last) if histogram.detect_reset(last) => ResetHint::Reset,
             OpenChunk::Counter(_) => ResetHint::NotReset,
             OpenChunk::None | OpenChunk::Gauges => ResetHint::Unknown,
@@ -40,6 +40,6 @@ impl OpenChunk {
     }
 }
 
-fn layout(histogram: &NativeHistogram) -> (i8, u64) {
-    (histogram.schema, histogram.zero_threshold.to_bits())
+fn layout(histogram: &NativeHistogram) -> (i8, u64, &[f64]) {
+    (histogram.schema, histogram.zero_threshold.to_bits(), &histogram.custom_values)
 }

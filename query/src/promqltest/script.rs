@@ -102,7 +102,11 @@ pub(super) enum ExpectedNotes {
 pub(super) enum TextMatch {
     Any,
     Exactly(String),
-    Regex(Regex),
+    /// Somewhere in the text.
+    Regex {
+        pattern: String,
+        compiled: Regex,
+    },
 }
 
 impl TextMatch {
@@ -110,7 +114,7 @@ impl TextMatch {
         match self {
             TextMatch::Any => true,
             TextMatch::Exactly(wanted) => wanted == text,
-            TextMatch::Regex(regex) => regex.is_match(text),
+            TextMatch::Regex { compiled, .. } => compiled.is_match(text),
         }
     }
 }
@@ -120,7 +124,7 @@ impl std::fmt::Display for TextMatch {
         match self {
             TextMatch::Any => f.write_str("any text"),
             TextMatch::Exactly(wanted) => write!(f, "{wanted:?}"),
-            TextMatch::Regex(regex) => write!(f, "/{regex}/"),
+            TextMatch::Regex { pattern, .. } => write!(f, "/{pattern}/"),
         }
     }
 }
@@ -363,8 +367,9 @@ impl<'a> Reader<'a> {
 
     fn regex(&self, pattern: &str) -> Result<TextMatch, ScriptError> {
         // It need not match the whole text, but is in Go's syntax like those of matchers, which must.
-        let compiled = compile_regex(&format!("(?:.*)(?:{pattern})(?:.*)"));
-        compiled.map(TextMatch::Regex).map_err(|error| self.error(format!("expected a regular expression: {error}")))
+        let compiled = compile_regex(&format!("(?:.*)(?:{pattern})(?:.*)"))
+            .map_err(|error| self.error(format!("expected a regular expression: {}", error.reason)))?;
+        Ok(TextMatch::Regex { pattern: pattern.to_owned(), compiled })
     }
 
     fn expect(&self, line: &str, eval: &mut Eval) -> Result<(), ScriptError> {
