@@ -1,0 +1,30 @@
+//! The command line as a whole.
+
+use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
+use crate::logging::LogArgs;
+use crate::promqltest::PromqltestArgs;
+use crate::query::QueryArgs;
+use crate::serve::ServeArgs;
+
+/// A metrics engine that speaks Prometheus
+///
+/// Exit status: 0 when the work was done, 1 when it failed, 2 when the command line was not understood, 128 + signal
+/// when a second signal cut the shutdown short.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kymo", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Kymo {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Serve(ServeArgs),
+    Query(QueryArgs),
+    Promqltest(PromqltestArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+    Reference(ReferenceArgs),
+}

@@ -1,0 +1,64 @@
+//! A command that did not do what it was asked, as a person reads it: what, where, and what to do.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Exit status of a command that failed.
+pub(crate) const FAILED: u8 = 1;
+/// Exit status of a command line, or a value in it, that the program does not understand.
+pub(crate) const USAGE: u8 = 2;
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// One line: what failed, where, and the cause.
+    what: String,
+    /// One line: what to do about it.
+    hint: Option<String>,
+    status: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Failure {
+        Failure { what: what.into(), hint: None, status: FAILED }
+    }
+
+    /// `doing: error: its cause: …`, on one line.
+    pub(crate) fn because(doing: impl Display, error: &dyn Error) -> Failure {
+        Failure::new(format!("{doing}: {}", chain(error)))
+    }
+
+    /// A value on the command line that is understood and cannot be right.
+    pub(crate) fn usage(what: impl Into<String>) -> Failure {
+        Failure { status: USAGE, ..Failure::new(what) }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says it on standard error.
+    pub(crate) fn report(&self) -> ExitCode {
+        anstream::eprintln!("\x1b[1;31merror\x1b[0m: {}", self.what);
+        if let Some(hint) = &self.hint {
+            anstream::eprintln!("  \x1b[1;36mhint\x1b[0m: {hint}");
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+/// An error and its causes on one line. A cause that its effect already quotes is not said twice.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,39 @@
+//! The `kymo` program: reads the command line, builds the parts, connects them, and renders what goes wrong.
+//!
+//! ```text
+//! command ─▶ serve        engine + ingest routes + API routes + upkeep threads, until a signal
+//!         ─▶ query        one expression over any Prometheus API
+//!         ─▶ promqltest   scripts, on an engine of their own
+//!         ─▶ completions, man, reference   the program describing itself
+//! ```
+//!
+//! Deliberately absent: anything that needs a unit test. What has rules of its own lives in the crate whose field it
+//! is; what remains here is tested by running the program (`tests/it`).
+
+mod command;
+mod describe;
+mod failure;
+mod logging;
+mod output;
+mod promqltest;
+mod query;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::{Command, Kymo};
+
+fn main() -> ExitCode {
+    let kymo = Kymo::parse();
+    let done = logging::start(&kymo.log).and_then(|()| match kymo.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Query(args) => query::run(&args),
+        Command::Promqltest(args) => promqltest::run(&args),
+        Command::Completions(args) => describe::completions(&args),
+        Command::Man(args) => describe::man(&args),
+        Command::Reference(args) => describe::reference(&args),
+    });
+    done.unwrap_or_else(|failure| failure.report())
+}

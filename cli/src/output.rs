@@ -1,0 +1,27 @@
+//! What commands print on standard output.
+
+use std::io::{self, Write};
+
+use crate::failure::Failure;
+
+/// Form of data on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// For people.
+    Table,
+    /// As the HTTP API's `data`.
+    Json,
+    /// For spreadsheets: a header, then one line per point.
+    Csv,
+}
+
+/// Writes `text` whole. A reader that has seen enough (`| head`) ends the command without a word.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::because("cannot write to standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}

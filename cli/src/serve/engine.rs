@@ -1,0 +1,81 @@
+//! The engine on disk as the server sees it: opened, what was found, and its failures with what to do about them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use kymo_core::text::write_size_rounded;
+use kymo_core::{Budget, Clock};
+use kymo_storage::fs::RealFs;
+use kymo_storage::{Engine, LogDamage, OpenReport, Options, StorageError};
+
+use super::plan::Plan;
+use crate::failure::{Failure, chain};
+
+/// Opens the data directory, off the async threads: replay takes as long as it takes.
+pub(super) async fn open(plan: &Plan, clock: Arc<dyn Clock>, budget: Budget) -> Result<(Engine, OpenReport), Failure> {
+    let options = Options { clock, budget, retention: plan.retention, sync: plan.sync, ..Options::default() };
+    let dir = plan.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))
+    });
+    opened.await.map_err(|error| Failure::because("opening the data directory was given up", &error))?
+}
+
+/// Why a data directory cannot be opened, and what to do.
+fn refused(dir: &Path, error: &StorageError) -> Failure {
+    let failure = Failure::new(format!("cannot open the data directory {}: {}", dir.display(), chain(error)));
+    match error {
+        StorageError::Locked { .. } => {
+            failure.hint("another kymo uses it: stop that one, or choose another directory with --data-dir")
+        }
+        StorageError::NewerVersion { .. } => {
+            failure.hint("nothing was touched: run the newer kymo, or choose another directory with --data-dir")
+        }
+        StorageError::Damaged { .. } => failure
+            .hint("nothing was removed: restore the file from a copy, or choose another directory with --data-dir"),
+        StorageError::Budget(_) => failure.hint("give more memory with --memory-limit"),
+        StorageError::OpeningsUsedUp { .. } => failure.hint("choose a new directory with --data-dir"),
+        StorageError::Io { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull => failure.hint("the disk is full: make room, and start again"),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => failure
+                .hint("this user cannot write there: change the owner, or choose another directory with --data-dir"),
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                failure.hint("a file is in the way: choose another directory with --data-dir")
+            }
+            _ => failure.hint("choose a directory that can be made and written with --data-dir"),
+        },
+        _ => failure,
+    }
+}
+
+/// What replay found, a line each; damage is logged besides.
+pub(super) fn found(report: &OpenReport) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} samples in {} log frames, {} blocks, opening {}",
+        report.samples, report.frames, report.blocks, report.opening
+    )];
+    if report.torn_bytes > 0 {
+        let mut size = String::new();
+        write_size_rounded(&mut size, report.torn_bytes);
+        lines.push(format!("{size} of an unfinished frame cut off the log, as a kill leaves it"));
+        tracing::info!(bytes = report.torn_bytes, "cut an unfinished frame off the log");
+    }
+    for damage in &report.log_damage {
+        let LogDamage { path, offset, bytes, what } = damage;
+        lines.push(format!(
+            "DAMAGED log {}: {what} at byte {offset}, {bytes} bytes skipped; kept in quarantine",
+            path.display()
+        ));
+        tracing::error!(path = %path.display(), offset, bytes, what, "a stretch of the log cannot be read; kept in quarantine");
+    }
+    if report.orphaned_samples > 0 {
+        lines.push(format!("{} samples of series that a damaged stretch defined are lost", report.orphaned_samples));
+        tracing::error!(samples = report.orphaned_samples, "samples whose series a damaged stretch defined are lost");
+    }
+    for (path, fault) in &report.quarantined {
+        lines.push(format!("DAMAGED block {}: {fault}; kept in quarantine", path.display()));
+        tracing::error!(path = %path.display(), %fault, "a block cannot be read and is kept in quarantine");
+    }
+    lines
+}

@@ -1,0 +1,135 @@
+//! The threads that tend the engine: one per lane.
+//!
+//! The engine starts none of its own. Each thread does one bounded step at a time and sleeps until the engine wants
+//! the next.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kymo_core::Clock;
+use kymo_storage::{Engine, Lane, MaintainLimit, Next};
+
+use crate::failure::{Failure, chain};
+
+/// Longest pause. The engine names its next moment on a clock that may be set back, and an idle lane is not told of
+/// appends; as long as the sync interval, so that neither makes a sync late.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// First pause after a failure; each further one doubles it. A full disk must not spin.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// The running threads.
+pub(super) struct Upkeep {
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Upkeep {
+    pub(super) fn start(engine: &Arc<Engine>, clock: &Arc<dyn Clock>) -> Result<Upkeep, Failure> {
+        let mut upkeep = Upkeep { stop: Arc::default(), threads: Vec::new() };
+        for lane in Lane::ALL {
+            let (engine, clock, stop) = (engine.clone(), clock.clone(), upkeep.stop.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("kymo-{}", lane.as_str()))
+                .spawn(move || or_abort(lane, || tend(&engine, lane, &*clock, &stop)))
+                .map_err(|error| Failure::because("cannot start a thread that tends the engine", &error))?;
+            upkeep.threads.push(thread);
+        }
+        Ok(upkeep)
+    }
+
+    /// Wakes and joins the threads; a step that runs is finished.
+    pub(super) fn stop(self) {
+        self.stop.ask();
+        for thread in self.threads {
+            // Ends with an error only after `or_abort`, which does not come back.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A flag that can be slept on.
+#[derive(Default)]
+struct Stop {
+    /// Guards nothing but itself.
+    asked: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Stop {
+    fn ask(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_all();
+    }
+
+    /// Sleeps for `pause` or until asked to stop; says whether it was.
+    fn sleep(&self, pause: Duration) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let slept = self.wake.wait_timeout_while(asked, pause, |asked| !*asked);
+        *slept.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop) {
+    let mut failing: Option<Failing> = None;
+    loop {
+        let pause = match engine.maintain(lane, MaintainLimit::default()) {
+            Ok(next) => {
+                if let Some(failing) = failing.take() {
+                    tracing::info!(lane = lane.as_str(), failures = failing.count, "upkeep works again");
+                }
+                match next {
+                    Next::Now => Duration::ZERO,
+                    Next::At(ms) => {
+                        let left_ms = u64::try_from(ms.saturating_sub(clock.now_ms())).unwrap_or(0);
+                        Duration::from_millis(left_ms).min(PAUSE_MAX)
+                    }
+                    Next::Idle => PAUSE_MAX,
+                }
+            }
+            Err(error) => failing.get_or_insert_default().note(lane, &chain(&error)),
+        };
+        if stop.sleep(pause) {
+            return;
+        }
+    }
+}
+
+/// A lane's failures in a row.
+#[derive(Default)]
+struct Failing {
+    count: u32,
+    last: String,
+}
+
+impl Failing {
+    /// Logs a failure when it is new or the pause has grown, and gives the pause.
+    fn note(&mut self, lane: Lane, error: &str) -> Duration {
+        let pause = RETRY_MIN.saturating_mul(1 << self.count.min(16)).min(RETRY_MAX);
+        self.count = self.count.saturating_add(1);
+        if self.last != error || pause < RETRY_MAX {
+            tracing::error!(
+                lane = lane.as_str(),
+                failures = self.count,
+                retry_ms = pause.as_millis() as u64,
+                "upkeep failed: {error}"
+            );
+            error.clone_into(&mut self.last);
+        }
+        pause
+    }
+}
+
+/// A lane that panics would leave a server that acknowledges and no longer syncs: the process ends instead, and the
+/// log keeps what was acknowledged.
+fn or_abort(lane: Lane, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!(
+            lane = lane.as_str(),
+            "upkeep panicked: this is a fault of Kymo; ending the process, the log is kept"
+        );
+        std::process::abort();
+    }
+}

@@ -1,0 +1,84 @@
+//! What was acknowledged is there after every kind of end.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use tempfile::TempDir;
+
+use crate::process::Server;
+use crate::remote_write::{Request, now_ms};
+
+const SAMPLES: i64 = 100;
+
+fn write(server: &Server, metric: &str, start_ms: i64) {
+    let samples: Vec<(i64, f64)> = (0..SAMPLES).map(|n| (start_ms + n * 1000, n as f64)).collect();
+    let sent = Request::default().floats(&[("__name__", metric)], &samples).send(server.port);
+    assert_eq!(sent.status, 204, "{sent:?}");
+}
+
+fn count(server: &Server, metric: &str) -> String {
+    let said = server.query(&[&format!("count_over_time({metric}[1h])"), "--output", "csv"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    said.out.lines().nth(1).and_then(|row| row.split(',').nth(1)).unwrap_or("none").trim().to_owned()
+}
+
+#[test]
+fn a_terminated_server_ends_well_and_has_everything_when_it_comes_back() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    write(&server, "kept", now_ms() - SAMPLES * 1000);
+    let status = server.terminate();
+    assert!(status.success(), "{status}");
+
+    let server = Server::start(&folder);
+    assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+}
+
+#[test]
+fn a_killed_server_has_everything_when_it_comes_back() {
+    let folder = TempDir::new().unwrap();
+    for round in 0..3 {
+        let server = Server::start(&folder);
+        for earlier in 0..round {
+            assert_eq!(count(&server, &format!("round_{earlier}")), SAMPLES.to_string());
+        }
+        write(&server, &format!("round_{round}"), now_ms() - SAMPLES * 1000);
+        server.kill();
+    }
+    let server = Server::start(&folder);
+    for round in 0..3 {
+        assert_eq!(count(&server, &format!("round_{round}")), SAMPLES.to_string());
+    }
+    assert!(!server.out().contains("DAMAGED"), "{}", server.out());
+}
+
+#[test]
+fn an_interrupt_ends_a_server_as_well() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(&folder);
+    server.signal("INT");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_second_signal_leaves_at_once_and_the_status_says_so() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(&folder);
+    write(&server, "kept", now_ms() - SAMPLES * 1000);
+    // A request that never ends keeps the drain waiting.
+    let mut endless = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let head = "POST /api/v1/write HTTP/1.1\r\nHost: kymo\r\nContent-Type: application/x-protobuf\r\n\
+                Content-Encoding: snappy\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+    endless.write_all(head.as_bytes()).unwrap();
+    let mut first = [0; 12];
+    endless.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100", "the server waits for the body");
+    server.signal("TERM");
+    crate::process::wait_for("the drain", || server.err().contains("stopping").then_some(()));
+    server.signal("TERM");
+    let status = server.wait();
+    assert_eq!(status.code(), Some(128 + 15), "{status}\n{}", server.err());
+
+    let server = Server::start(&folder);
+    assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+}

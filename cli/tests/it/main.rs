@@ -1,0 +1,14 @@
+//! The program as its users meet it: started, asked, killed, misused.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod describe;
+mod durability;
+mod http;
+mod peers;
+mod process;
+mod promqltest;
+mod query;
+mod refusals;
+mod remote_write;
+mod serve;

@@ -1,0 +1,109 @@
+//! What cannot be done is said in one line: what, where, and what to do.
+
+use std::fs;
+use std::net::TcpListener;
+
+use tempfile::TempDir;
+
+use crate::process::{Server, kymo, run};
+
+/// Runs `kymo serve`, which must end by itself, on `data`.
+fn refused(flags: &[&str]) -> crate::process::Said {
+    run(["serve", "--listen", "127.0.0.1:0"].iter().chain(flags))
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_touched() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let said = run(["serve", "--listen", &address, "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains(&address) && said.err.contains("--listen"), "{said:?}");
+    assert!(said.out.is_empty(), "{said:?}");
+    assert!(!data.exists(), "the data directory was made although the server could not start");
+}
+
+#[test]
+fn a_data_directory_in_use_is_named() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let data = folder.path().join("data");
+    let said = refused(&["--data-dir", data.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains(data.to_str().unwrap()) && said.err.contains("another kymo uses it"), "{said:?}");
+    drop(server);
+    // The lock goes with the process.
+    drop(Server::start(&folder));
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_named() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "not a directory").unwrap();
+    for data in [file.clone(), file.join("below")] {
+        let said = refused(&["--data-dir", data.to_str().unwrap()]);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.err.contains(data.to_str().unwrap()) && said.err.contains("--data-dir"), "{said:?}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not a directory");
+}
+
+#[test]
+fn a_ports_file_that_cannot_be_written_is_named() {
+    let folder = TempDir::new().unwrap();
+    let (data, ports) = (folder.path().join("data"), folder.path().join("missing/ports.json"));
+    let said = refused(&["--data-dir", data.to_str().unwrap(), "--ports-file", ports.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains(ports.to_str().unwrap()) && said.err.contains("--ports-file"), "{said:?}");
+}
+
+#[test]
+fn a_token_file_without_a_token_does_not_open_the_server() {
+    let folder = TempDir::new().unwrap();
+    let (data, token) = (folder.path().join("data"), folder.path().join("token"));
+    let flags = ["--data-dir", data.to_str().unwrap(), "--auth-token-file", token.to_str().unwrap()];
+    let said = refused(&flags);
+    assert!(said.status == 1 && said.err.contains(token.to_str().unwrap()), "{said:?}");
+    fs::write(&token, "\n  \n").unwrap();
+    let said = refused(&flags);
+    assert!(said.status == 1 && said.err.contains("holds no token"), "{said:?}");
+    assert!(!data.exists());
+}
+
+#[test]
+fn values_that_are_none_are_named_with_what_was_expected() {
+    let rows: [(&[&str], &str); 13] = [
+        (&["serve", "--listen", "9911"], "127.0.0.1:9911"),
+        (&["serve", "--listen", "127.0.0.1:99111"], "127.0.0.1:9911"),
+        (&["serve", "--memory-limit", "1XB"], "KiB, MiB, GiB"),
+        (&["serve", "--memory-limit", "1KiB"], "64MiB"),
+        (&["serve", "--retention", "30 days"], "30d"),
+        (&["serve", "--sync", "sometimes"], "always, interval or never"),
+        (&["serve", "--collect", "everything"], "host, self"),
+        (&["serve", "--otlp-grpc", "on"], "or off"),
+        (&["serve", "--log-format", "xml"], "json"),
+        (&["serve", "--lisen", "127.0.0.1:0"], "--listen"),
+        (&["query", "up", "--time", "yesterday"], "seconds since 1970"),
+        (&["query", "up", "--start", "-1h", "--step", "0"], "at least a millisecond"),
+        (&["query", "up", "--timeout", "soon"], "30s"),
+    ];
+    for (arguments, expected) in rows {
+        let said = run(arguments);
+        assert_eq!(said.status, 2, "{arguments:?}: {said:?}");
+        assert!(said.err.contains(expected) && said.out.is_empty(), "{arguments:?}: {said:?}");
+    }
+}
+
+#[test]
+fn commands_without_what_they_need_show_how_they_are_used() {
+    for (arguments, status) in [(&["query"][..], 2), (&["promqltest"], 2), (&["serv"], 2), (&[], 2)] {
+        let said = run(arguments);
+        assert_eq!(said.status, status, "{arguments:?}: {said:?}");
+        assert!(said.err.contains("Usage") || said.err.contains("--help"), "{arguments:?}: {said:?}");
+    }
+    let output = kymo(["query", "up", "--time", "now", "--start", "-1h"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

@@ -1,0 +1,119 @@
+//! Remote write 1.0, encoded by a library of its own.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+
+use crate::http::{self, Answer};
+
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+/// Those fields of a native histogram that an integer one with positive buckets has.
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(uint64, tag = "1")]
+    count_int: u64,
+    #[prost(double, tag = "3")]
+    sum: f64,
+    #[prost(sint32, tag = "4")]
+    schema: i32,
+    #[prost(double, tag = "5")]
+    zero_threshold: f64,
+    #[prost(message, repeated, tag = "11")]
+    positive_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "12")]
+    positive_deltas: Vec<i64>,
+    #[prost(int64, tag = "15")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BucketSpan {
+    #[prost(sint32, tag = "1")]
+    offset: i32,
+    #[prost(uint32, tag = "2")]
+    length: u32,
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// A request under construction.
+#[derive(Default)]
+pub(crate) struct Request(WriteRequest);
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<Label> {
+    pairs.iter().map(|(name, value)| Label { name: (*name).to_owned(), value: (*value).to_owned() }).collect()
+}
+
+impl Request {
+    /// `pairs` sorted by name; samples as time in milliseconds and value.
+    pub(crate) fn floats(mut self, pairs: &[(&str, &str)], samples: &[(i64, f64)]) -> Request {
+        let samples = samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect();
+        self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples, histograms: Vec::new() });
+        self
+    }
+
+    /// A native histogram of schema 0 with `counts` observations in the buckets from (1, 2] on.
+    pub(crate) fn histogram(mut self, pairs: &[(&str, &str)], timestamp: i64, sum: f64, counts: &[i64]) -> Request {
+        let mut before = 0;
+        let positive_deltas = counts.iter().map(|&count| count - std::mem::replace(&mut before, count)).collect();
+        let histogram = Histogram {
+            count_int: counts.iter().sum::<i64>().cast_unsigned(),
+            sum,
+            schema: 0,
+            zero_threshold: 0.001,
+            positive_spans: vec![BucketSpan { offset: 1, length: counts.len() as u32 }],
+            positive_deltas,
+            timestamp,
+        };
+        self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples: Vec::new(), histograms: vec![histogram] });
+        self
+    }
+
+    pub(crate) fn send(&self, port: u16) -> Answer {
+        self.send_with(port, &[])
+    }
+
+    pub(crate) fn send_with(&self, port: u16, more: &[(&str, &str)]) -> Answer {
+        let body = snap::raw::Encoder::new().compress_vec(&self.0.encode_to_vec()).unwrap();
+        let mut headers = vec![
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+        ];
+        headers.extend_from_slice(more);
+        http::send(port, "POST", "/api/v1/write", &headers, &body).unwrap()
+    }
+}
