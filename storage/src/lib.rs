@@ -39,6 +39,9 @@ mod flush;
 #[cfg(test)]
 mod format_page;
 pub mod fs;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod head;
 mod maintain;
 mod manifest;
@@ -49,7 +52,6 @@ mod sample;
 mod select;
 mod wal;
 
-pub use block::check_index;
 pub use codec::Malformed;
 pub use engine::Engine;
 pub use error::StorageError;

@@ -12,7 +12,10 @@ mod read;
 mod write;
 
 pub(crate) use read::Block;
-pub use read::check_index;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use read::check_whole;
+#[cfg(feature = "fuzz")]
+pub(crate) use read::read_index;
 pub(crate) use write::BlockWriter;
 
 use crate::codec::{Malformed, Reader, put_varint, put_zigzag};

@@ -76,11 +76,11 @@ fn every_flip_is_noticed_or_harmless_and_every_cut_is_an_error() {
     let disk = SimFs::new(3);
     write(&disk, path, 3, 3);
     let bytes = disk.read_file(path).unwrap();
-    assert_eq!(check_index(&disk, path).unwrap(), 18);
+    assert_eq!(check_whole(&disk, path).unwrap(), 18);
     for at in 0..bytes.len() as u64 {
         for bit in 0..8 {
             disk.corrupt(path, at, 1 << bit).unwrap();
-            let found = check_index(&disk, path);
+            let found = check_whole(&disk, path);
             assert!(found.is_err(), "bit {bit} of byte {at} went unnoticed: {found:?}");
             let text = found.unwrap_err().to_string();
             assert!(text.contains("/a.block"), "{text}");
@@ -89,7 +89,7 @@ fn every_flip_is_noticed_or_harmless_and_every_cut_is_an_error() {
     }
     for len in (0..bytes.len() as u64).rev() {
         disk.open(path, crate::fs::OpenMode::Append).unwrap().set_len(len).unwrap();
-        assert!(check_index(&disk, path).is_err(), "cut at {len}");
+        assert!(check_whole(&disk, path).is_err(), "cut at {len}");
     }
 }
 
