@@ -37,7 +37,7 @@ impl Evaluator<'_> {
                 series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 Ok(QueryValue::Matrix(series.into_iter().map(|s| on_grid(s, grid)).collect()))
             }
-            (Value::Range, _) => {
+            (Value::Deferred, _) => {
                 let mut series = self.range_answer(self.ast.unwrap_parens(root))?;
                 series.sort_by(|a, b| a.labels.cmp(&b.labels));
                 Ok(QueryValue::Matrix(series))
@@ -68,7 +68,7 @@ impl Evaluator<'_> {
             let vector = match self.take(subquery.expr) {
                 Value::Vector(vector) => vector,
                 Value::Scalar(scalars, _) => self.scalars_as_vector(&scalars, inner)?,
-                Value::Range | Value::Text => return Ok(Vec::new()),
+                Value::Deferred | Value::Text => return Ok(Vec::new()),
             };
             let series = self.without_dropped_names(vector)?;
             return Ok(series.into_iter().map(|s| at_own_times(s, inner)).collect());

@@ -46,6 +46,8 @@ impl Evaluator<'_> {
                 self.map_floats(vector, |value, step| math::round(value, nearest.at(step)))?
             }
             "timestamp" => self.timestamp(call.args[0], grid)?,
+            "start_timestamp" => self.start_timestamp(call.args[0])?,
+            "info" => self.info(id, call)?,
             "histogram_quantile" | "histogram_fraction" | "histogram_quantiles" => self.histograms(id, name, call)?,
             "histogram_count" | "histogram_sum" | "histogram_avg" | "histogram_stddev" | "histogram_stdvar" => {
                 let vector = self.take_vector(call.args[0]);
@@ -138,6 +140,15 @@ impl Evaluator<'_> {
             self.names.apply(series);
         }
         self.finish(vector)
+    }
+
+    /// `start_timestamp`: what a selector gave; samples that an expression makes have none.
+    fn start_timestamp(&mut self, arg: NodeId) -> Result<Vector, QueryError> {
+        let mut vector = self.take_vector(arg);
+        if !matches!(self.ast[self.ast.unwrap_parens(arg)].kind, ExprKind::VectorSelector(_)) {
+            vector.series.clear();
+        }
+        self.map_floats(vector, |value, _| value)
     }
 
     fn calendar(&mut self, field: fn(i64) -> f64, call: &Call, grid: Grid) -> Result<Vector, QueryError> {

@@ -273,8 +273,8 @@ pub(crate) enum Value {
     Scalar(Scalars, Option<Hold>),
     /// An instant vector per step.
     Vector(Vector),
-    /// A range vector, which its function reads from storage or from the subquery's vector.
-    Range,
+    /// What its parent reads by itself: a range vector, or the matchers of `info`.
+    Deferred,
     /// A string literal; its text stays in the tree.
     Text,
 }

@@ -20,6 +20,7 @@ mod binary;
 mod call;
 pub(crate) mod column;
 mod histograms;
+mod info;
 pub(crate) mod labels;
 mod meter;
 pub(crate) mod notes;
@@ -122,14 +123,19 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::NumberLiteral(number) => Ok(Value::Scalar(Scalars::Constant(number.value), None)),
             ExprKind::StringLiteral(_) => Ok(Value::Text),
+            // The second argument of `info` says which series to add, it is not a vector.
+            ExprKind::VectorSelector(selector) if selector.may_match_empty => Ok(Value::Deferred),
             ExprKind::VectorSelector(_) => {
                 let planned = self.plan.node(id);
                 let source = planned.source.as_ref().expect("a planned selector has a source");
-                let times = source.selector.as_ref().is_some_and(|s| s.hint.function == Some("timestamp"));
-                let answer = if times { Answer::Times } else { Answer::Values };
+                let answer = match source.selector.as_ref().and_then(|s| s.hint.function) {
+                    Some("timestamp") => Answer::Times,
+                    Some("start_timestamp") => Answer::Starts,
+                    _ => Answer::Values,
+                };
                 Ok(Value::Vector(self.select(id, source, answer)?))
             }
-            ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => Ok(Value::Range),
+            ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => Ok(Value::Deferred),
             ExprKind::Call(call) => self.call(id, call),
             ExprKind::Aggregate(aggregate) => Ok(Value::Vector(self.aggregate(id, expr.span, aggregate)?)),
             ExprKind::Binary(binary) => self.binary(id, expr.span, binary),

@@ -19,6 +19,8 @@ pub(crate) enum Answer {
     Values,
     /// Their times in seconds, for `timestamp`.
     Times,
+    /// Their start timestamps in seconds, for `start_timestamp`; nothing for a sample without one.
+    Starts,
 }
 
 /// No sample for a step.
@@ -125,12 +127,16 @@ impl Picks {
 fn gather(columns: &Columns, picks: &[u32], answer: Answer) -> Column {
     let mut column = Column::empty(picks.len());
     let seconds = |pick: u32| columns.times[pick as usize] as f64 / 1000.0;
+    let start = |pick: u32| columns.starts.get(pick as usize).filter(|&&ms| ms != 0).map(|&ms| ms as f64 / 1000.0);
     if let [run] = columns.runs[..]
         && run.kind == RunKind::Float
     {
         for (step, &pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
-            let value = if answer == Answer::Times { seconds(pick) } else { columns.floats[pick as usize] };
-            column.set(step, value);
+            match answer {
+                Answer::Values => column.set(step, columns.floats[pick as usize]),
+                Answer::Times => column.set(step, seconds(pick)),
+                Answer::Starts => start(pick).into_iter().for_each(|value| column.set(step, value)),
+            }
         }
         return column;
     }
@@ -151,6 +157,9 @@ fn gather(columns: &Columns, picks: &[u32], answer: Answer) -> Column {
         match runs.peek().map(|run| run.kind) {
             Some(RunKind::Float) if answer == Answer::Values => column.set(step, columns.floats[floats + within]),
             Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Times => column.set(step, seconds(pick)),
+            Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Starts => {
+                start(pick).into_iter().for_each(|value| column.set(step, value));
+            }
             Some(RunKind::Histogram) => {
                 let histogram = match &shared {
                     Some((of, histogram)) if *of == pick => Arc::clone(histogram),

@@ -30,8 +30,10 @@ use crate::parser::{
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Planned>,
-    /// The query's own grid, and the context of its durations.
+    /// The query's own grid.
     pub(crate) grid: Grid,
+    /// How far back an instant selector looks.
+    pub(crate) lookback_ms: i64,
 }
 
 /// What is known of one node.
@@ -92,7 +94,7 @@ impl TimeRule {
 }
 
 /// Functions whose answer depends on the step even if their arguments do not.
-const STEP_FUNCTIONS: [&str; 11] = [
+const STEP_FUNCTIONS: [&str; 12] = [
     "days_in_month",
     "day_of_month",
     "day_of_week",
@@ -104,6 +106,7 @@ const STEP_FUNCTIONS: [&str; 11] = [
     "predict_linear",
     "time",
     "timestamp",
+    "start_timestamp",
 ];
 
 impl Plan {
@@ -216,7 +219,7 @@ impl Builder<'_> {
             nodes.push(Planned { grid: context.grid, broadcast, counting: context.counting, source });
         }
         nodes.reverse();
-        Ok(Plan { nodes, grid: self.grid })
+        Ok(Plan { nodes, grid: self.grid, lookback_ms: self.lookback_ms })
     }
 
     fn source(&self, kind: &ExprKind, context: Context, span: Span) -> Result<Option<Source>, QueryError> {

@@ -1,0 +1,257 @@
+//! What stops a query, and what a query says of its cost.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kymo_core::query::{CatalogRequest, StatsWanted};
+use kymo_core::storage::{CancelFlag, Columns};
+use kymo_core::{Budget, ErrorKind, ManualClock, Matcher, SelectError, Selector, SeriesSet};
+
+use super::*;
+
+const RANGE: Grid = Grid::Range { start_ms: 0, end_ms: 600_000, step_ms: 60_000 };
+
+/// That many series of 11 samples, one a minute.
+fn plain_storage(series: usize) -> Arc<MemoryStorage> {
+    let lines: String = (0..series).map(|n| format!("x{{n=\"{n:03}\"}} 0+{n}x10\n")).collect();
+    storage(60_000, &lines)
+}
+
+fn plain(series: usize) -> Engine {
+    engine(plain_storage(series), EngineOptions::default())
+}
+
+#[test]
+fn ten_thousand_chained_operators_are_answered() {
+    let engine = plain(2);
+    for (first, next) in [("1", " + 1"), ("x", " + 0"), ("2", " ^ 1"), ("x", " or x"), ("time()", " - time()")] {
+        let mut request = QueryRequest::new(first.to_owned() + &next.repeat(10_000), RANGE);
+        request.explain = true;
+        let found = engine.query(&request, &QueryContext::unlimited()).unwrap();
+        let QueryValue::Matrix(series) = found.value else { panic!("{next}") };
+        assert!(!series.is_empty(), "{next}");
+        assert!(found.plan.unwrap().operation.starts_with("operator"), "{next}");
+    }
+    let deep = "(".repeat(10_000) + "x" + &")".repeat(10_000);
+    assert!(ask(&engine, &deep, RANGE).is_ok());
+    let signs = "-".repeat(10_000) + "x";
+    assert!(ask(&engine, &signs, RANGE).is_ok());
+}
+
+#[test]
+fn a_range_of_too_many_points_is_refused() {
+    let grid = |end_ms| Grid::Range { start_ms: 0, end_ms, step_ms: 1_000 };
+    let engine = plain(1);
+    assert!(ask(&engine, "x", grid(11_000_000)).is_ok());
+    let refused = ask(&engine, "x", grid(11_001_000)).unwrap_err();
+    let text =
+        "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+    assert_eq!((refused.message.as_str(), refused.kind), (text, ErrorKind::Invalid));
+    let backwards = Grid::Range { start_ms: 1, end_ms: 0, step_ms: 1 };
+    assert_eq!(ask(&engine, "x", backwards).unwrap_err().message, "end timestamp must not be before start time");
+}
+
+#[test]
+fn a_query_over_the_sample_limit_is_refused_and_lets_everything_go() {
+    let data = plain_storage(10);
+    let limited = Engine::with_config(data, EngineConfig { max_samples: 100, ..EngineConfig::default() });
+    let ctx = QueryContext::unlimited();
+    for text in ["x", "max_over_time(x[1h])", "sum(max_over_time(x[10m:1s]))"] {
+        let refused = limited.query(&QueryRequest::new(text, RANGE), &ctx).expect_err(text);
+        let expected = "query processing would load too many samples into memory in query execution";
+        assert_eq!((refused.message.as_str(), refused.kind), (expected, ErrorKind::Limit), "{text}");
+        assert_eq!(ctx.budget.used(), 0);
+    }
+    assert!(limited.query(&QueryRequest::new("x{n=\"001\"}", RANGE), &ctx).is_ok());
+}
+
+#[test]
+fn a_query_over_its_budget_names_the_limit() {
+    let engine = plain(50);
+    let ctx = QueryContext { budget: Budget::root("queries", 8_000), ..QueryContext::unlimited() };
+    let refused = engine.query(&QueryRequest::new("x + x", RANGE), &ctx).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Limit);
+    assert!(refused.message.starts_with("memory limit \"queries\" of 8000 bytes reached"), "{}", refused.message);
+    assert_eq!(ctx.budget.used(), 0);
+    assert!(engine.query(&QueryRequest::new("x{n=\"001\"}", RANGE), &ctx).is_ok());
+    assert_eq!(ctx.budget.used(), 0);
+}
+
+/// A storage that cancels its query while series number `after` is read, and counts what is read.
+struct Cancelling {
+    inner: Arc<dyn MetricStorage>,
+    flag: CancelFlag,
+    after: usize,
+    read: Arc<AtomicUsize>,
+}
+
+struct CancellingSet {
+    inner: Box<dyn SeriesSet>,
+    flag: CancelFlag,
+    after: usize,
+    read: Arc<AtomicUsize>,
+}
+
+impl SeriesSet for CancellingSet {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+    fn labels(&self, index: usize) -> Labels {
+        self.inner.labels(index)
+    }
+    fn estimate(&self, index: usize) -> usize {
+        self.inner.estimate(index)
+    }
+    fn version(&self) -> u64 {
+        self.inner.version()
+    }
+    fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError> {
+        if self.read.fetch_add(1, Ordering::Relaxed) == self.after {
+            self.flag.cancel();
+        }
+        self.inner.read(index, columns)
+    }
+}
+
+impl MetricStorage for Cancelling {
+    fn append(&self, batch: &kymo_core::SampleBatch) -> Result<kymo_core::AppendReport, kymo_core::AppendError> {
+        self.inner.append(batch)
+    }
+    fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
+        let inner = self.inner.select(what, ctx)?;
+        let (flag, read) = (self.flag.clone(), self.read.clone());
+        Ok(Box::new(CancellingSet { inner, flag, after: self.after, read }))
+    }
+    fn version(&self) -> u64 {
+        self.inner.version()
+    }
+    fn changed_since(&self, since: u64, what: &Selector) -> kymo_core::storage::Changes {
+        self.inner.changed_since(since, what)
+    }
+    fn resolve(&self, labels: kymo_core::LabelsRef<'_>) -> Option<kymo_core::SeriesRef> {
+        self.inner.resolve(labels)
+    }
+    fn labels(&self, series: kymo_core::SeriesRef) -> Option<Labels> {
+        self.inner.labels(series)
+    }
+    fn label_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        self.inner.label_names(what, ctx)
+    }
+    fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        self.inner.label_values(name, what, ctx)
+    }
+    fn metadata(
+        &self,
+        family: Option<&str>,
+        ctx: &QueryContext,
+    ) -> Result<Vec<(String, Vec<kymo_core::Metadata>)>, SelectError> {
+        self.inner.metadata(family, ctx)
+    }
+    fn exemplars(
+        &self,
+        what: &Selector,
+        ctx: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<kymo_core::Exemplar>)>, SelectError> {
+        self.inner.exemplars(what, ctx)
+    }
+    fn statistics(&self) -> kymo_core::storage::StorageStatistics {
+        self.inner.statistics()
+    }
+}
+
+#[test]
+fn a_cancelled_query_stops_at_the_next_series() {
+    for text in ["x", "rate(x[5m])", "sum(x)", "x[10m]"] {
+        let ctx = QueryContext::unlimited();
+        let read = Arc::new(AtomicUsize::new(0));
+        let storage =
+            Cancelling { inner: plain_storage(50), flag: ctx.cancel.clone(), after: 7, read: Arc::clone(&read) };
+        let engine = Engine::new(Arc::new(storage));
+        let stopped = engine.query(&QueryRequest::new(text, Grid::Instant { at_ms: 600_000 }), &ctx).unwrap_err();
+        assert_eq!(stopped.kind, ErrorKind::Cancelled, "{text}");
+        assert_eq!(stopped.message, "query was canceled in expression evaluation");
+        assert_eq!(read.load(Ordering::Relaxed), 8, "{text}");
+    }
+}
+
+#[test]
+fn a_query_past_its_deadline_times_out() {
+    let clock = Arc::new(ManualClock::at(0));
+    let ctx =
+        QueryContext { deadline: Some(Duration::from_secs(1)), clock: clock.clone(), ..QueryContext::unlimited() };
+    let engine = plain(1);
+    assert!(engine.query(&QueryRequest::new("x", RANGE), &ctx).is_ok());
+    clock.advance(Duration::from_secs(2));
+    let late = engine.query(&QueryRequest::new("1", RANGE), &ctx).unwrap_err();
+    assert_eq!((late.kind, late.message.as_str()), (ErrorKind::Timeout, "query timed out in expression evaluation"));
+}
+
+#[test]
+fn an_answer_is_cut_to_the_limit_and_says_so() {
+    let engine = plain(5);
+    let mut request = QueryRequest::new("x", RANGE);
+    request.limit = 2;
+    let found = engine.query(&request, &QueryContext::unlimited()).unwrap();
+    assert_eq!(shown(&found.value).len(), 2);
+    assert_eq!(found.annotations.warnings, ["results truncated due to limit"]);
+    request.limit = 5;
+    let whole = engine.query(&request, &QueryContext::unlimited()).unwrap();
+    assert_eq!((shown(&whole.value).len(), whole.annotations.warnings.len()), (5, 0));
+}
+
+#[test]
+fn samples_are_counted_as_prometheus_does() {
+    let engine = plain(2);
+    // Two series, samples at every minute from 0 to 10.
+    let rows: [(&str, Grid, u64); 7] = [
+        ("x", Grid::Instant { at_ms: 600_000 }, 2),
+        ("x", RANGE, 22),
+        ("max_over_time(x[2m])", Grid::Instant { at_ms: 600_000 }, 4),
+        ("max_over_time(x[2m])", RANGE, 2 + 20 * 2),
+        ("x @ 60", RANGE, 22),
+        ("max_over_time(x[4m] @ 240)", RANGE, 2 * 4 * 11),
+        ("max_over_time(x[4m:2m])", Grid::Instant { at_ms: 600_000 }, 4),
+    ];
+    for (text, grid, expected) in rows {
+        let mut request = QueryRequest::new(text, grid);
+        request.stats = StatsWanted::PerStep;
+        let stats = engine.query(&request, &QueryContext::unlimited()).unwrap().stats.unwrap();
+        assert_eq!(stats.total_queryable_samples, expected, "{text}");
+        let by_step: u64 = stats.samples_per_step.iter().map(|(_, count)| count).sum();
+        assert_eq!((by_step, stats.samples_per_step.len()), (expected, grid.steps()), "{text}");
+        assert!(stats.peak_samples >= 2, "{text}");
+    }
+}
+
+#[test]
+fn a_plan_tells_what_was_expected_and_what_was_seen() {
+    let engine = plain(3);
+    let mut request = QueryRequest::new("sum(rate(x[5m])) + vector(1)", RANGE);
+    request.explain = true;
+    let plan = engine.query(&request, &QueryContext::unlimited()).unwrap().plan.unwrap();
+    assert_eq!(plan.operation, "operator +, 11 steps");
+    assert_eq!((plan.estimated_series, plan.inputs.len()), (3, 2));
+    let select = &plan.inputs[0].inputs[0].inputs[0];
+    assert!(select.operation.starts_with("select range {"), "{}", select.operation);
+    assert_eq!((select.actual_series, select.actual_samples), (3, 33));
+    assert!(plan.inputs[1].operation.ends_with("once for all steps"), "{}", plan.inputs[1].operation);
+}
+
+#[test]
+fn the_catalogue_is_listed_sorted_joined_and_cut() {
+    let engine = plain(4);
+    let ctx = QueryContext::unlimited();
+    let of = |values: &[&str]| values.iter().map(|v| vec![Matcher::equal("n", *v)]).collect();
+    let what = CatalogRequest { matchers: of(&["002", "001", "002"]), ..CatalogRequest::default() };
+    let series = engine.series(&what, &ctx).unwrap();
+    let names: Vec<_> = series.items.iter().filter_map(|labels| labels.get("n")).collect();
+    assert_eq!(names, ["001", "002"]);
+    assert_eq!(engine.label_names(&CatalogRequest::default(), &ctx).unwrap().items, ["__name__", "n"]);
+    let cut = CatalogRequest { limit: 3, ..CatalogRequest::default() };
+    let values = engine.label_values("n", &cut, &ctx).unwrap();
+    assert_eq!(values.items, ["000", "001", "002"]);
+    assert_eq!(values.annotations.warnings, ["results truncated due to limit"]);
+    let late = CatalogRequest { start_ms: Some(600_001), ..CatalogRequest::default() };
+    assert_eq!(engine.series(&late, &ctx).unwrap().items, []);
+    assert_eq!(engine.metadata(None, &ctx).unwrap(), []);
+}
