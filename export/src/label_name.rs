@@ -52,7 +52,8 @@ pub(crate) fn escape(name: &str) -> std::borrow::Cow<'_, str> {
     escaped.into()
 }
 
-#[cfg(all(test, feature = "api"))]
+#[cfg(test)]
+#[cfg(feature = "api")]
 mod tests {
     use super::*;
 

@@ -6,11 +6,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::{Method, Request, header};
+use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, ResetHint};
 use kymo_core::pool::ThreadPool;
 use kymo_core::query::{Annotations, CatalogRequest, Listed, PointTimes, QueryError, QueryResult, ResultSeries};
 use kymo_core::{
-    Budget, Labels, LossLedger, ManualClock, MemoryStorage, Metadata, MetricStorage, QueryBackend, QueryContext,
-    QueryRequest, Selector,
+    Budget, FamilyType, Labels, LossLedger, ManualClock, MemoryStorage, Metadata, MetricStorage, NativeHistogram,
+    QueryBackend, QueryContext, QueryRequest, SampleBatch, Selector,
 };
 use tower::ServiceExt;
 
@@ -86,6 +87,57 @@ impl QueryBackend for FakeBackend {
 
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
         Ok(self.storage.metadata(family, ctx)?)
+    }
+}
+
+/// Three series of two families with their metadata.
+pub(crate) fn fill(storage: &MemoryStorage) {
+    let mut batch = SampleBatch::new();
+    for (name, job, pod, time) in [("up", "a", "x", 1_000), ("up", "b", "", 5_000), ("down", "a", "", 9_000)] {
+        batch.push_float(&Labels::from_pairs([("__name__", name), ("job", job), ("k8s.pod", pod)]), time, 1.0);
+    }
+    let metadata = |help: &str| Metadata { family_type: FamilyType::Gauge, unit: "s".into(), help: help.into() };
+    batch.push_metadata("up", metadata("old"));
+    batch.push_metadata("up", metadata("is it \"up\"?"));
+    batch.push_metadata("down", Metadata::default());
+    storage.append(&batch).unwrap();
+}
+
+/// Exponential buckets on both sides of zero, some of them empty.
+pub(crate) fn histogram() -> NativeHistogram {
+    NativeHistogram {
+        schema: 1,
+        hint: ResetHint::Unknown,
+        zero_threshold: 0.001,
+        counts: HistogramCounts::Integer(BucketCounts {
+            zero: 1,
+            count: 9,
+            positive: vec![2, 0, 3],
+            negative: vec![1, 2],
+        }),
+        sum: 12.5,
+        positive_spans: vec![BucketSpan { offset: -2, len: 2 }, BucketSpan { offset: 3, len: 1 }],
+        negative_spans: vec![BucketSpan { offset: 1, len: 2 }],
+        custom_values: Arc::from([]),
+    }
+}
+
+/// Custom bounds.
+pub(crate) fn custom_histogram() -> NativeHistogram {
+    NativeHistogram {
+        schema: -53,
+        hint: ResetHint::Unknown,
+        zero_threshold: 0.0,
+        counts: HistogramCounts::Float(BucketCounts {
+            zero: 0.0,
+            count: 4.5,
+            positive: vec![1.0, 1.5, 2.0],
+            negative: vec![],
+        }),
+        sum: 3.0,
+        positive_spans: vec![BucketSpan { offset: 0, len: 3 }],
+        negative_spans: vec![],
+        custom_values: Arc::from([0.5, 1.0]),
     }
 }
 

@@ -6,59 +6,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request, header};
-use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, ResetHint};
 use kymo_core::pool::{BlockingPool, Job, PoolFull};
 use kymo_core::query::{
     Annotations, Grid, GridPresence, PointTimes, QueryError, QueryResult, QueryStats, QueryValue, ResultSeries,
     StatsWanted,
 };
-use kymo_core::{
-    Budget, ErrorKind, FamilyType, Labels, ManualClock, Metadata, MetricStorage, NativeHistogram, SampleBatch,
-};
+use kymo_core::{Budget, ErrorKind, Labels, ManualClock};
 use tower::ServiceExt;
 
-use super::fake::{FakeBackend, NOW_MS, get, post, send, series, state, text};
+use super::fake::{FakeBackend, NOW_MS, custom_histogram, fill, get, histogram, post, send, series, state, text};
 use super::{ApiOptions, Readiness, routes};
 use crate::page;
 
 fn answers(value: QueryValue) -> Arc<FakeBackend> {
     FakeBackend::new(move |_, _| Ok(QueryResult { value: value.clone(), ..QueryResult::default() }))
-}
-
-fn histogram() -> NativeHistogram {
-    NativeHistogram {
-        schema: 1,
-        hint: ResetHint::Unknown,
-        zero_threshold: 0.001,
-        counts: HistogramCounts::Integer(BucketCounts {
-            zero: 1,
-            count: 9,
-            positive: vec![2, 0, 3],
-            negative: vec![1, 2],
-        }),
-        sum: 12.5,
-        positive_spans: vec![BucketSpan { offset: -2, len: 2 }, BucketSpan { offset: 3, len: 1 }],
-        negative_spans: vec![BucketSpan { offset: 1, len: 2 }],
-        custom_values: Arc::from([]),
-    }
-}
-
-fn custom_histogram() -> NativeHistogram {
-    NativeHistogram {
-        schema: -53,
-        hint: ResetHint::Unknown,
-        zero_threshold: 0.0,
-        counts: HistogramCounts::Float(BucketCounts {
-            zero: 0.0,
-            count: 4.5,
-            positive: vec![1.0, 1.5, 2.0],
-            negative: vec![],
-        }),
-        sum: 3.0,
-        positive_spans: vec![BucketSpan { offset: 0, len: 3 }],
-        negative_spans: vec![],
-        custom_values: Arc::from([0.5, 1.0]),
-    }
 }
 
 #[tokio::test]
@@ -314,15 +275,7 @@ async fn a_long_range_is_written_like_its_single_points() {
 
 fn with_series() -> Arc<FakeBackend> {
     let backend = answers(QueryValue::default());
-    let mut batch = SampleBatch::new();
-    for (name, job, pod, time) in [("up", "a", "x", 1_000), ("up", "b", "", 5_000), ("down", "a", "", 9_000)] {
-        batch.push_float(&Labels::from_pairs([("__name__", name), ("job", job), ("k8s.pod", pod)]), time, 1.0);
-    }
-    let metadata = |help: &str| Metadata { family_type: FamilyType::Gauge, unit: "s".into(), help: help.into() };
-    batch.push_metadata("up", metadata("old"));
-    batch.push_metadata("up", metadata("is it \"up\"?"));
-    batch.push_metadata("down", Metadata::default());
-    backend.storage.append(&batch).unwrap();
+    fill(&backend.storage);
     backend
 }
 
