@@ -10,6 +10,7 @@
 //! [`remote_write::Receiver`] is synchronous and knows no HTTP; with feature `http` (on by default)
 //! [`remote_write::handler::routes`] gives the routes for a server to merge.
 
+pub mod metrics;
 mod proto;
 pub mod remote_write;
 #[cfg(feature = "http")]

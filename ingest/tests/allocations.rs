@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kymo_core::batch::{RowSeries, RowValue};
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
-    AppendError, AppendReport, Budget, Exemplar, Labels, LabelsRef, LossLedger, ManualClock, Metadata, MetricStorage,
-    QueryContext, SampleBatch, SelectError, Selector, SeriesRef, SeriesSet,
+    AppendError, AppendReport, Budget, Exemplar, Labels, LabelsRef, Metadata, MetricStorage, QueryContext, SampleBatch,
+    SelectError, Selector, SeriesRef, SeriesSet,
 };
-use kymo_ingest::remote_write::{Receiver, RemoteWriteConfig, Version};
+use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Version};
 use prost::Message;
 
 thread_local! {
@@ -193,13 +193,8 @@ fn a_request_of_known_series_allocates_nothing() {
     type Encode = fn(i64) -> Vec<u8>;
     for (version, encode) in [(Version::V1, v1 as Encode), (Version::V2, v2)] {
         let sink = Arc::new(Sink::default());
-        let receiver = Receiver::new(
-            RemoteWriteConfig::default(),
-            sink.clone(),
-            Arc::new(LossLedger::default()),
-            Arc::new(ManualClock::at(NOW_MS)),
-            &Budget::root("process", 256 << 20),
-        );
+        let parts = ReceiverParts { budget: Budget::root("process", 256 << 20), ..ReceiverParts::around(sink.clone()) };
+        let receiver = Receiver::new(RemoteWriteConfig::default(), parts).unwrap();
         let bodies: Vec<Vec<u8>> =
             (0..6).map(|round| snap::raw::Encoder::new().compress_vec(&encode(NOW_MS + round)).unwrap()).collect();
         let mut allocations = Vec::new();

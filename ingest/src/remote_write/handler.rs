@@ -72,33 +72,40 @@ impl RequestError {
 }
 
 async fn write(State(state): State<RemoteWriteState>, request: Request) -> Response {
-    let version = match negotiate(request.headers()) {
-        Ok(version) => version,
-        Err(error) => return (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")).into_response(),
+    let receiver = state.receiver.clone();
+    let version = negotiate(request.headers());
+    let response = match &version {
+        Ok(version) => match receive(state, *version, request).await {
+            Ok(outcome) => answer(&outcome, *version),
+            Err(error) => refuse(&error, *version),
+        },
+        Err(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{error}\n")).into_response(),
     };
-    match receive(state, version, request).await {
-        Ok(outcome) => {
-            let mut response = if outcome.is_complete() {
-                StatusCode::NO_CONTENT.into_response()
-            } else {
-                tracing::debug!(%outcome, "remote write stored in part");
-                (StatusCode::BAD_REQUEST, outcome.to_string()).into_response()
-            };
-            say_written(response.headers_mut(), version, outcome.written);
-            response
-        }
-        Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "remote write refused");
-            let (code, retry_after) = status(error.kind());
-            let mut response = (code, with_sources(&error)).into_response();
-            if let Some(seconds) = retry_after {
-                response.headers_mut().insert(RETRY_AFTER, seconds.into());
-            }
-            let written = if let RequestError::Write(error) = &error { error.written() } else { Written::default() };
-            say_written(response.headers_mut(), version, written);
-            response
-        }
+    receiver.metrics.answered(version.ok(), response.status());
+    response
+}
+
+fn answer(outcome: &Outcome, version: Version) -> Response {
+    let mut response = if outcome.is_complete() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        tracing::debug!(%outcome, "remote write stored in part");
+        (StatusCode::BAD_REQUEST, outcome.to_string()).into_response()
+    };
+    say_written(response.headers_mut(), version, outcome.written);
+    response
+}
+
+fn refuse(error: &RequestError, version: Version) -> Response {
+    tracing::debug!(error = error as &dyn std::error::Error, "remote write refused");
+    let (code, retry_after) = status(error.kind());
+    let mut response = (code, with_sources(error)).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
+    let written = if let RequestError::Write(error) = error { error.written() } else { Written::default() };
+    say_written(response.headers_mut(), version, written);
+    response
 }
 
 async fn receive(state: RemoteWriteState, version: Version, request: Request) -> Result<Outcome, RequestError> {

@@ -35,7 +35,7 @@ mod v2;
 pub use config::{BODY_BYTES_CAP, RemoteWriteConfig};
 pub use error::{Reason, WriteError};
 pub use outcome::{Outcome, Refusal, Written};
-pub use receiver::Receiver;
+pub use receiver::{Receiver, ReceiverParts};
 
 /// The source under which the loss ledger books what comes this way.
 pub const SOURCE: &str = "remote_write";

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kymo_core::batch::RowValue;
+use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::storage::{AppendReport, RejectReason};
-use kymo_core::{Budget, BudgetExceeded, Clock, LossLedger, MetricStorage, SampleBatch, SeriesRef};
+use kymo_core::{Budget, BudgetExceeded, Clock, LossLedger, MetricStorage, SampleBatch, SeriesRef, SystemClock};
 
 use super::cache::{SESSION_SERIES, SeriesCache, Slot};
 use super::config::RemoteWriteConfig;
@@ -12,6 +13,7 @@ use super::error::{Reason, WriteError};
 use super::outcome::{Outcome, Written};
 use super::rows::{Rows, refuse};
 use super::{SOURCE, Version, snappy, v1, v2};
+use crate::metrics::RemoteWriteMetrics;
 
 /// Takes remote-write bodies and hands their samples to an engine.
 ///
@@ -20,20 +22,15 @@ use super::{SOURCE, Version, snappy, v1, v2};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use kymo_core::{Budget, LossLedger, MemoryStorage, SystemClock};
-/// use kymo_ingest::remote_write::{Receiver, RemoteWriteConfig, Version};
+/// use kymo_core::MemoryStorage;
+/// use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Version};
 ///
-/// let receiver = Receiver::new(
-///     RemoteWriteConfig::default(),
-///     Arc::new(MemoryStorage::default()),
-///     Arc::new(LossLedger::default()),
-///     Arc::new(SystemClock::new()),
-///     &Budget::unlimited(),
-/// );
+/// let parts = ReceiverParts::around(Arc::new(MemoryStorage::default()));
+/// let receiver = Receiver::new(RemoteWriteConfig::default(), parts)?;
 /// let empty_block = [0u8];
 /// let outcome = receiver.write(Version::V1, &empty_block)?;
 /// assert!(outcome.is_complete());
-/// # Ok::<(), kymo_ingest::remote_write::WriteError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Receiver {
     config: RemoteWriteConfig,
@@ -43,6 +40,7 @@ pub struct Receiver {
     budget: Budget,
     cache_v1: SeriesCache,
     cache_v2: SeriesCache,
+    pub(super) metrics: RemoteWriteMetrics,
     /// Buffers between requests, newest last; never held while one is used.
     scratch: Mutex<Vec<Scratch>>,
 }
@@ -53,27 +51,55 @@ struct Scratch {
     rows: Rows,
 }
 
-impl Receiver {
-    /// A receiver in front of `storage`. Its caches and buffers are reserved under `budget`.
+/// What a receiver works with.
+#[derive(Clone)]
+pub struct ReceiverParts {
+    /// Where samples go.
+    pub storage: Arc<dyn MetricStorage>,
+    /// Where everything that came, and everything refused, is booked.
+    pub ledger: Arc<LossLedger>,
+    /// Dates entries of the ledger, and times requests.
+    pub clock: Arc<dyn Clock>,
+    /// Under which bodies, buffers and caches are reserved.
+    pub budget: Budget,
+    /// Where the receiver's own metrics go.
+    pub registry: Registry,
+}
+
+impl ReceiverParts {
+    /// An engine with a ledger, registry and system clock of its own, and no memory limit: for tests, and for programs
+    /// that share none of them.
     #[must_use]
-    pub fn new(
-        config: RemoteWriteConfig,
-        storage: Arc<dyn MetricStorage>,
-        ledger: Arc<LossLedger>,
-        clock: Arc<dyn Clock>,
-        budget: &Budget,
-    ) -> Receiver {
+    pub fn around(storage: Arc<dyn MetricStorage>) -> ReceiverParts {
+        ReceiverParts {
+            storage,
+            ledger: Arc::default(),
+            clock: Arc::new(SystemClock::new()),
+            budget: Budget::unlimited(),
+            registry: Registry::new(),
+        }
+    }
+}
+
+impl Receiver {
+    /// A receiver with empty caches.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the registry holds other metrics of the same names.
+    pub fn new(config: RemoteWriteConfig, parts: ReceiverParts) -> Result<Receiver, RegisterError> {
+        let ReceiverParts { storage, ledger, clock, budget, registry } = parts;
         let caches = budget.child("remote_write_series", config.cache_bytes_max);
-        Receiver {
+        Ok(Receiver {
             cache_v1: SeriesCache::new(&caches),
             cache_v2: SeriesCache::new(&caches),
             budget: budget.child("remote_write", u64::MAX),
             scratch: Mutex::default(),
+            metrics: RemoteWriteMetrics::register(&registry)?,
             config,
             storage,
             ledger,
             clock,
-        }
+        })
     }
 
     /// The limits in force.
@@ -102,14 +128,26 @@ impl Receiver {
     /// # Errors
     /// [`WriteError`] when the request was not accepted as a whole.
     pub fn write(&self, version: Version, compressed: &[u8]) -> Result<Outcome, WriteError> {
+        let started = self.clock.monotonic();
+        self.metrics.compressed_bytes.add(compressed.len() as u64);
         let result = self.take_scratch().map_err(WriteError::from).and_then(|mut scratch| {
             let result = self.write_with(&mut scratch, version, compressed);
             self.keep_scratch(scratch);
             result
         });
-        if let Err(error) = &result {
-            self.book_failure(error);
+        let metrics = self.metrics.of(version);
+        match &result {
+            Ok(outcome) => {
+                let mut refused = Written::default();
+                outcome.refusals.iter().for_each(|refusal| refused += refusal.refused);
+                metrics.count(outcome.written, refused);
+            }
+            Err(error) => {
+                metrics.count(error.written(), Written::default());
+                self.book_failure(error);
+            }
         }
+        metrics.duration.record(self.clock.monotonic().saturating_sub(started).as_secs_f64());
         result
     }
 
@@ -147,7 +185,11 @@ impl Receiver {
         rows.restart();
         let decompressed_max = self.config.decompressed_bytes_max;
         snappy::decompress(compressed, decompressed_max, body, &mut rows.meter)?;
+        self.metrics.decompressed_bytes.add(body.len() as u64);
         rows.decode(version, body, self.cache(version), &self.config).map_err(|error| error.of(version.message()))?;
+        let known = rows.entries.iter().filter(|entry| entry.series.is_some()).count();
+        self.metrics.known_series.add(known as u64);
+        self.metrics.new_series.add((rows.entries.len() - known) as u64);
         let mut outcome = Outcome::default();
         if !rows.batch.is_empty() {
             self.append(version, body, rows, &mut outcome.written)?;
@@ -177,6 +219,7 @@ impl Receiver {
         if unknown_rows.is_empty() && unknown_exemplars.is_empty() {
             return Ok(());
         }
+        self.metrics.resent_rows.add((unknown_rows.len() + unknown_exemplars.len()) as u64);
         self.name_again(version, body, rows, &unknown_rows, &unknown_exemplars)
             .map_err(|rows| WriteError::Unresolved { rows, written: *written })?;
         let mut report = append(&rows.again, *written)?;
@@ -331,6 +374,11 @@ impl Receiver {
                     rows.entries[at].series = Some(series);
                 }
             }
+        }
+        if !new_refs.is_empty() {
+            let (series, bytes) = self.cached_series();
+            self.metrics.cached_series.set(series as f64);
+            self.metrics.cached_bytes.set(bytes as f64);
         }
         if rows.entries.iter().any(|entry| entry.metadata != 0) {
             let sent = rows.entries.iter().filter(|entry| entry.metadata != 0);

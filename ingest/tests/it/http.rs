@@ -438,6 +438,33 @@ async fn what_may_succeed_later_is_answered_503_and_stored_when_it_comes_again()
 }
 
 #[tokio::test]
+async fn the_receiver_counts_what_it_answers() {
+    let door = Door::open();
+    let mut symbols = Symbols::default();
+    let known = symbols.series(&GOOD_V2, &[(NOW_MS, 1.0)]);
+    let unnamed = symbols.series(&[("job", "x")], &[(NOW_MS, 1.0), (NOW_MS + 1, 1.0)]);
+    let sent = body(&symbols.request(vec![known, unnamed]));
+    for _ in 0..2 {
+        post(&door, V2, sent.clone()).await;
+    }
+    post(&door, V1, b"junk".to_vec()).await;
+    post(&door, "text/plain", vec![]).await;
+    let requests =
+        |version, code| door.metric("kymo_remote_write_requests_total", &[("code", code), ("version", version)]);
+    assert_eq!([requests("2.0", "400"), requests("1.0", "400"), requests("none", "415")], [2.0, 1.0, 1.0]);
+    let elements = |outcome| {
+        let labels = [("kind", "sample"), ("outcome", outcome), ("version", "2.0")];
+        door.metric("kymo_remote_write_elements_total", &labels)
+    };
+    assert_eq!([elements("written"), elements("refused")], [2.0, 4.0]);
+    let series = |cache| door.metric("kymo_remote_write_series_total", &[("cache", cache)]);
+    assert_eq!([series("hit"), series("miss")], [1.0, 1.0]);
+    let bytes = door.metric("kymo_remote_write_bytes_total", &[("form", "compressed")]);
+    assert_eq!(bytes, (2 * sent.len() + 4) as f64);
+    assert_eq!(door.metric("kymo_remote_write_cached_series", &[]), 1.0);
+}
+
+#[tokio::test]
 async fn memory_is_given_back_after_every_kind_of_answer() {
     let root = Budget::root("process", 64 << 20);
     let door = Door::with(RemoteWriteConfig { scratch_max: 0, ..RemoteWriteConfig::default() }, root.clone());

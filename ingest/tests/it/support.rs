@@ -8,12 +8,13 @@ use std::time::Duration;
 use kymo_core::batch::RowSeries;
 use kymo_core::ledger::Received;
 use kymo_core::memory::MemoryOptions;
+use kymo_core::registry::Registry;
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
     AppendError, AppendReport, Budget, Exemplar, Labels, LabelsRef, LossLedger, ManualClock, MemoryStorage, Metadata,
     MetricStorage, NativeHistogram, QueryContext, SampleBatch, SelectError, Selector, SeriesRef, SeriesSet,
 };
-use kymo_ingest::remote_write::{Outcome, Receiver, RemoteWriteConfig, Version, WriteError};
+use kymo_ingest::remote_write::{Outcome, Receiver, ReceiverParts, RemoteWriteConfig, Version, WriteError};
 
 pub(crate) const NOW_MS: i64 = 1_760_000_000_000;
 
@@ -79,6 +80,7 @@ pub(crate) struct Door {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ledger: Arc<LossLedger>,
     pub(crate) budget: Budget,
+    pub(crate) registry: Registry,
     pub(crate) receiver: Arc<Receiver>,
 }
 
@@ -96,8 +98,16 @@ impl Door {
         });
         let engine = Arc::new(Engine { memory, appended: Mutex::default(), failures: Mutex::default() });
         let ledger = Arc::new(LossLedger::default());
-        let receiver = Receiver::new(config, engine.clone(), ledger.clone(), clock, &budget);
-        Door { engine, ledger, budget, receiver: Arc::new(receiver) }
+        let registry = Registry::new();
+        let parts = ReceiverParts {
+            storage: engine.clone(),
+            ledger: ledger.clone(),
+            clock,
+            budget: budget.clone(),
+            registry: registry.clone(),
+        };
+        let receiver = Arc::new(Receiver::new(config, parts).unwrap());
+        Door { engine, ledger, budget, registry, receiver }
     }
 
     pub(crate) fn write(&self, version: Version, body: &[u8]) -> Result<Outcome, WriteError> {
@@ -138,6 +148,14 @@ impl Door {
             .find(|(source, _)| *source == "remote_write")
             .map(|r| r.1)
             .unwrap_or_default()
+    }
+
+    /// The value of one of the receiver's own metrics.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let families = self.registry.snapshot();
+        let family = families.iter().find(|family| family.name == name).unwrap();
+        family.series.iter().find(|series| *series.labels == *labels).map_or(0.0, |series| series.value.value())
     }
 
     /// Losses by reason.
