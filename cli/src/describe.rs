@@ -204,7 +204,10 @@ impl Limit {
 
 fn limits_page() -> String {
     let mut page = head("Limits");
-    page.push_str("\nEverything grows to a named limit; what is refused there is answered, and counted at `/api/v1/status/drops`.\n");
+    page.push_str(
+        "\nEverything grows to a named limit. What is refused there is answered with its name; samples that are ",
+    );
+    page.push_str("refused for good are counted by reason at `/api/v1/status/drops`.\n");
     for (title, limits) in [
         ("Memory and queues", serve::limits()),
         ("Writing", writing_limits()),
@@ -291,7 +294,7 @@ fn http_limits() -> Vec<Limit> {
         Limit::new("connections at once", server.connections_max, "further ones wait in the kernel's queue"),
         Limit::new("bytes of a body", size(server.body_bytes_max), "413"),
         Limit::new("time for a request's head, or idle", duration(server.head_timeout), "the connection is closed"),
-        Limit::new("time for a request's body", duration(server.body_timeout), "408"),
+        Limit::new("time for a request's body", duration(server.body_timeout), "the request fails"),
         Limit::new("time for requests in flight at a stop", duration(server.grace), "they are cut off"),
     ]
 }

@@ -84,7 +84,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         ports::write(file, addresses[0])?;
     }
     let (door, stop) = (Door::default(), CancellationToken::new());
-    let serving = tokio::spawn(server.run(door.router(), stop.clone()));
+    let mut serving = tokio::spawn(server.run(door.router(), stop.clone()));
 
     let memory = Budget::root("process", plan.memory_limit.bytes);
     let share = |name, percent| memory.child(name, plan.memory_limit.bytes / 100 * percent);
@@ -100,22 +100,27 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     door.open(parts.routes());
     greeting::print(&plan, addresses[0], &report)?;
 
-    let signal = signals.next().await;
-    tracing::info!(
-        signal = signal.name(),
-        "stopping: finishing requests, then flushing; a second signal leaves at once"
-    );
+    let has_ended = tokio::select! {
+        signal = signals.next() => {
+            let signal = signal.name();
+            tracing::info!(signal, "stopping: finishing requests, then flushing; a second signal leaves at once");
+            false
+        }
+        ended = &mut serving => {
+            tracing::error!(?ended, "the listener ended by itself: this is a fault of Kymo; stopping");
+            true
+        }
+    };
     signals.leave_at_next();
     parts.api.readiness.set(false);
     stop.cancel();
-    match serving.await {
-        Ok(drained) => tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "requests are done"),
-        Err(error) => tracing::error!(%error, "the server had ended before"),
+    if !has_ended && let Ok(drained) = serving.await {
+        tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "requests are done");
     }
     drop(door);
-    tokio::task::spawn_blocking(move || parts.stop())
-        .await
-        .map_err(|error| Failure::because("cannot stop the engine", &error))?
+    let stopped = tokio::task::spawn_blocking(move || parts.stop()).await;
+    stopped.map_err(|error| Failure::because("stopping the engine was given up", &error))??;
+    if has_ended { Err(Failure::new("the listener ended by itself")) } else { Ok(ExitCode::SUCCESS) }
 }
 
 async fn bind(plan: &Plan) -> Result<Server, Failure> {
@@ -184,7 +189,7 @@ impl Parts {
     }
 
     /// Ends what was started, in the order of invariant 3. The last requests are done by then.
-    fn stop(self) -> Result<ExitCode, Failure> {
+    fn stop(self) -> Result<(), Failure> {
         let Parts { engine, upkeep, ingest, api } = self;
         upkeep.stop();
         // The pools end with their last owner.
@@ -194,7 +199,7 @@ impl Parts {
                 .hint("nothing is lost: what was acknowledged is in the log, and the next start reads it from there")
         })?;
         tracing::info!("stopped; everything is on disk");
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

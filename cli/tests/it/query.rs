@@ -178,6 +178,15 @@ fn a_server_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let said = run(["query", "up", "--server", &url, "--timeout", "50ms"]);
+    assert_eq!((said.status, &*said.out), (1, ""), "{said:?}");
+    assert!(said.err.contains("timed out") && said.err.contains("--timeout"), "{said:?}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_the_command_quietly() {
     let asked = Asked::start();
     let script = format!(

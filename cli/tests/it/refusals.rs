@@ -1,14 +1,17 @@
 //! What cannot be done is said in one line: what, where, and what to do.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::process::{Server, kymo, run};
+use crate::process::{Said, Server, kymo, run};
+use crate::remote_write::{Request, now_ms};
 
-/// Runs `kymo serve`, which must end by itself, on `data`.
-fn refused(flags: &[&str]) -> crate::process::Said {
+/// Runs a `kymo serve` that must end by itself.
+fn refused(flags: &[&str]) -> Said {
     run(["serve", "--listen", "127.0.0.1:0"].iter().chain(flags))
 }
 
@@ -106,4 +109,44 @@ fn commands_without_what_they_need_show_how_they_are_used() {
     }
     let output = kymo(["query", "up", "--time", "now", "--start", "-1h"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// Every file below `folder` with its bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_data_directory_of_a_newer_version_is_refused_and_left_as_it_was() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let sent = Request::default().floats(&[("__name__", "kept")], &[(now_ms(), 1.0)]).send(server.port);
+    assert_eq!(sent.status, 204, "{sent:?}");
+    assert!(server.terminate().success());
+
+    // The version follows the magic, see docs/format/manifest.md.
+    let (data, version) = (folder.path().join("data"), 8..12);
+    let manifest = data.join("MANIFEST");
+    let ours = fs::read(&manifest).unwrap();
+    let mut newer = ours.clone();
+    newer[version].copy_from_slice(&u32::MAX.to_le_bytes());
+    fs::write(&manifest, newer).unwrap();
+    let before = contents(&data);
+    let said = refused(&["--data-dir", data.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains("newer version") && said.err.contains(manifest.to_str().unwrap()), "{said:?}");
+    assert!(before == contents(&data), "something in the data directory was changed");
+
+    fs::write(&manifest, ours).unwrap();
+    let said = Server::start(&folder).query(&["count_over_time(kept[5m])", "--output", "csv"]);
+    assert!(said.out.ends_with(",1\r\n"), "{said:?}");
 }

@@ -116,6 +116,22 @@ fn what_is_refused_is_answered_and_booked_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_long_expression_is_answered_and_a_longer_one_refused() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let ask = |operators: usize| {
+        let form = format!("query=1{}", "%2B1".repeat(operators));
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        http::send(server.port, "POST", "/api/v1/query", &headers, form.as_bytes()).unwrap()
+    };
+    let answer = ask(10_000);
+    assert_eq!((answer.status, &answer.json()["data"]["result"][1]), (200, &json!("10001")));
+    let refused = ask(100_000);
+    assert_eq!((refused.status, &refused.json()["errorType"]), (400, &json!("bad_data")), "{refused:?}");
+    assert_eq!(http::get(server.port, "/-/ready").unwrap().status, 200);
+}
+
+#[test]
 fn probes_and_the_page_answer() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(&folder);
