@@ -255,6 +255,19 @@ pub struct AppendReport {
 }
 
 impl AppendReport {
+    /// Forgets everything and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.stored = RowCounts::default();
+        self.identical = RowCounts::default();
+        self.replaced = RowCounts::default();
+        self.rejected_counts = RowCounts::default();
+        self.rejected.clear();
+        self.rejected_exemplars.clear();
+        self.unknown_refs.clear();
+        self.unknown_exemplars.clear();
+        self.new_refs.clear();
+    }
+
     /// Rows of each kind that are in the engine now because of, or as in, this batch.
     #[must_use]
     pub fn written(&self) -> RowCounts {

@@ -8,7 +8,7 @@ use foldhash::HashSetExt;
 use kymo_core::batch::{Row, RowSeries, RowValue, SampleBatch};
 use kymo_core::memory::{one_of, remember_metadata};
 use kymo_core::storage::{FUTURE_LIMIT, RowCounts};
-use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason};
+use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason, SeriesRef};
 
 use crate::engine::{Engine, millis};
 use crate::head::{HeadSeries, Outcome, SHARDS, Scratch};
@@ -22,6 +22,9 @@ const BYTES_PER_NEW_SERIES: u64 = 1_024;
 /// What a sealed chunk takes beside its payload.
 const BYTES_PER_CHUNK: i64 = 72;
 
+/// Frame builders kept for reuse; as many as threads that usually append at once.
+const SPARE_FRAMES_MAX: usize = 8;
+
 /// Where a series is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
@@ -29,17 +32,39 @@ struct Place {
     number: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Found {
     At(Place),
     Unknown,
     Refused(RejectReason),
 }
 
-/// Rows and exemplars of a batch that will be applied, by their number in the batch.
+/// What became of finding the series of a batch, by rows and exemplars in their order.
 #[derive(Default)]
-struct Accepted {
+struct Resolved {
+    /// Series of the rows and exemplars that came with labels, in order.
+    by_labels: Vec<Found>,
+    /// Rows that will be applied, by their number in the batch.
     rows: Vec<(usize, Place)>,
     exemplars: Vec<(usize, Place)>,
+}
+
+/// Times that are taken.
+struct TimeLimits {
+    oldest_ms: i64,
+    newest_ms: i64,
+}
+
+impl TimeLimits {
+    fn refuses(&self, time_ms: i64) -> Option<RejectReason> {
+        if time_ms > self.newest_ms {
+            Some(RejectReason::TooFarInFuture)
+        } else if time_ms < self.oldest_ms {
+            Some(RejectReason::OutsideRetention)
+        } else {
+            None
+        }
+    }
 }
 
 impl Engine {
@@ -48,18 +73,21 @@ impl Engine {
             return Err(AppendError::Closed);
         }
         let reserved = self.options.budget.try_reserve(self.estimate(batch))?;
-        let _resolved = self.resolving();
-        let mut report = AppendReport::default();
-        let accepted = self.resolve_all(batch, &mut report);
-        if accepted.rows.is_empty() && accepted.exemplars.is_empty() && batch.metadata().is_empty() {
-            return Ok(report);
-        }
+        let _resolving = self.resolving();
+        let now_ms = self.options.clock.now_ms();
+        let limits = TimeLimits { oldest_ms: self.oldest_ms(), newest_ms: now_ms.saturating_add(millis(FUTURE_LIMIT)) };
+        let mut resolved = self.make_missing(batch, &limits);
         let now = self.options.clock.monotonic();
-        let mut frame = FrameBuilder::default();
+        let mut frame = self.spare_frame();
+        let mut report = AppendReport::default();
         let (turn, generation) = loop {
             let generation = self.commit.generation();
-            let mut payload = Vec::new();
-            self.encode(batch, &accepted, generation, &mut frame);
+            report.clear();
+            self.encode(batch, &limits, generation, &mut resolved, &mut frame, &mut report);
+            if resolved.rows.is_empty() && resolved.exemplars.is_empty() && batch.metadata().is_empty() {
+                return Ok(report);
+            }
+            let mut payload = Vec::with_capacity(frame.estimate());
             frame.finish(self.head.opening(), &mut payload);
             match self.commit.write(payload, generation, now) {
                 Ok(turn) => break (turn, generation),
@@ -70,13 +98,23 @@ impl Engine {
                 }
             }
         };
-        self.commit.in_turn(turn, || self.apply(batch, &accepted, generation, &mut report));
-        let mut unflushed = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
-        unflushed.get_or_insert(now);
-        drop(unflushed);
+        self.keep_frame(frame);
+        self.commit.in_turn(turn, || self.apply(batch, &resolved, generation, &mut report));
+        self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).absorb(reserved);
         self.settle_memory();
         Ok(report)
+    }
+
+    fn spare_frame(&self) -> FrameBuilder {
+        self.spare_frames.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn keep_frame(&self, frame: FrameBuilder) {
+        let mut spare = self.spare_frames.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_FRAMES_MAX {
+            spare.push(frame);
+        }
     }
 
     fn estimate(&self, batch: &SampleBatch) -> u64 {
@@ -103,64 +141,29 @@ impl Engine {
         Some(Place { shard, number })
     }
 
-    /// Finds or makes the series of every row, and sorts out what cannot be stored.
-    fn resolve_all(&self, batch: &SampleBatch, report: &mut AppendReport) -> Accepted {
-        let now_ms = self.options.clock.now_ms();
-        let newest = now_ms.saturating_add(millis(FUTURE_LIMIT));
-        let oldest = self.oldest_ms();
-        let bad_time = |time_ms: i64| {
-            if time_ms > newest {
-                Some(RejectReason::TooFarInFuture)
-            } else if time_ms < oldest {
-                Some(RejectReason::OutsideRetention)
-            } else {
-                None
-            }
+    /// Finds or makes the series of everything that came with labels and will not be refused anyway.
+    fn make_missing(&self, batch: &SampleBatch, limits: &TimeLimits) -> Resolved {
+        let mut resolved = Resolved::default();
+        let mut find_or_make = |labels: LabelsRef<'_>, fault: Option<RejectReason>| {
+            resolved.by_labels.push(match fault {
+                Some(reason) => Found::Refused(reason),
+                None => self.find_or_make(labels),
+            });
         };
-        let mut accepted = Accepted::default();
-        accepted.rows.reserve(batch.len());
-        for (number, row) in batch.rows().enumerate() {
-            let fault = bad_value(&row).or_else(|| bad_time(row.time_ms));
-            let found = fault.map_or_else(|| self.find_or_make(row.series), Found::Refused);
-            match found {
-                Found::Refused(reason) => {
-                    report.rejected.push((number, reason));
-                    report.rejected_counts += one_of(&row);
-                }
-                Found::Unknown => report.unknown_refs.push(number),
-                Found::At(place) => {
-                    accepted.rows.push((number, place));
-                    if matches!(row.series, RowSeries::Labels(_))
-                        && let Some(series) = self.head.series_ref(place.shard, place.number)
-                    {
-                        report.new_refs.push((number, series));
-                    }
-                }
+        for row in batch.rows() {
+            if let RowSeries::Labels(labels) = row.series {
+                find_or_make(labels, bad_value(&row).or_else(|| limits.refuses(row.time_ms)));
             }
         }
-        for (number, (series, exemplar)) in batch.exemplars().enumerate() {
-            let fault = bad_time(exemplar.time_ms);
-            match fault.map_or_else(|| self.find_or_make(series), Found::Refused) {
-                Found::Refused(reason) => {
-                    report.rejected_exemplars.push((number, reason));
-                    report.rejected_counts.exemplars += 1;
-                }
-                Found::Unknown => report.unknown_exemplars.push(number),
-                Found::At(place) => accepted.exemplars.push((number, place)),
+        for (series, exemplar) in batch.exemplars() {
+            if let RowSeries::Labels(labels) = series {
+                find_or_make(labels, limits.refuses(exemplar.time_ms));
             }
         }
-        accepted
+        resolved
     }
 
-    fn find_or_make(&self, series: RowSeries<'_>) -> Found {
-        let labels = match series {
-            RowSeries::Labels(labels) => labels,
-            RowSeries::Ref(series) => {
-                let Some((shard, number)) = self.head.locate(series) else { return Found::Unknown };
-                let is_live = self.head.read(shard).get(number).is_some();
-                return if is_live { Found::At(Place { shard, number }) } else { Found::Unknown };
-            }
-        };
+    fn find_or_make(&self, labels: LabelsRef<'_>) -> Found {
         if let Some(place) = self.find(labels) {
             return Found::At(place);
         }
@@ -207,22 +210,64 @@ impl Engine {
         }
     }
 
-    /// Says in `frame` what is accepted, and defines every series the log's generation does not know.
-    fn encode(&self, batch: &SampleBatch, accepted: &Accepted, generation: u64, frame: &mut FrameBuilder) {
+    /// Says in `frame` what is accepted, defines every series that the log's generation does not know, and
+    /// reports the rest.
+    fn encode(
+        &self,
+        batch: &SampleBatch,
+        limits: &TimeLimits,
+        generation: u64,
+        resolved: &mut Resolved,
+        frame: &mut FrameBuilder,
+        report: &mut AppendReport,
+    ) {
         frame.clear();
+        resolved.rows.clear();
+        resolved.exemplars.clear();
+        resolved.rows.reserve(batch.len());
         let shards = self.head.read_all();
-        let mut defined: foldhash::HashSet<(usize, u64)> = HashSetExt::new();
-        let mut define = |frame: &mut FrameBuilder, place: Place| {
-            let series = self.head.series_ref(place.shard, place.number)?;
-            let known = shards[place.shard].get(place.number)?;
-            if known.defined_in != generation && defined.insert((place.shard, place.number)) {
+        let mut defined: foldhash::HashSet<SeriesRef> = HashSetExt::new();
+        let mut define = |frame: &mut FrameBuilder, known: &HeadSeries, series: SeriesRef| {
+            if known.defined_in != generation && defined.insert(series) {
                 frame.define(series, known.labels.as_ref());
             }
-            Some(series)
         };
-        for &(number, place) in &accepted.rows {
-            let row = batch.row(number);
-            let Some(series) = define(frame, place) else { continue };
+        let mut by_labels = resolved.by_labels.iter();
+        // The series of a row: where it is, its number for the log, and whether it was named by labels.
+        let mut find = |series: RowSeries<'_>, fault: Option<RejectReason>| -> (Found, bool) {
+            match series {
+                RowSeries::Labels(_) => (by_labels.next().copied().unwrap_or(Found::Unknown), true),
+                RowSeries::Ref(series) => {
+                    let found = match (fault, self.head.locate(series)) {
+                        (Some(reason), _) => Found::Refused(reason),
+                        (None, Some((shard, number))) => Found::At(Place { shard, number }),
+                        (None, None) => Found::Unknown,
+                    };
+                    (found, false)
+                }
+            }
+        };
+        for (number, row) in batch.rows().enumerate() {
+            let fault = bad_value(&row).or_else(|| limits.refuses(row.time_ms));
+            let (found, is_by_labels) = find(row.series, fault);
+            let place = match found {
+                Found::At(place) => place,
+                Found::Unknown => {
+                    report.unknown_refs.push(number);
+                    continue;
+                }
+                Found::Refused(reason) => {
+                    report.rejected.push((number, reason));
+                    report.rejected_counts += one_of(&row);
+                    continue;
+                }
+            };
+            let known = shards[place.shard].get(place.number);
+            let (Some(known), Some(series)) = (known, self.head.series_ref(place.shard, place.number)) else {
+                report.unknown_refs.push(number);
+                continue;
+            };
+            define(frame, known, series);
             match row.value {
                 RowValue::Float(value) => frame.float(series, row.time_ms, row.start_ms, value),
                 RowValue::Histogram(value) => frame.histogram(series, row.time_ms, row.start_ms, value),
@@ -230,14 +275,33 @@ impl Engine {
                     frame.stale(series, row.time_ms, row.start_ms);
                 }
             }
-        }
-        if !accepted.exemplars.is_empty() {
-            let exemplars: Vec<_> = batch.exemplars().collect();
-            for &(number, place) in &accepted.exemplars {
-                if let Some(series) = define(frame, place) {
-                    frame.exemplar(series, exemplars[number].1);
-                }
+            resolved.rows.push((number, place));
+            if is_by_labels {
+                report.new_refs.push((number, series));
             }
+        }
+        for (number, (series, exemplar)) in batch.exemplars().enumerate() {
+            let (found, _) = find(series, limits.refuses(exemplar.time_ms));
+            let place = match found {
+                Found::At(place) => place,
+                Found::Unknown => {
+                    report.unknown_exemplars.push(number);
+                    continue;
+                }
+                Found::Refused(reason) => {
+                    report.rejected_exemplars.push((number, reason));
+                    report.rejected_counts.exemplars += 1;
+                    continue;
+                }
+            };
+            let known = shards[place.shard].get(place.number);
+            let (Some(known), Some(series)) = (known, self.head.series_ref(place.shard, place.number)) else {
+                report.unknown_exemplars.push(number);
+                continue;
+            };
+            define(frame, known, series);
+            frame.exemplar(series, exemplar);
+            resolved.exemplars.push((number, place));
         }
         for (family, metadata) in batch.metadata() {
             frame.metadata(family, metadata);
@@ -245,19 +309,19 @@ impl Engine {
     }
 
     /// Applies a written frame to the head. Runs in the log's order, one at a time.
-    fn apply(&self, batch: &SampleBatch, accepted: &Accepted, generation: u64, report: &mut AppendReport) {
+    fn apply(&self, batch: &SampleBatch, resolved: &Resolved, generation: u64, report: &mut AppendReport) {
         let blocks = self.blocks();
         let blocks_max = blocks.max_time_ms();
-        let late = self.look_up_late(batch, accepted, &blocks);
+        let late = self.look_up_late(batch, resolved, &blocks);
         let mut touched: Option<(i64, i64)> = None;
         let mut scratch = Scratch::default();
         let (mut samples, mut bytes) = (0u64, 0i64);
         let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
 
         let mut wanted = [false; SHARDS];
-        accepted.rows.iter().chain(&accepted.exemplars).for_each(|(_, place)| wanted[place.shard] = true);
+        resolved.rows.iter().chain(&resolved.exemplars).for_each(|(_, place)| wanted[place.shard] = true);
         let mut shards: Vec<_> = (0..SHARDS).map(|shard| wanted[shard].then(|| self.head.write(shard))).collect();
-        for &(number, place) in &accepted.rows {
+        for &(number, place) in &resolved.rows {
             let Some(series) = shards[place.shard].as_mut().and_then(|shard| shard.get_mut(place.number)) else {
                 continue;
             };
@@ -300,9 +364,9 @@ impl Engine {
             }
         }
         self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
-        if !accepted.exemplars.is_empty() {
+        if !resolved.exemplars.is_empty() {
             let exemplars: Vec<_> = batch.exemplars().collect();
-            for &(number, place) in &accepted.exemplars {
+            for &(number, place) in &resolved.exemplars {
                 let one = RowCounts { exemplars: 1, ..RowCounts::default() };
                 let Some(series) = shards[place.shard].as_mut().and_then(|shard| shard.get_mut(place.number)) else {
                     continue;
@@ -334,7 +398,7 @@ impl Engine {
     fn look_up_late(
         &self,
         batch: &SampleBatch,
-        accepted: &Accepted,
+        resolved: &Resolved,
         blocks: &crate::blocks::Blocks,
     ) -> HashMap<usize, (i64, Option<Sample>)> {
         let blocks_max = blocks.max_time_ms();
@@ -342,7 +406,7 @@ impl Engine {
             return HashMap::new();
         }
         let mut candidates: Vec<(usize, i64, Labels)> = Vec::new();
-        for &(number, place) in &accepted.rows {
+        for &(number, place) in &resolved.rows {
             let time_ms = batch.row(number).time_ms;
             if time_ms > blocks_max {
                 continue;

@@ -26,7 +26,7 @@ use crate::head::Head;
 use crate::manifest::Manifest;
 use crate::open::OpenReport;
 use crate::options::Options;
-use crate::wal::Commit;
+use crate::wal::{Commit, FrameBuilder};
 
 /// A data directory, open.
 ///
@@ -43,6 +43,8 @@ pub struct Engine {
     /// What the head holds of the memory limit.
     pub(crate) memory: Mutex<Reservation>,
     pub(crate) counts: Counts,
+    /// Buffers of frames that were written.
+    pub(crate) spare_frames: Mutex<Vec<FrameBuilder>>,
     /// Families with their metadata, newest first.
     pub(crate) metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
     pub(crate) changes: Mutex<ChangeLog>,

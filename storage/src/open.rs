@@ -103,6 +103,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         resolving: RwLock::default(),
         memory: Mutex::new(memory),
         counts: Counts::default(),
+        spare_frames: Mutex::default(),
         metadata: Mutex::new(metadata),
         changes: Mutex::new(ChangeLog::default()),
         blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),

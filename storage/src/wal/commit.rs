@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(crate) struct Commit {
     /// Rung when outcomes are there or the leader has stepped down.
     settled: Condvar,
     writer: Mutex<LogWriter>,
+    generation: Arc<AtomicU64>,
     /// The turn that may apply now.
     turn: Mutex<u64>,
     /// Rung when `turn` moves.
@@ -55,6 +57,7 @@ impl Commit {
         Commit {
             queue: Mutex::default(),
             settled: Condvar::new(),
+            generation: writer.shared_generation(),
             writer: Mutex::new(writer),
             turn: Mutex::new(0),
             turned: Condvar::new(),
@@ -63,7 +66,7 @@ impl Commit {
 
     /// The generation to encode for. It may be outdated by the time of [`write`](Self::write).
     pub(crate) fn generation(&self) -> u64 {
-        self.writer().generation()
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Writes a payload that was encoded for `generation`; gives the turn in which to apply it.

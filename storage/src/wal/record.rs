@@ -84,6 +84,12 @@ impl FrameBuilder {
         put_metadata(&mut self.metadata_bytes, family, metadata);
     }
 
+    /// About how many bytes the payload will have.
+    pub(crate) fn estimate(&self) -> usize {
+        let lists = self.defined.len() + self.exemplar_bytes.len() + self.metadata_bytes.len();
+        64 + lists + self.values.len() + self.refs.len() * 4
+    }
+
     /// Appends the payload.
     pub(crate) fn finish(&self, opening: u32, out: &mut Vec<u8>) {
         put_varint(out, u64::from(opening));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::LogPosition;
@@ -28,7 +29,7 @@ pub(crate) struct LogWriter {
     /// Its length: whole frames only.
     len: u64,
     /// Rises with every segment; definitions are written again in each.
-    generation: u64,
+    generation: Arc<AtomicU64>,
     /// Payloads since the last successful sync with the times of their writing, oldest first.
     unsynced: VecDeque<(Duration, Box<[u8]>)>,
     unsynced_bytes: usize,
@@ -55,7 +56,7 @@ impl LogWriter {
             file: None,
             segment: first_segment - 1,
             len: 0,
-            generation: first_segment,
+            generation: Arc::new(AtomicU64::new(first_segment)),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             unsynced_closed: Vec::new(),
@@ -66,7 +67,12 @@ impl LogWriter {
 
     /// The generation a frame must have been encoded for to be written now.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The same, for those who do not hold the writer; it may rise at any moment.
+    pub(crate) fn shared_generation(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.generation)
     }
 
     /// Bytes of log files.
@@ -234,7 +240,8 @@ impl LogWriter {
         self.closed_bytes += self.len;
         self.file = None;
         self.len = 0;
-        self.generation += 1;
+        // Release: whoever reads the new number may not use what it learned of the old segment.
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
