@@ -215,3 +215,58 @@ fn label_references_in_two_places_are_read_as_one_list_and_never_predicted_by_th
     assert_eq!(of(r#"[("__name__", "b"), ("x", "1")] "#), 2, "{stored:#?}");
     assert_eq!(of(r#"[("__name__", "b"), ("x", "1"), ("y", "2")] "#), 2, "{stored:#?}");
 }
+
+#[test]
+fn writers_side_by_side_with_an_engine_that_forgets_lose_and_double_nothing() {
+    const WRITERS: i64 = 4;
+    const REQUESTS: i64 = 30;
+    // Little room, so that entries come and go while others predict them.
+    let config = RemoteWriteConfig { cache_bytes_max: 64 << 10, ..RemoteWriteConfig::default() };
+    let door = Door::with(config, Budget::unlimited());
+    // Every writer sends every series, in an order of its own, some of them new in each request.
+    let names_of = |writer: i64, request: i64| {
+        let mut names: Vec<String> = (0..300).map(|n| format!("metric_{n}")).collect();
+        names.rotate_left((writer * 37 + request * 5) as usize);
+        names.extend((0..5).map(|n| format!("new_{writer}_{request}_{n}")));
+        names.retain(|name| !name.ends_with('3'));
+        names
+    };
+    let sent: u64 = std::thread::scope(|scope| {
+        let door = &door;
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let version = if writer % 2 == 0 { Version::V1 } else { Version::V2 };
+                    let mut sent = 0;
+                    for round in 0..REQUESTS {
+                        let names = names_of(writer, round);
+                        // A time of its own per request, so that nothing is identical.
+                        let time = NOW_MS - 1_000 + writer * REQUESTS + round;
+                        let outcome = door.write(version, &request(version, &names, time)).unwrap();
+                        assert_eq!(outcome.written.samples, names.len() as u64);
+                        sent += outcome.written.samples;
+                        if round % 7 == writer {
+                            door.engine.memory.reopen();
+                        }
+                    }
+                    sent
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(door.received(), Received { received: sent, stored: sent, ..Received::default() });
+    let stored = door.stored();
+    assert_eq!(stored.len() as u64, sent);
+    for writer in 0..WRITERS {
+        for round in 0..REQUESTS {
+            let time = NOW_MS - 1_000 + writer * REQUESTS + round;
+            let start = if writer % 2 == 0 { 0 } else { NOW_MS - 100 };
+            for name in names_of(writer, round) {
+                let labels = kymo_core::Labels::from_pairs([("__name__", name.as_str()), ("job", "node")]);
+                let wanted = crate::support::line(&labels, time, start, &crate::support::float(1.0));
+                assert!(stored.contains(&wanted), "{wanted}");
+            }
+        }
+    }
+}
