@@ -1,4 +1,4 @@
-//! Label names inside a URL's path: the `U__` escaping of names that are not `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+//! Names where only plain ones can stand (a URL's path, the text format): the `U__` escaping of names that are not `[a-zA-Z_:][a-zA-Z0-9_:]*`.
 //!
 //! `U__` + the name, where `_` is `__` and any other odd character is `_` + its code point in hex + `_`.
 
@@ -33,7 +33,6 @@ fn unescape_rest(text: &str) -> Option<String> {
 }
 
 /// A form of `name` that [`unescape`] reads back; a plain name is its own.
-#[cfg(any(feature = "client", test))]
 pub(crate) fn escape(name: &str) -> std::borrow::Cow<'_, str> {
     use std::fmt::Write;
     if kymo_core::text::is_legacy_metric_name(name) && !name.starts_with(PREFIX) {

@@ -30,6 +30,7 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod exposition;
 #[cfg(feature = "api")]
 pub mod page;
 #[cfg(feature = "server")]
@@ -39,7 +40,6 @@ pub mod server;
 mod bounds;
 #[cfg(feature = "api")]
 mod json;
-#[cfg(any(feature = "api", feature = "client"))]
 mod label_name;
 #[cfg(feature = "api")]
 mod status;

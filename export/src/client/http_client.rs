@@ -101,6 +101,20 @@ pub fn http_client(config: &HttpClientConfig) -> Result<HttpClient, HttpBuildErr
     static RING: Once = Once::new();
     // An error says that the program chose another provider before, which is its right.
     RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let client = match builder(config)?.build() {
+        // A machine without certificates of its own can still speak plain HTTP; HTTPS then fails on its own.
+        Err(_) if !names_certificates(config) => builder(config)?.tls_certs_only([]).build(),
+        built => built,
+    };
+    let client = client.map_err(|source| HttpBuildError::Client { what: "settings", source })?;
+    Ok(HttpClient { client, credentials: credentials(config) })
+}
+
+fn names_certificates(config: &HttpClientConfig) -> bool {
+    config.tls_config.as_ref().is_some_and(|tls| !tls.ca.is_empty() || tls.ca_file.is_some())
+}
+
+fn builder(config: &HttpClientConfig) -> Result<ClientBuilder, HttpBuildError> {
     let mut builder = ClientBuilder::new()
         .user_agent(concat!("kymo/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
@@ -114,12 +128,10 @@ pub fn http_client(config: &HttpClientConfig) -> Result<HttpClient, HttpBuildErr
     } else {
         builder = builder.no_proxy();
     }
-    let builder = match &config.tls_config {
-        Some(tls) => with_tls(builder, tls)?,
-        None => builder,
-    };
-    let client = builder.build().map_err(|source| HttpBuildError::Client { what: "settings", source })?;
-    Ok(HttpClient { client, credentials: credentials(config) })
+    match &config.tls_config {
+        Some(tls) => with_tls(builder, tls),
+        None => Ok(builder),
+    }
 }
 
 impl HttpClient {

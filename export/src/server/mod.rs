@@ -9,7 +9,7 @@
 //! 2. At the connection limit the server stops accepting; what waits in the kernel's queue is served later.
 //! 3. A drain stops accepting, lets requests in flight finish within the grace time, and then cuts them off.
 //!
-//! Deliberately absent: TLS (`tls` will wrap the accepted stream in [`connection`]'s place for it) and
+//! Deliberately absent: TLS (its place is the accepted stream, before a connection is served) and
 //! HTTP/2, which only gRPC needs and which has its own listener.
 
 mod auth;

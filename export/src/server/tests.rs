@@ -320,3 +320,27 @@ async fn what_outlasts_the_grace_time_is_cut_off() {
     assert_eq!(running.stop().await, Drained { finished: 0, cut_off: 1 });
     assert_eq!(rest(flying).await, "");
 }
+
+#[cfg(feature = "api")]
+#[tokio::test]
+async fn a_connection_that_closes_cancels_its_query() {
+    let (started, mut on_start) = mpsc::unbounded_channel();
+    let (ended, mut on_end) = mpsc::unbounded_channel();
+    let backend = crate::api::fake::FakeBackend::new(move |_, ctx| {
+        started.send(()).unwrap();
+        let error = loop {
+            match ctx.check() {
+                Ok(()) => std::thread::yield_now(),
+                Err(error) => break error,
+            }
+        };
+        ended.send(ctx.cancel.is_cancelled()).unwrap();
+        Err(error.into())
+    });
+    let running = Running::start(options(), crate::api::routes(crate::api::fake::state(backend))).await;
+    let stream = running.connect("GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    on_start.recv().await.unwrap();
+    drop(stream);
+    assert_eq!(on_end.recv().await, Some(true));
+    assert_eq!(running.stop().await.cut_off, 0);
+}
