@@ -1,7 +1,7 @@
 //! Label sets that operations make, and the rule that no two series of a vector share one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, Labels, LabelsBuilder, METRIC_NAME};
@@ -70,18 +70,16 @@ pub(crate) fn merge(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
     Ok(out)
 }
 
-/// Fails when two series with samples have equal labels, whether or not they meet at a step.
-///
-/// # Errors
-/// The error of [`same_labels`].
-pub(crate) fn check_distinct(series: &[Series]) -> Result<(), QueryError> {
-    let mut seen = std::collections::HashSet::with_capacity(series.len());
-    for one in series {
-        if !seen.insert(&one.labels) {
-            return Err(same_labels());
-        }
+/// Finds two series with equal labels, whether or not they meet at a step.
+#[derive(Debug, Default)]
+pub(crate) struct Distinct(HashSet<Labels>);
+
+impl Distinct {
+    /// # Errors
+    /// The error of [`same_labels`] for labels that were added before.
+    pub(crate) fn add(&mut self, labels: &Labels) -> Result<(), QueryError> {
+        if self.0.insert(labels.clone()) { Ok(()) } else { Err(same_labels()) }
     }
-    Ok(())
 }
 
 /// Which labels a grouping or matching keeps.

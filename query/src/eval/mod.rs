@@ -26,6 +26,7 @@ mod meter;
 pub(crate) mod notes;
 mod range;
 mod select;
+mod sink;
 pub(crate) mod window;
 
 use kymo_core::query::{Annotations, Grid, QueryError, QueryStats, QueryValue, StatsWanted};
@@ -74,6 +75,8 @@ pub(crate) struct Evaluator<'a> {
     samples: SampleCounts,
     seen: Vec<Seen>,
     values: Vec<Option<Value>>,
+    /// Per node, the aggregation its series go into one by one.
+    streams: Vec<Option<NodeId>>,
 }
 
 /// Evaluates a plan.
@@ -94,11 +97,12 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         samples: SampleCounts::new(what.plan.grid, what.stats),
         seen: vec![Seen::default(); count],
         values: (0..count).map(|_| None).collect(),
+        streams: sink::streams(what.ast),
     };
     evaluator.run()
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     fn run(mut self) -> Result<Evaluated, QueryError> {
         let ast = self.ast;
         for (id, expr) in ast.iter() {
@@ -119,7 +123,7 @@ impl Evaluator<'_> {
         Ok(Evaluated { value, annotations: self.notes.finish(), stats, seen: self.seen })
     }
 
-    fn node(&mut self, id: NodeId, expr: &Expr) -> Result<Value, QueryError> {
+    fn node(&mut self, id: NodeId, expr: &'a Expr) -> Result<Value, QueryError> {
         match &expr.kind {
             ExprKind::NumberLiteral(number) => Ok(Value::Scalar(Scalars::Constant(number.value), None)),
             ExprKind::StringLiteral(_) => Ok(Value::Text),

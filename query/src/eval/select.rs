@@ -50,16 +50,15 @@ impl Reader {
 }
 
 impl Evaluator<'_> {
-    /// Evaluates a vector selector over its grid.
+    /// Evaluates a vector selector over its grid, and the aggregation around it if that takes series as they come.
     pub(crate) fn select(&mut self, id: NodeId, source: &Source, answer: Answer) -> Result<Vector, QueryError> {
         let planned = self.plan.node(id);
         let (grid, counting) = (planned.grid, planned.counting);
         let steps = grid.steps();
-        let mut vector = Vector { series: Vec::new(), hold: self.meter.hold()? };
-        let Some(selector) = &source.selector else { return Ok(vector) };
-        if steps == 0 {
-            return Ok(vector);
-        }
+        let mut sink = self.sink(id)?;
+        let Some(selector) = source.selector.as_ref().filter(|_| steps > 0) else {
+            return sink.finish(&mut self.notes);
+        };
         self.meter.check_steps(steps)?;
         let set = self.storage.select(selector, self.ctx)?;
         let mut reader = Reader::new(&self.meter)?;
@@ -72,7 +71,7 @@ impl Evaluator<'_> {
             if columns.times.is_empty() {
                 continue;
             }
-            vector.hold.grow_bytes(Column::bytes(steps))?;
+            sink.reserve(Column::bytes(steps))?;
             let column = if source.extension == RangeExtension::Smoothed {
                 smoothed(columns, grid, source)?
             } else {
@@ -83,13 +82,12 @@ impl Evaluator<'_> {
             seen.actual_samples += samples as u64;
             self.samples.count_column(counting, &column);
             if samples > 0 {
-                vector.hold.grow_samples(samples)?;
-                vector.series.push(Series { labels: set.labels(index), drop_name: false, column });
+                seen.actual_series += 1;
+                sink.push(Series { labels: set.labels(index), drop_name: false, column }, &mut self.notes)?;
             }
         }
-        seen.actual_series = vector.series.len() as u64;
         self.saw(id, seen);
-        Ok(vector)
+        sink.finish(&mut self.notes)
     }
 }
 

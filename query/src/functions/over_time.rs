@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use kymo_core::aggregate::{Avg, StdVar, Sum, quantile};
+use kymo_core::aggregate::{Avg, CompensatedSum, StdVar, Sum, quantile};
 
 /// Compensated sum.
 pub(crate) fn sum(values: &[f64]) -> f64 {
@@ -13,6 +13,13 @@ pub(crate) fn sum(values: &[f64]) -> f64 {
 
 /// Compensated mean.
 pub(crate) fn avg(values: &[f64]) -> f64 {
+    let mut sum = CompensatedSum::default();
+    values.iter().for_each(|&v| sum.add(v));
+    if sum.sum.is_finite() {
+        let count = values.len() as f64;
+        return sum.sum / count + sum.compensation / count;
+    }
+    // A sum beyond the floats: the mean itself is kept from there on.
     let mut state = Avg::default();
     values.iter().for_each(|&v| state.update(v));
     state.finish().unwrap_or(f64::NAN)
@@ -134,6 +141,7 @@ mod tests {
         assert_eq!((changes(&values), resets(&values)), (4, 1));
         assert_eq!(changes(&[f64::NAN, f64::NAN]), 0);
         assert_eq!(sum(&[1e100, 1.0, -1e100]), 1.0);
+        assert_eq!(avg(&[f64::MAX, f64::MAX]), f64::MAX);
         assert_eq!(sum(&[f64::INFINITY, 1.0]), f64::INFINITY);
     }
 

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use kymo_core::Labels;
 use kymo_core::query::QueryError;
 
+pub(super) use self::fold::Folding;
 use super::Evaluator;
 use super::column::{Scalars, Series, Vector};
 use super::labels::Projection;
@@ -25,10 +26,14 @@ struct Group {
     drop_name: bool,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     /// Evaluates an aggregation.
-    pub(super) fn aggregate(&mut self, id: NodeId, span: Span, what: &Aggregate) -> Result<Vector, QueryError> {
+    pub(super) fn aggregate(&mut self, id: NodeId, span: Span, what: &'a Aggregate) -> Result<Vector, QueryError> {
         let steps = self.grid(id).steps();
+        if self.streams[self.ast.unwrap_parens(what.expr).idx()] == Some(id) {
+            // Its series were folded as they came.
+            return Ok(self.take_vector(what.expr));
+        }
         if what.op == AggregateOp::CountValues {
             return self.count_values(id, what);
         }
@@ -41,13 +46,24 @@ impl Evaluator<'_> {
             return self.empty();
         }
         let param = param.unwrap_or(Scalars::Constant(f64::NAN));
-        let groups = group(&vector.series, projection(what));
         match what.op {
-            AggregateOp::Quantile => self.quantile(vector, &groups, &param, steps, inner),
+            AggregateOp::Quantile => {
+                let groups = group(&vector.series, projection(what));
+                self.quantile(vector, &groups, &param, steps, inner)
+            }
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                let groups = group(&vector.series, projection(what));
                 self.select_members(vector, &groups, what.op, &param, steps, span)
             }
-            _ => self.fold(vector, &groups, what.op, steps, inner),
+            _ => {
+                let mut folding = self.folding(what, steps)?;
+                for series in &vector.series {
+                    self.meter.check()?;
+                    folding.add(series, &mut self.notes)?;
+                }
+                drop(vector);
+                folding.finish(&mut self.notes)
+            }
         }
     }
 

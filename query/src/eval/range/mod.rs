@@ -7,7 +7,7 @@ use kymo_core::{Labels, SeriesSet};
 
 use self::function::{OneSeries, RangeFunction};
 use super::column::{Column, Series, Value, Vector};
-use super::labels::{self, NameRemoval};
+use super::labels::{Distinct, NameRemoval};
 use super::notes::Note;
 use super::select::{Reader, no_histograms_extended};
 use super::window::{Samples, Windows};
@@ -71,7 +71,8 @@ impl Evaluator<'_> {
         }
         self.meter.check_steps(steps)?;
         let mut ranges = self.ranges(range_id, source)?;
-        let mut out = self.empty()?;
+        let mut sink = self.sink(id)?;
+        let mut distinct = Distinct::default();
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let span = self.span(call.args[0]);
         let mut function = RangeFunction::new(name, params, source, span, planned.counting);
@@ -96,7 +97,7 @@ impl Evaluator<'_> {
             if source.extension != RangeExtension::None && !samples.histograms.is_empty() {
                 return Err(no_histograms_extended());
             }
-            out.hold.grow_bytes(Column::bytes(steps))?;
+            sink.reserve(Column::bytes(steps))?;
             let labels = ranges.labels(index);
             let mut column = Column::empty(steps);
             let metric = labels.metric_name().unwrap_or_default();
@@ -108,22 +109,22 @@ impl Evaluator<'_> {
             if matches!(name, "rate" | "increase") && !column.floats.is_empty() {
                 self.note_non_counter(&labels, span);
             }
-            out.hold.grow_samples(column.len())?;
             let mut series = Series { labels, drop_name: ranges.drop_name(index), column };
             if !keeps_name {
                 self.names.apply(&mut series);
             }
-            out.series.push(series);
+            if self.names == NameRemoval::AtOnce && name != "absent_over_time" {
+                distinct.add(&series.labels)?;
+            }
+            sink.push(series, &mut self.notes)?;
         }
         seen.actual_series = ranges.len() as u64;
         if source.selector.is_some() {
             self.saw(range_id, seen);
         }
+        let out = sink.finish(&mut self.notes)?;
         if name == "absent_over_time" {
             return Ok(Value::Vector(self.absent(out, call.args[0], steps)?));
-        }
-        if self.names == NameRemoval::AtOnce {
-            labels::check_distinct(&out.series)?;
         }
         Ok(Value::Vector(out))
     }

@@ -77,6 +77,18 @@ fn a_query_over_its_budget_names_the_limit() {
     assert_eq!(ctx.budget.used(), 0);
 }
 
+#[test]
+fn an_aggregation_holds_its_groups_and_not_its_series() {
+    let engine = plain(500);
+    let ctx = QueryContext { budget: Budget::root("queries", 20_000), ..QueryContext::unlimited() };
+    assert_eq!(engine.query(&QueryRequest::new("x", RANGE), &ctx).unwrap_err().kind, ErrorKind::Limit);
+    for text in ["sum(x)", "avg(rate(x[5m]))", "count((max_over_time(x[2m])))", "min(x @ 60)"] {
+        let found = engine.query(&QueryRequest::new(text, RANGE), &ctx).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(shown(&found.value).len(), 1, "{text}");
+    }
+    assert_eq!(ctx.budget.used(), 0);
+}
+
 /// A storage that cancels its query while series number `after` is read, and counts what is read.
 struct Cancelling {
     inner: Arc<dyn MetricStorage>,
