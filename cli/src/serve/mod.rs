@@ -92,7 +92,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let opening = engine::open(&plan, clock.clone(), share("storage", STORAGE_PERCENT));
     let (engine, report) = tokio::select! {
         opened = opening => opened?,
-        // Nothing of this run was acknowledged yet, and the log of earlier ones is only read.
+        // Nothing of this run was acknowledged yet, and opening can be cut short anywhere, as by a kill.
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
 

@@ -1,5 +1,7 @@
 //! The program describing itself.
 
+use std::process::Command;
+
 use tempfile::TempDir;
 
 use crate::process::run;
@@ -43,6 +45,10 @@ fn reference_pages_are_the_same_everywhere_and_name_every_flag() {
     for flag in ["--config", "--data-dir", "--listen", "--retention", "--memory-limit", "--sync", "--ports-file"] {
         assert!(page.contains(flag), "{flag} is not in\n{page}");
     }
+    let serve = page.split("\n## ").find(|section| section.starts_with("kymo serve")).unwrap();
+    for row in serve.lines().filter(|line| line.starts_with("| `--")) {
+        assert!(row.contains("| `KYMO_"), "a flag of serve has no environment variable: {row}");
+    }
     let changed = crate::process::kymo(["reference", "--cli"]).env("KYMO_DATA_DIR", "/elsewhere").output().unwrap();
     assert_eq!(String::from_utf8(changed.stdout).unwrap(), page);
     let limits = run(["reference", "--limits"]).out;
@@ -50,5 +56,26 @@ fn reference_pages_are_the_same_everywhere_and_name_every_flag() {
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();
     for line in page.lines().chain(limits.lines()).filter(|line| line.starts_with('|')) {
         assert!([4, 5].contains(&columns(line)), "a cell breaks its table: {line}");
+    }
+}
+
+#[test]
+fn the_library_alone_pulls_no_command_line_and_no_http_stack() {
+    let tree = |features: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+            .args(features)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let has = |tree: &str, name: &str| tree.lines().any(|line| line.split(' ').next() == Some(name));
+    let (program, library) = (tree(&[]), tree(&["--no-default-features"]));
+    assert!(has(&library, "kymo-export") && has(&library, "kymo-storage"), "{library}");
+    for name in ["clap", "axum", "hyper", "reqwest", "tokio", "rustls", "serde_json"] {
+        assert!(has(&program, name), "{name} is not in the program any more; name something that is:\n{program}");
+        assert!(!has(&library, name), "{name} is in the library:\n{library}");
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http;
-use crate::process::{Server, wait_for, wait_until};
+use crate::process::{Server, run, wait_for, wait_until};
 
 /// Data waited for when the environment names no other span. The widest window asked about is a minute.
 const SECONDS: u64 = 75;
@@ -59,17 +59,18 @@ fn answers_about_a_real_prometheus_are_its_own_by_remote_write_1_and_2() {
         .unwrap();
     let _exporter = Running(exporter);
 
-    let runs: Vec<Pair> = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
+    let pairs: Vec<Pair> = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
         .into_iter()
         .map(|message| Pair::start(&peers, folder.path(), message, exporter_port))
         .collect();
     let seconds = std::env::var("KYMO_PEER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
-    for run in &runs {
-        let at = run.wait_for_data(seconds);
+    for pair in &pairs {
+        let at = pair.wait_for_data(seconds);
         for expression in EXPRESSIONS {
-            run.compare(expression, at);
+            pair.compare(expression, at);
         }
-        run.ask_promtool(&peers, at);
+        pair.ask_promtool(&peers, at);
+        pair.ask_prometheus_with_kymo(at);
     }
 }
 
@@ -209,16 +210,47 @@ impl Pair {
         }
     }
 
+    /// The tool's own questions, put to both.
     fn ask_promtool(&self, peers: &Peers, at: i64) {
-        let output = Command::new(&peers.promtool)
-            .args(["query", "instant", &format!("--time={at}"), &self.kymo.url(), "sum by (job) (up)"])
-            .output()
-            .unwrap();
-        let out = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{output:?}");
-        for job in ["node", "prometheus"] {
-            assert!(out.contains(&format!("{{job=\"{job}\"}} => 1 @[")), "{out}");
+        let (time, start, end) = (format!("--time={at}"), format!("--start={}", at - 30), format!("--end={at}"));
+        let questions: [(&[&str], &[&str]); 4] = [
+            (&["instant", &time], &["sum by (job) (up)"]),
+            (&["range", &start, &end, "--step=5s"], &["sum by (job) (up)"]),
+            (&["series", "--match=up", &start, &end], &[]),
+            (&["labels", &start, &end], &["job"]),
+        ];
+        for (before, after) in questions {
+            let ask = |url: String| {
+                let output =
+                    Command::new(&peers.promtool).arg("query").args(before).arg(url).args(after).output().unwrap();
+                assert!(output.status.success(), "{before:?}: {output:?}");
+                let mut lines: Vec<String> =
+                    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            let (ours, theirs) = (ask(self.kymo.url()), ask(self.prometheus_url()));
+            assert_eq!(ours, theirs, "promtool query {before:?} {after:?} by {}", self.message);
+            assert!(theirs.iter().any(|line| line.contains("node")), "{before:?}: {theirs:?}");
         }
+    }
+
+    /// `kymo query` is as good a client of Prometheus as of Kymo.
+    fn ask_prometheus_with_kymo(&self, at: i64) {
+        let (url, at_text) = (self.prometheus_url(), at.to_string());
+        for expression in EXPRESSIONS {
+            let said = run(["query", expression, "--server", &url, "--time", &at_text, "--output", "json"]);
+            assert_eq!(said.status, 0, "{said:?}");
+            let ours: Value = serde_json::from_str(&said.out).unwrap();
+            assert_eq!(ours, self.ask(self.prometheus_port, expression, at).unwrap(), "{expression}");
+        }
+        let said = run(["query", "sum(up", "--server", &url]);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.err.contains("expression:1:") && said.err.contains('^'), "{said:?}");
+    }
+
+    fn prometheus_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.prometheus_port)
     }
 }
 

@@ -78,6 +78,18 @@ impl Server {
     }
 
     pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Server {
+        let mut server = Server::start_unready(folder, flags);
+        wait_for("readiness", || {
+            server.must_run();
+            http::get(server.port, "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(())
+        });
+        // Ready is answered first, then the greeting is printed.
+        wait_for("the greeting", || server.out().contains("  try ").then_some(()));
+        server
+    }
+
+    /// Starts and waits only until it listens.
+    pub(crate) fn start_unready(folder: &Path, flags: &[&str]) -> Server {
         let ports = folder.join("ports.json");
         let _ = fs::remove_file(&ports);
         let log = |name: &str| fs::File::create(folder.join(name)).unwrap();
@@ -96,12 +108,6 @@ impl Server {
             let ports: Value = serde_json::from_str(&fs::read_to_string(&ports).ok()?).ok()?;
             ports["http"].as_u64()?.try_into().ok()
         });
-        wait_for("readiness", || {
-            server.must_run();
-            http::get(server.port, "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(())
-        });
-        // Ready is answered first, then the greeting is printed.
-        wait_for("the greeting", || server.out().contains("  try ").then_some(()));
         server
     }
 

@@ -1,6 +1,7 @@
 //! A server's life: greeting, ports, writes, answers, end.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ fn the_line_to_try_works_as_it_is_printed() {
     let out = server.out();
     let line = out.lines().find_map(|line| line.trim_start().strip_prefix("try ")).unwrap();
     let arguments = line.trim().strip_prefix("kymo ").unwrap();
-    let said = std::process::Command::new("sh")
+    let said = Command::new("sh")
         .arg("-c")
         .arg(format!("'{}' {arguments} --output csv", env!("CARGO_BIN_EXE_kymo")))
         .output()
@@ -68,6 +69,29 @@ fn a_door_that_is_not_built_is_named_only_when_it_is_asked_for() {
     for flag in ["--config prometheus.yml", "--otlp-grpc", "--otlp-http", "--collect host", "--collect self"] {
         assert!(named.iter().any(|line| line.trim().starts_with(flag)), "{flag} is not in\n{out}");
     }
+}
+
+#[test]
+fn a_server_that_is_still_opening_answers_not_yet_and_can_be_stopped() {
+    let folder = TempDir::new().unwrap();
+    assert!(Server::start(&folder).terminate().success());
+    // Reading a pipe that nobody writes takes as long as one likes.
+    let manifest = folder.path().join("data/MANIFEST");
+    fs::remove_file(&manifest).unwrap();
+    assert!(Command::new("mkfifo").arg(&manifest).status().unwrap().success());
+
+    let mut server = Server::start_unready(folder.path(), &[]);
+    assert_eq!(http::get(server.port, "/-/healthy").unwrap().status, 200);
+    for path in ["/-/ready", "/api/v1/query?query=up", "/"] {
+        let answer = http::get(server.port, path).unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {answer:?}");
+    }
+    let sent = Request::default().floats(&[("__name__", "up")], &[(now_ms(), 1.0)]).send(server.port);
+    assert_eq!((sent.status, sent.header("retry-after")), (503, Some("1")), "{sent:?}");
+    server.signal("TERM");
+    let status = server.wait();
+    assert!(status.success(), "{status}\n{}", server.err());
+    assert_eq!(server.out(), "", "it was never ready");
 }
 
 #[test]
