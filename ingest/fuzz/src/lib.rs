@@ -8,19 +8,15 @@ use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Vers
 
 /// Feeds a message, and the bytes as a body as they are.
 ///
-/// Whatever they are, the answer does not depend on what the cache knows, everything decoded is booked once, and memory is
-/// given back but for what the caches are accounted for.
+/// Whatever they are, the answer does not depend on what the cache knows, everything decoded is booked once, and
+/// memory is given back but for what the caches are accounted for.
 pub fn feed(version: Version, message: &[u8]) {
     let root = Budget::root("process", 64 << 20);
     let clock = Arc::new(ManualClock::at(1_760_000_000_000));
     let storage = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
     let ledger = Arc::new(LossLedger::default());
-    let parts = ReceiverParts {
-        ledger: ledger.clone(),
-        clock,
-        budget: root.clone(),
-        ..ReceiverParts::around(storage.clone())
-    };
+    let parts =
+        ReceiverParts { ledger: ledger.clone(), clock, budget: root.clone(), ..ReceiverParts::around(storage.clone()) };
     let config = RemoteWriteConfig { scratch_max: 0, ..RemoteWriteConfig::default() };
     let Ok(receiver) = Receiver::new(config, parts) else { panic!("a fresh registry takes the metrics") };
 

@@ -12,9 +12,9 @@
 //! here notices; the engine says so in its report, the rows are sent again with labels, and
 //! [`Learning::put`] puts the new ref in the old one's place.
 //!
-//! **One lock.** A prediction may lead anywhere, so shards by hash would have to be held all at once; instead there is one
-//! lock, taken for reading once per [`SESSION_SERIES`] series and for writing only by requests that brought a new
-//! series. It is held during neither I/O nor a call of the engine.
+//! **One lock.** A prediction may lead anywhere, so shards by hash would have to be held all at once; instead there
+//! is one lock, taken for reading once per [`SESSION_SERIES`] series and for writing only by requests that brought a
+//! new series. It is held during neither I/O nor a call of the engine.
 //!
 //! **Bounded.** Entries are paid for from a [`Budget`]; at its limit the clock algorithm makes room, and where
 //! that is not enough the series is simply not remembered.

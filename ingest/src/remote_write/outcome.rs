@@ -62,7 +62,8 @@ impl fmt::Display for Outcome {
         let ((s, h, e), (ws, wh, we)) = (counts(&refused), counts(&self.written));
         writeln!(
             f,
-            "rejected: {s} samples, {h} histograms, {e} exemplars (written: {ws} samples, {wh} histograms, {we} exemplars)"
+            "rejected: {s} samples, {h} histograms, {e} exemplars \
+             (written: {ws} samples, {wh} histograms, {we} exemplars)"
         )?;
         for Refusal { reason, refused, example } in &self.refusals {
             let count = refused.samples + refused.histograms + refused.exemplars;

@@ -318,7 +318,11 @@ proptest! {
     }
 
     #[test]
-    fn unknown_fields_are_skipped_everywhere(request in requests(), number in 20u32..500, bytes in vec(any::<u8>(), 0..9)) {
+    fn unknown_fields_are_skipped_everywhere(
+        request in requests(),
+        number in 20u32..500,
+        bytes in vec(any::<u8>(), 0..9),
+    ) {
         let door = Door::open();
         let mut encoded = Vec::new();
         prost::encoding::bytes::encode(number, &bytes, &mut encoded);
