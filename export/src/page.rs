@@ -34,7 +34,10 @@ async fn page(State(state): State<ApiState>, request: Request) -> Response {
         (_, Err(error)) => Some(Err(error)),
         (_, Ok(time)) => Some(ask(&state, &text, time.unwrap_or_else(|| state.clock.now_ms())).await),
     };
-    let status = if matches!(outcome, Some(Err(_))) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let status = match &outcome {
+        Some(Err(error)) => error.status(),
+        _ => StatusCode::OK,
+    };
     let html = render(&state.options.program_version, &host, &text, params.first("time"), outcome);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

@@ -96,6 +96,11 @@ impl ApiError {
         ApiError::bad_data(format!("invalid parameter \"{name}\": {reason}"))
     }
 
+    /// The status it is answered with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The text for the client.
     pub(crate) fn message(&self) -> &str {
         &self.message

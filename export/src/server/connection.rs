@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::stream::Written;
 use super::{Drained, ServerOptions};
 
 /// Pause after the system refused a connection (out of file descriptors): trying again at once cannot help.
@@ -37,6 +38,7 @@ pub(super) async fn serve(
         let served = Served {
             service: service.clone(),
             head_timeout: options.head_timeout,
+            stall_timeout: options.stall_timeout,
             grace: options.grace,
             permits: permits.clone(),
             stop: stop.clone(),
@@ -57,6 +59,7 @@ pub(super) async fn serve(
 struct Served {
     service: Router,
     head_timeout: Duration,
+    stall_timeout: Duration,
     grace: Duration,
     permits: Arc<Semaphore>,
     stop: CancellationToken,
@@ -76,6 +79,8 @@ impl Served {
                 Ok((stream, peer, permit)) => {
                     connections.spawn(self.connection(stream, peer, permit));
                 }
+                // The client gave up before it was its turn; there may be others.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -101,7 +106,7 @@ impl Served {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Written::new(stream, self.stall_timeout)), service);
         let stop = self.stop.clone();
         async move {
             let _permit = permit;
@@ -126,8 +131,9 @@ async fn accept_one(
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    // Answers are written in one piece; waiting to fill a packet only delays them.
-    stream.set_nodelay(true)?;
+    // Answers are written in one piece; waiting to fill a packet only delays them. A connection that
+    // is gone already cannot be set, which its first read will tell.
+    let _ = stream.set_nodelay(true);
     Ok((stream, peer, permit))
 }
 

@@ -4,8 +4,8 @@
 //!   accept (bounded) ─▶ access log ─▶ CORS ─▶ bearer token ─▶ panic → 500 ─▶ gzip ─▶ body limits ─▶ router
 //! ```
 //!
-//! 1. Nothing a client sends or withholds holds a connection for ever: headers, bodies and idle
-//!    connections have deadlines.
+//! 1. Nothing a client sends or withholds holds a connection for ever: heads, bodies, idle
+//!    connections and answers that are not read have deadlines.
 //! 2. At the connection limit the server stops accepting; what waits in the kernel's queue is served later.
 //! 3. A drain stops accepting, lets requests in flight finish within the grace time, and then cuts them off.
 //!
@@ -17,6 +17,7 @@ mod connection;
 mod cors;
 mod layers;
 mod limit;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,8 @@ pub struct ServerOptions {
     pub head_timeout: Duration,
     /// Time for a whole request body.
     pub body_timeout: Duration,
+    /// Time that a client may take nothing of its answer.
+    pub stall_timeout: Duration,
     /// Most connections at once, over all listeners.
     pub connections_max: usize,
     /// How long requests in flight may take when the server stops.
@@ -63,6 +66,7 @@ impl Default for ServerOptions {
             body_bytes_max: 64 << 20,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
             // Prometheus' default.
             connections_max: 512,
             // Longer than a sender's usual timeout of 10 s, shorter than a supervisor's patience of 30.

@@ -294,6 +294,19 @@ async fn at_the_connection_limit_others_wait_their_turn() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_loses_its_connection() {
+    // More than a loopback connection buffers.
+    let router = hello().route("/large", get(|| async { vec![7; 64 << 20] }));
+    let limits = ServerOptions { connections_max: 1, stall_timeout: Duration::from_millis(20), ..options() };
+    let running = Running::start(limits, router).await;
+    let unread = running.connect("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // Answered only when the first connection, still open at its end, is no more.
+    assert!(rest(running.connect(GET).await).await.ends_with("hello"));
+    drop(unread);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_stop_lets_requests_in_flight_finish_and_takes_no_new_ones() {
     let (router, mut gate) = gated();
     let running = Running::start(options(), router).await;
