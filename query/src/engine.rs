@@ -13,7 +13,7 @@ use kymo_core::{Labels, MetricStorage, QueryBackend, QueryContext, Selector};
 use crate::eval::labels::NameRemoval;
 use crate::eval::{Evaluation, evaluate};
 use crate::parser::{ParseOptions, parse};
-use crate::plan::{Plan, check_root};
+use crate::plan::{Plan, check_length, check_root};
 
 /// What an [`Engine`] allows and assumes.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +79,8 @@ impl Engine {
         if end_ms < start_ms {
             return Err(QueryError::parse("end timestamp must not be before start time", None));
         }
-        let points = (i128::from(end_ms) - i128::from(start_ms)) / i128::from(step_ms);
-        if points > i128::from(self.config.max_points) {
+        let points = (check_length(start_ms, end_ms)? / step_ms) as u64;
+        if points > self.config.max_points {
             let text = format!(
                 "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
                 with_thousands(self.config.max_points)

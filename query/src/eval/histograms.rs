@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 
 use kymo_core::histogram::NanEffect;
-use kymo_core::query::QueryError;
+use kymo_core::query::{Grid, QueryError};
 use kymo_core::text::{FloatText, parse_float};
 use kymo_core::{Labels, LabelsBuilder, NativeHistogram};
 
 use super::Evaluator;
 use super::column::{Column, Scalars, Series, StepSet, Vector};
 use super::labels::NameRemoval;
+use super::meter::Pace;
 use super::notes::Note;
 use crate::functions::buckets::{self, Bucket};
 use crate::parser::{Call, NodeId, Span};
@@ -33,6 +34,17 @@ struct Conflicts {
     natives: Vec<Option<StepSet>>,
 }
 
+/// A question on its way through all histograms.
+struct Inquiry {
+    question: Question,
+    /// The label that tells the quantile, of `histogram_quantiles`.
+    label: Option<String>,
+    grid: Grid,
+    /// What notes on native and on classic histograms point at.
+    native_span: Span,
+    classic_span: Span,
+}
+
 /// What is asked of each histogram.
 enum Question {
     Quantile(Scalars),
@@ -42,42 +54,36 @@ enum Question {
 impl Evaluator<'_> {
     /// Evaluates `histogram_quantile`, `histogram_fraction` or `histogram_quantiles`.
     pub(super) fn histograms(&mut self, id: NodeId, name: &str, call: &Call) -> Result<Vector, QueryError> {
-        let steps = self.grid(id).steps();
-        let (vector_at, questions) = match name {
-            "histogram_quantile" => (1, vec![(None, Question::Quantile(self.take_scalars(call.args[0])))]),
-            "histogram_fraction" => {
-                let bounds = (self.take_scalars(call.args[0]), self.take_scalars(call.args[1]));
-                (2, vec![(None, Question::Fraction(bounds.0, bounds.1))])
-            }
-            _ => {
-                let label = self.string(call.args[1]).to_owned();
-                let mut questions = Vec::new();
-                for &arg in &call.args[2..] {
-                    let q = self.take_scalars(arg);
-                    self.note_quantiles(&q, self.span(arg));
-                    questions.push((Some(label.clone()), Question::Quantile(q)));
-                }
-                (0, questions)
-            }
+        let args = &call.args;
+        let (vector_at, quantiles) = match name {
+            "histogram_quantile" => (1, &args[..1]),
+            "histogram_fraction" => (2, &args[..0]),
+            _ => (0, &args[2..]),
         };
-        if let ("histogram_quantile", Some((_, Question::Quantile(q)))) = (name, questions.first()) {
-            self.note_quantiles(q, self.span(call.args[0]));
+        let label = (vector_at == 0).then(|| self.string(args[1]).to_owned());
+        let mut questions = Vec::new();
+        for &arg in quantiles {
+            let q = self.take_scalars(arg);
+            self.note_quantiles(&q, self.span(arg));
+            questions.push(Question::Quantile(q));
         }
-        let vector = self.take_vector(call.args[vector_at]);
-        let span = self.span(call.args[vector_at]);
-        let classics = self.classics(&vector, span);
-        let conflicts = self.conflicts(&vector, &classics, span);
-        let native_span = self.span(call.args[0]);
+        if questions.is_empty() {
+            questions.push(Question::Fraction(self.take_scalars(args[0]), self.take_scalars(args[1])));
+        }
+        let vector = self.take_vector(args[vector_at]);
+        let (native_span, classic_span) = (self.span(args[0]), self.span(args[vector_at]));
+        let classics = self.classics(&vector, classic_span);
+        let conflicts = self.conflicts(&vector, &classics, classic_span);
         let mut out = self.empty()?;
-        for (label, question) in &questions {
+        for question in questions {
+            let inquiry = Inquiry { question, label: label.clone(), grid: self.grid(id), native_span, classic_span };
             for (series, conflict) in vector.series.iter().zip(&conflicts.natives) {
                 self.meter.check()?;
-                self.ask_native(&mut out, series, conflict, question, label.as_deref(), steps, native_span)?;
+                self.ask_native(&mut out, series, conflict.as_ref(), &inquiry)?;
             }
             for (classic, conflict) in classics.iter().zip(&conflicts.classics) {
                 self.meter.check()?;
-                let place = (id, span);
-                self.ask(&mut out, &vector, (classic, conflict), question, label.as_deref(), steps, place)?;
+                self.ask_classic(&mut out, &vector, classic, conflict.as_ref(), &inquiry)?;
             }
         }
         self.finish(out)
@@ -111,8 +117,10 @@ impl Evaluator<'_> {
             classics: classics.iter().map(|_| None).collect(),
             natives: vector.series.iter().map(|_| None).collect(),
         };
+        let places: HashMap<&Labels, usize> =
+            classics.iter().enumerate().map(|(at, classic)| (&classic.labels, at)).collect();
         for (number, native) in vector.series.iter().enumerate().filter(|(_, s)| !s.column.histograms.is_empty()) {
-            let Some(at) = classics.iter().position(|classic| classic.labels == native.labels) else { continue };
+            let Some(&at) = places.get(&native.labels) else { continue };
             let mut meeting = StepSet::empty(native.column.values.len());
             for &(_, bucket) in &classics[at].buckets {
                 meeting.union_with(&vector.series[bucket].column.floats);
@@ -138,29 +146,26 @@ impl Evaluator<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
     fn ask_native(
         &mut self,
         out: &mut Vector,
         series: &Series,
-        conflict: &Option<StepSet>,
-        question: &Question,
-        label: Option<&str>,
-        steps: usize,
-        span: Span,
+        conflict: Option<&StepSet>,
+        inquiry: &Inquiry,
     ) -> Result<(), QueryError> {
         if series.column.histograms.is_empty() {
             return Ok(());
         }
         let metric = self.noted_metric(&series.labels);
-        let mut column = Column::empty(steps);
+        let (steps, span) = (inquiry.grid.steps(), inquiry.native_span);
         out.hold.grow_bytes(Column::bytes(steps))?;
+        let mut column = Column::empty(steps);
         for (step, histogram) in &series.column.histograms {
             let step = *step as usize;
-            if conflict.as_ref().is_some_and(|meeting| meeting.contains(step)) {
+            if conflict.is_some_and(|meeting| meeting.contains(step)) {
                 continue;
             }
-            let (value, effect) = match question {
+            let (value, effect) = match &inquiry.question {
                 Question::Fraction(lower, upper) => histogram.fraction(lower.at(step), upper.at(step)),
                 Question::Quantile(q) => histogram.quantile(q.at(step)),
             };
@@ -172,7 +177,7 @@ impl Evaluator<'_> {
             }
             column.set(step, value);
         }
-        self.push_answers(out, (&series.labels, series.drop_name), question, label, column)
+        self.push_answers(out, &series.labels, series.drop_name, column, inquiry)
     }
 
     fn note_quantiles(&mut self, q: &Scalars, span: Span) {
@@ -202,56 +207,55 @@ impl Evaluator<'_> {
         found
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one caller, and each is a different thing")]
-    fn ask(
+    fn ask_classic(
         &mut self,
         out: &mut Vector,
         vector: &Vector,
-        (classic, conflict): (&Classic, &Option<StepSet>),
-        question: &Question,
-        label: Option<&str>,
-        steps: usize,
-        (id, span): (NodeId, Span),
+        classic: &Classic,
+        conflict: Option<&StepSet>,
+        inquiry: &Inquiry,
     ) -> Result<(), QueryError> {
-        let grid = self.grid(id);
+        let steps = inquiry.grid.steps();
         let metric = self.noted_metric(&classic.labels);
-        let mut column = Column::empty(steps);
         out.hold.grow_bytes(Column::bytes(steps))?;
+        let mut column = Column::empty(steps);
+        let mut pace = Pace::default();
         let mut gathered: Vec<Bucket> = Vec::with_capacity(classic.buckets.len());
         for step in 0..steps {
+            pace.work(&self.meter, classic.buckets.len())?;
             gathered.clear();
             gathered.extend(classic.buckets.iter().filter_map(|&(upper, number)| {
                 Some(Bucket { upper, count: vector.series[number].column.float(step)? })
             }));
-            if gathered.is_empty() || conflict.as_ref().is_some_and(|meeting| meeting.contains(step)) {
+            if gathered.is_empty() || conflict.is_some_and(|meeting| meeting.contains(step)) {
                 continue;
             }
-            let value = match question {
+            let value = match &inquiry.question {
                 Question::Fraction(lower, upper) => buckets::fraction(lower.at(step), upper.at(step), &mut gathered),
                 Question::Quantile(q) => {
                     let (value, fix) = buckets::quantile(q.at(step), &mut gathered);
                     if let Some(fix) = fix {
-                        self.notes.forced_monotonicity(metric, grid.time_ms(step), fix, span);
+                        self.notes.forced_monotonicity(metric, inquiry.grid.time_ms(step), fix, inquiry.classic_span);
                     }
                     value
                 }
             };
             column.set(step, value);
         }
-        self.push_answers(out, (&classic.labels, classic.drop_name), question, label, column)
+        self.push_answers(out, &classic.labels, classic.drop_name, column, inquiry)
     }
 
     /// Adds the answers of one histogram: one series, or one per different quantile the steps ask for.
     fn push_answers(
         &mut self,
         out: &mut Vector,
-        (labels, drop_name): (&Labels, bool),
-        question: &Question,
-        label: Option<&str>,
+        labels: &Labels,
+        drop_name: bool,
         column: Column,
+        inquiry: &Inquiry,
     ) -> Result<(), QueryError> {
         let mut answers: Vec<(Labels, Column)> = Vec::new();
-        match (label, question) {
+        match (&inquiry.label, &inquiry.question) {
             (Some(label), Question::Quantile(q)) => {
                 for step in column.floats.iter() {
                     let text = FloatText::open_metrics(q.at(step));

@@ -56,6 +56,27 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// Looks at cancel and deadline once per so much work, inside of loops that are long for one series.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    done: usize,
+}
+
+impl Pace {
+    /// Samples looked at between two checks: well below a millisecond's worth.
+    const CHECK_EVERY: usize = 1 << 16;
+
+    /// Counts samples looked at.
+    pub(crate) fn work(&mut self, meter: &Meter<'_>, samples: usize) -> Result<(), QueryError> {
+        self.done += samples + 1;
+        if self.done < Pace::CHECK_EVERY {
+            return Ok(());
+        }
+        self.done = 0;
+        meter.check()
+    }
+}
+
 impl Hold {
     /// Reserves bytes about to be allocated.
     pub(crate) fn grow_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {

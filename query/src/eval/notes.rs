@@ -2,6 +2,8 @@
 //!
 //! A note about an expression ends in `(line:column)` of its first byte. Texts are upstream's, 3.14.
 
+use std::collections::HashSet;
+
 use kymo_core::query::Annotations;
 use kymo_core::text::{FloatText, write_quoted, write_rfc3339};
 
@@ -13,6 +15,8 @@ use crate::parser::Span;
 pub(crate) struct Notes<'a> {
     query: &'a str,
     found: Annotations,
+    /// Texts in `found`: a parameter that is wrong at every step must not cost the square of steps.
+    said: HashSet<String>,
     forced: Vec<ForcedMonotonicity>,
 }
 
@@ -62,15 +66,19 @@ pub(crate) struct BucketFix {
 
 impl<'a> Notes<'a> {
     pub(crate) fn new(query: &'a str) -> Notes<'a> {
-        Notes { query, found: Annotations::default(), forced: Vec::new() }
+        Notes { query, found: Annotations::default(), said: HashSet::new(), forced: Vec::new() }
     }
 
     /// Adds a note about the expression at `span`.
     pub(crate) fn add(&mut self, note: Note<'_>, span: Span) {
         let place = self.place(span);
-        match note.text() {
-            (Level::Warning, text) => self.found.warn(format!("PromQL warning: {text} ({place})")),
-            (Level::Info, text) => self.found.info(format!("PromQL info: {text} ({place})")),
+        let (level, text) = note.text();
+        let (list, text) = match level {
+            Level::Warning => (&mut self.found.warnings, format!("PromQL warning: {text} ({place})")),
+            Level::Info => (&mut self.found.infos, format!("PromQL info: {text} ({place})")),
+        };
+        if self.said.insert(text.clone()) {
+            list.push(text);
         }
     }
 

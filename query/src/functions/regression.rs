@@ -26,7 +26,7 @@ pub(crate) fn line(times: &[i64], values: &[f64], at_ms: i64) -> Option<Line> {
     }
     let mut sums = [CompensatedSum::default(); 4];
     for (&time, &y) in times.iter().zip(values) {
-        let x = (time - at_ms) as f64 / 1000.0;
+        let x = time.saturating_sub(at_ms) as f64 / 1000.0;
         for (sum, term) in sums.iter_mut().zip([x, y, x * y, x * x]) {
             sum.add(term);
         }

@@ -191,6 +191,7 @@ impl Builder<'_> {
         let root = Context { grid: self.grid, counting: Counting::Step, function: None };
         let mut contexts = vec![root; count];
         let mut nodes: Vec<Planned> = Vec::with_capacity(count);
+        let answer = self.ast.unwrap_parens(self.ast.root());
         // Parents stand behind their children, so backwards every parent is met first.
         for (id, expr) in self.ast.iter().rev() {
             let mut context = contexts[id.idx()];
@@ -207,7 +208,9 @@ impl Builder<'_> {
             let source = self.source(&expr.kind, context, expr.span)?;
             let mut below = context;
             if let Some(inner) = source.as_ref().and_then(|source| source.inner) {
-                below = Context { grid: inner, counting: Counting::Hidden, function: None };
+                // Of a subquery that is the answer itself, everything counts at the one step there is.
+                let counting = if id == answer { Counting::EveryStep } else { Counting::Hidden };
+                below = Context { grid: inner, counting, function: None };
             }
             match &expr.kind {
                 ExprKind::Call(call) => below.function = Some(call.function.name),
@@ -239,7 +242,7 @@ impl Builder<'_> {
                     extension: RangeExtension::None,
                     margin_ms: (0, 0),
                     selector: None,
-                    inner: Some(subquery_grid(context.grid, time, range_ms, step_ms)),
+                    inner: Some(subquery_grid(context.grid, time, range_ms, step_ms)?),
                 }));
             }
             _ => return Ok(None),
@@ -311,15 +314,24 @@ fn matchers(selector: &VectorSelector, span: Span) -> Result<Vec<Matcher>, Query
 }
 
 /// Steps at absolute multiples of the step, from just behind the first window's start.
-fn subquery_grid(outer: Grid, time: TimeRule, range_ms: i64, step_ms: i64) -> Grid {
+fn subquery_grid(outer: Grid, time: TimeRule, range_ms: i64, step_ms: i64) -> Result<Grid, QueryError> {
     let last = outer.steps().saturating_sub(1);
     let end_ms = time.end_ms(outer.time_ms(last));
     let bound = time.end_ms(outer.start_ms()).saturating_sub(range_ms);
     let start_ms = bound.div_euclid(step_ms).saturating_add(1).saturating_mul(step_ms);
-    if outer.steps() == 0 {
-        return Grid::Range { start_ms: 0, end_ms: -1, step_ms };
+    if outer.steps() == 0 || end_ms < start_ms {
+        return Ok(Grid::Range { start_ms: 0, end_ms: -1, step_ms });
     }
-    Grid::Range { start_ms, end_ms, step_ms }
+    check_length(start_ms, end_ms)?;
+    Ok(Grid::Range { start_ms, end_ms, step_ms })
+}
+
+/// The length of a range of time.
+///
+/// # Errors
+/// A range so long that its steps could not be counted.
+pub(crate) fn check_length(start_ms: i64, end_ms: i64) -> Result<i64, QueryError> {
+    end_ms.checked_sub(start_ms).ok_or_else(|| QueryError::parse("time range is longer than 2^63 ms", None))
 }
 
 /// Whether a range query may have a root of this type.

@@ -11,7 +11,7 @@ use super::{Group, projection};
 use crate::eval::Evaluator;
 use crate::eval::column::{Column, Scalars, Series, Vector};
 use crate::eval::labels::Projection;
-use crate::eval::meter::Hold;
+use crate::eval::meter::{Hold, Pace};
 use crate::eval::notes::{Note, Notes};
 use crate::functions::histogram::{Fold, Remarks};
 use crate::parser::{Aggregate, AggregateOp, Span};
@@ -207,7 +207,7 @@ impl<'a> Evaluator<'a> {
         span: Span,
     ) -> Result<Vector, QueryError> {
         let mut out = self.empty()?;
-        let mut values = Vec::new();
+        let (mut values, mut pace) = (Vec::new(), Pace::default());
         for group in groups {
             out.hold.grow_bytes(Column::bytes(steps))?;
             let mut column = Column::empty(steps);
@@ -216,9 +216,7 @@ impl<'a> Evaluator<'a> {
                 self.notes.add(Note::IgnoredInAggregation { op: "quantile" }, span);
             }
             for step in 0..steps {
-                if step % 64 == 0 {
-                    self.meter.check()?;
-                }
+                pace.work(&self.meter, group.members.len())?;
                 values.clear();
                 values.extend(members().filter_map(|c| c.float(step)));
                 if !values.is_empty() {

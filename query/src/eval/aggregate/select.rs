@@ -6,6 +6,7 @@ use super::Group;
 use super::ratio::sample_offset;
 use crate::eval::Evaluator;
 use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
+use crate::eval::meter::Pace;
 use crate::eval::notes::Note;
 use crate::parser::{AggregateOp, Span};
 
@@ -26,6 +27,7 @@ impl Evaluator<'_> {
         let mut kept: Vec<StepSet> = vector.series.iter().map(|_| StepSet::empty(steps)).collect();
         // The order of an instant answer: best first within a group.
         let mut order: Vec<usize> = Vec::new();
+        let mut pace = Pace::default();
         for group in groups {
             match op {
                 AggregateOp::LimitRatio => {
@@ -56,9 +58,7 @@ impl Evaluator<'_> {
                 _ => {
                     let mut ranking = Ranking { best: Vec::new(), op };
                     for step in 0..steps {
-                        if step % 64 == 0 {
-                            self.meter.check()?;
-                        }
+                        pace.work(&self.meter, group.members.len())?;
                         ranking.best.clear();
                         let k = (param.at(step) as i64).min(vector.series.len() as i64);
                         for &member in &group.members {

@@ -13,6 +13,7 @@ use super::changes_meaning;
 use super::element::with_histogram;
 use crate::eval::column::{Column, Sample, Series, StepSet, Vector};
 use crate::eval::labels::{self, Projection, braced, drop_metadata};
+use crate::eval::meter::Pace;
 use crate::eval::{Evaluator, invalid};
 use crate::functions::math::{arithmetic, compare};
 use crate::parser::{Binary, BinaryOp, Cardinality, Span, VectorMatching};
@@ -89,6 +90,7 @@ impl Evaluator<'_> {
         let (signatures, groups) = match_groups(many, one, by);
         let always = matching.fill_left.is_some() || matching.fill_right.is_some();
         check_one_side(&groups, &signatures, many, one, swapped, always, steps)?;
+        let mut pace = Pace::default();
         let mut joined = Joined { binary, matching, span, steps, out: self.empty()? };
         for (signature, group) in signatures.iter().zip(&groups) {
             // Steps at which the group matched: for one-to-one all, else per result's labels.
@@ -98,6 +100,7 @@ impl Evaluator<'_> {
                 self.meter.check()?;
                 let mut unmatched = many[m].column.present();
                 for &o in &group.one {
+                    pace.work(&self.meter, steps)?;
                     let mut at = many[m].column.present();
                     let there = one[o].column.present();
                     at.intersect_with(&there);

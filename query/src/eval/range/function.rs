@@ -6,6 +6,7 @@ use kymo_core::NativeHistogram;
 use kymo_core::query::{Grid, QueryError};
 
 use crate::eval::column::{Column, Sample, Scalars};
+use crate::eval::meter::Pace;
 use crate::eval::notes::Note;
 use crate::eval::window::{Samples, View, Windows};
 use crate::eval::{Evaluator, histogram_samples, invalid};
@@ -78,10 +79,11 @@ impl<'a> RangeFunction<'a> {
         windows: &mut Windows,
         column: &mut Column,
     ) -> Result<(), QueryError> {
-        let mut found = Found::default();
+        let (mut found, mut pace) = (Found::default(), Pace::default());
         let (source, span, counting) = (self.source, self.span, self.counting);
         let mut run = |of_window: &mut OfWindow<'_>| {
             windows.each(one.samples, one.grid, source, |view| {
+                pace.work(&evaluator.meter, view.len())?;
                 let histograms: u64 = view.histograms.iter().map(|h| histogram_samples(h)).sum();
                 evaluator.samples.count(counting, view.window.step, view.times.len() as u64 + histograms);
                 if let Some(sample) = of_window(&view, &mut found)? {

@@ -39,6 +39,42 @@ fn ten_thousand_chained_operators_are_answered() {
 }
 
 #[test]
+fn times_at_the_edges_of_what_there_is_are_answered() {
+    let engine = engine(plain_storage(1), EngineOptions::all());
+    let texts = [
+        "x",
+        "x offset 100y",
+        "x offset -100y",
+        "rate(x[200y])",
+        "predict_linear(x[1y] @ 0, 1e9)",
+        "time()",
+        "max_over_time(x[1m:7s] offset -200y)",
+        "year()",
+        "timestamp(x @ 0)",
+        "x @ end()",
+        "absent(x[5m:])",
+        "rate(x[1y] smoothed)",
+        "x[5m]",
+        "x[5m:1m]",
+    ];
+    for at_ms in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX] {
+        for text in texts {
+            let found = ask(&engine, text, Grid::Instant { at_ms });
+            assert!(found.is_ok() || text.starts_with("absent"), "{text} at {at_ms}: {found:?}");
+        }
+    }
+    for (start_ms, end_ms) in [(i64::MIN, -1), (0, i64::MAX), (i64::MIN / 2, i64::MAX / 2)] {
+        let half = Grid::Range { start_ms, end_ms, step_ms: i64::MAX / 3 };
+        for text in texts.into_iter().filter(|text| !text.starts_with("x[")) {
+            let found = ask(&engine, text, half);
+            assert!(found.is_ok() || text.contains(":"), "{text}: {found:?}");
+        }
+    }
+    let whole = Grid::Range { start_ms: i64::MIN, end_ms: i64::MAX, step_ms: i64::MAX / 3 };
+    assert_eq!(ask(&engine, "x", whole).unwrap_err().message, "time range is longer than 2^63 ms");
+}
+
+#[test]
 fn a_range_of_too_many_points_is_refused() {
     let grid = |end_ms| Grid::Range { start_ms: 0, end_ms, step_ms: 1_000 };
     let engine = plain(1);
@@ -215,7 +251,7 @@ fn an_answer_is_cut_to_the_limit_and_says_so() {
 fn samples_are_counted_as_prometheus_does() {
     let engine = plain(2);
     // Two series, samples at every minute from 0 to 10.
-    let rows: [(&str, Grid, u64); 7] = [
+    let rows: [(&str, Grid, u64); 9] = [
         ("x", Grid::Instant { at_ms: 600_000 }, 2),
         ("x", RANGE, 22),
         ("max_over_time(x[2m])", Grid::Instant { at_ms: 600_000 }, 4),
@@ -223,6 +259,8 @@ fn samples_are_counted_as_prometheus_does() {
         ("x @ 60", RANGE, 22),
         ("max_over_time(x[4m] @ 240)", RANGE, 2 * 4 * 11),
         ("max_over_time(x[4m:2m])", Grid::Instant { at_ms: 600_000 }, 4),
+        ("x[4m:2m]", Grid::Instant { at_ms: 600_000 }, 4),
+        ("x[4m]", Grid::Instant { at_ms: 600_000 }, 8),
     ];
     for (text, grid, expected) in rows {
         let mut request = QueryRequest::new(text, grid);
