@@ -17,14 +17,14 @@ impl Evaluator<'_> {
     pub(super) fn answer(&mut self, root: NodeId) -> Result<QueryValue, QueryError> {
         let grid = self.plan.grid;
         match (self.take(root), grid) {
-            (Value::Scalar(scalars, _), Grid::Instant { at_ms }) => {
+            (Value::Scalar(scalars), Grid::Instant { at_ms }) => {
                 Ok(QueryValue::Scalar { time_ms: at_ms, value: scalars.at(0) })
             }
-            (Value::Scalar(scalars, _), Grid::Range { .. }) => {
+            (Value::Scalar(scalars), Grid::Range { .. }) => {
                 let times = PointTimes::Grid(GridPresence::full(grid));
                 let floats = match scalars {
                     Scalars::Constant(value) => vec![value; grid.steps()],
-                    Scalars::PerStep(values) => values,
+                    Scalars::PerStep(values, _) => values,
                 };
                 let one = ResultSeries { labels: Labels::empty(), times, floats, histograms: Vec::new() };
                 Ok(QueryValue::Matrix(if one.is_empty() { Vec::new() } else { vec![one] }))
@@ -67,7 +67,7 @@ impl Evaluator<'_> {
             let inner = source.inner.expect("a planned subquery has a grid");
             let vector = match self.take(subquery.expr) {
                 Value::Vector(vector) => vector,
-                Value::Scalar(scalars, _) => self.scalars_as_vector(&scalars, inner)?,
+                Value::Scalar(scalars) => self.scalars_as_vector(&scalars, inner)?,
                 Value::Deferred | Value::Text => return Ok(Vec::new()),
             };
             let series = self.without_dropped_names(vector)?;

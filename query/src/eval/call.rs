@@ -24,7 +24,7 @@ impl Evaluator<'_> {
         let name = call.function.name;
         let grid = self.grid(id);
         if let Some(scalars) = self.scalar_call(name, call, grid)? {
-            return Ok(Value::Scalar(scalars, None));
+            return Ok(Value::Scalar(scalars));
         }
         let vector = match name {
             "vector" => {
@@ -70,10 +70,7 @@ impl Evaluator<'_> {
         let seconds = |ms: i64| Scalars::Constant(ms as f64 / 1000.0);
         let durations = plan::duration_context(self.plan.grid);
         Ok(Some(match name {
-            "time" => {
-                self.meter.check_steps(grid.steps())?;
-                Scalars::PerStep((0..grid.steps()).map(|step| grid.time_ms(step) as f64 / 1000.0).collect())
-            }
+            "time" => self.per_step(grid, |step| grid.time_ms(step) as f64 / 1000.0)?,
             "pi" => Scalars::Constant(std::f64::consts::PI),
             "start" => seconds(self.plan.grid.start_ms()),
             "end" => seconds(self.plan.grid.end_ms()),
@@ -81,21 +78,29 @@ impl Evaluator<'_> {
             "range" => seconds(durations.range_ms),
             "min_of" | "max_of" => {
                 let (a, b) = (self.take_scalars(call.args[0]), self.take_scalars(call.args[1]));
-                let pick = if name == "min_of" { smaller } else { larger };
-                match (a, b) {
-                    (Scalars::Constant(a), b) => b.map(|b| pick(a, b)),
-                    (a, Scalars::Constant(b)) => a.map(|a| pick(a, b)),
-                    (Scalars::PerStep(a), Scalars::PerStep(b)) => {
-                        Scalars::PerStep(a.iter().zip(&b).map(|(&a, &b)| pick(a, b)).collect())
-                    }
-                }
+                a.combine(b, if name == "min_of" { smaller } else { larger })
             }
             "scalar" => {
                 let vector = self.take_vector(call.args[0]);
-                only_floats(&vector, grid.steps())
+                self.only_floats(&vector, grid)?
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// The one float of each step, NaN where there are none or several.
+    fn only_floats(&self, vector: &Vector, grid: Grid) -> Result<Scalars, QueryError> {
+        let mut found = self.per_step(grid, |_| f64::NAN)?;
+        let mut taken = StepSet::empty(grid.steps());
+        if let Scalars::PerStep(values, _) = &mut found {
+            for series in &vector.series {
+                for step in series.column.floats.iter() {
+                    values[step] = if taken.contains(step) { f64::NAN } else { series.column.values[step] };
+                    taken.insert(step);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Applies `function(value, step)` to every float; histograms are left out, names dropped.
@@ -156,8 +161,8 @@ impl Evaluator<'_> {
             let vector = self.take_vector(arg);
             return self.map_floats(vector, |value, _| field(calendar::seconds(value)));
         }
-        let now: Vec<f64> = (0..grid.steps()).map(|step| field(grid.time_ms(step) / 1000)).collect();
-        self.scalars_as_vector(&Scalars::PerStep(now), grid)
+        let now = self.per_step(grid, |step| field(grid.time_ms(step) / 1000))?;
+        self.scalars_as_vector(&now, grid)
     }
 
     /// One series of 1 at the steps where `vector` has nothing.
@@ -294,19 +299,6 @@ fn set_label(series: &mut Series, name: &str, value: &str) {
     if name == METRIC_NAME {
         series.drop_name = false;
     }
-}
-
-/// The one float of each step, NaN where there are none or several.
-fn only_floats(vector: &Vector, steps: usize) -> Scalars {
-    let mut values = vec![f64::NAN; steps];
-    let mut found = vec![false; steps];
-    for series in &vector.series {
-        for step in series.column.floats.iter() {
-            values[step] = if found[step] { f64::NAN } else { series.column.values[step] };
-            found[step] = true;
-        }
-    }
-    Scalars::PerStep(values)
 }
 
 /// Go's `math.Min`: NaN if either is.

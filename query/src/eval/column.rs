@@ -223,36 +223,48 @@ pub(crate) struct Vector {
 }
 
 /// A number at every step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Scalars {
     /// The same at every step.
     Constant(f64),
-    /// As long as the grid.
-    PerStep(Vec<f64>),
+    /// As long as the grid, with what it holds.
+    PerStep(Vec<f64>, Hold),
 }
 
 impl Scalars {
     pub(crate) fn at(&self, step: usize) -> f64 {
         match self {
             Scalars::Constant(value) => *value,
-            Scalars::PerStep(values) => values[step],
+            Scalars::PerStep(values, _) => values[step],
         }
     }
 
-    /// What is asked of a parameter over all steps: each distinct storage once.
+    /// The values of all steps; a constant stands once.
     pub(crate) fn values(&self) -> &[f64] {
         match self {
             Scalars::Constant(value) => std::slice::from_ref(value),
-            Scalars::PerStep(values) => values,
+            Scalars::PerStep(values, _) => values,
         }
     }
 
     pub(crate) fn map(self, op: impl Fn(f64) -> f64) -> Scalars {
         match self {
             Scalars::Constant(value) => Scalars::Constant(op(value)),
-            Scalars::PerStep(mut values) => {
+            Scalars::PerStep(mut values, hold) => {
                 values.iter_mut().for_each(|v| *v = op(*v));
-                Scalars::PerStep(values)
+                Scalars::PerStep(values, hold)
+            }
+        }
+    }
+
+    /// `op` of both at every step.
+    pub(crate) fn combine(self, other: Scalars, op: impl Fn(f64, f64) -> f64) -> Scalars {
+        match (self, other) {
+            (Scalars::Constant(a), other) => other.map(|b| op(a, b)),
+            (this, Scalars::Constant(b)) => this.map(|a| op(a, b)),
+            (Scalars::PerStep(mut a, hold), Scalars::PerStep(b, _)) => {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a = op(*a, b));
+                Scalars::PerStep(a, hold)
             }
         }
     }
@@ -260,7 +272,7 @@ impl Scalars {
     /// The value of a grid of one for any number of steps.
     pub(crate) fn broadcast(self) -> Scalars {
         match self {
-            Scalars::PerStep(values) => Scalars::Constant(values.first().copied().unwrap_or(f64::NAN)),
+            Scalars::PerStep(values, _) => Scalars::Constant(values.first().copied().unwrap_or(f64::NAN)),
             constant @ Scalars::Constant(_) => constant,
         }
     }
@@ -270,7 +282,7 @@ impl Scalars {
 #[derive(Debug)]
 pub(crate) enum Value {
     /// A number per step.
-    Scalar(Scalars, Option<Hold>),
+    Scalar(Scalars),
     /// An instant vector per step.
     Vector(Vector),
     /// What its parent reads by itself: a range vector, or the matchers of `info`.

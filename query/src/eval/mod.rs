@@ -125,7 +125,7 @@ impl<'a> Evaluator<'a> {
 
     fn node(&mut self, id: NodeId, expr: &'a Expr) -> Result<Value, QueryError> {
         match &expr.kind {
-            ExprKind::NumberLiteral(number) => Ok(Value::Scalar(Scalars::Constant(number.value), None)),
+            ExprKind::NumberLiteral(number) => Ok(Value::Scalar(Scalars::Constant(number.value))),
             ExprKind::StringLiteral(_) => Ok(Value::Text),
             // The second argument of `info` says which series to add, it is not a vector.
             ExprKind::VectorSelector(selector) if selector.may_match_empty => Ok(Value::Deferred),
@@ -147,7 +147,7 @@ impl<'a> Evaluator<'a> {
                 let value = self.take(unary.expr);
                 match (unary.op, value) {
                     (UnaryOp::Plus, value) => Ok(value),
-                    (UnaryOp::Minus, Value::Scalar(scalars, hold)) => Ok(Value::Scalar(scalars.map(|v| -v), hold)),
+                    (UnaryOp::Minus, Value::Scalar(scalars)) => Ok(Value::Scalar(scalars.map(|v| -v))),
                     (UnaryOp::Minus, Value::Vector(vector)) => Ok(Value::Vector(self.negate(vector)?)),
                     (UnaryOp::Minus, other) => Ok(other),
                 }
@@ -179,7 +179,7 @@ impl<'a> Evaluator<'a> {
 
     fn broadcast(&self, value: Value, steps: usize) -> Result<Value, QueryError> {
         Ok(match value {
-            Value::Scalar(scalars, hold) => Value::Scalar(scalars.broadcast(), hold),
+            Value::Scalar(scalars) => Value::Scalar(scalars.broadcast()),
             Value::Vector(Vector { series, mut hold }) => {
                 self.meter.check_steps(steps)?;
                 let mut wide = Vec::with_capacity(series.len());
@@ -210,7 +210,7 @@ impl<'a> Evaluator<'a> {
 
     fn take_scalars(&mut self, id: NodeId) -> Scalars {
         match self.take(id) {
-            Value::Scalar(scalars, _) => scalars,
+            Value::Scalar(scalars) => scalars,
             other => panic!("the parser lets only scalars through here, not {other:?}"),
         }
     }
@@ -230,6 +230,14 @@ impl<'a> Evaluator<'a> {
 
     fn grid(&self, id: NodeId) -> Grid {
         self.plan.node(id).grid
+    }
+
+    /// A number per step of a grid.
+    fn per_step(&self, grid: Grid, value: impl Fn(usize) -> f64) -> Result<Scalars, QueryError> {
+        self.meter.check_steps(grid.steps())?;
+        let mut hold = self.meter.hold()?;
+        hold.grow_bytes((grid.steps() * size_of::<f64>()) as u64)?;
+        Ok(Scalars::PerStep((0..grid.steps()).map(value).collect(), hold))
     }
 
     /// A vector without series.

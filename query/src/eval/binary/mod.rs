@@ -9,7 +9,7 @@ use kymo_core::query::QueryError;
 
 use self::element::Outcome;
 use super::Evaluator;
-use super::column::{Sample, Scalars, Value};
+use super::column::{Sample, Value};
 use super::notes::Note;
 use crate::functions::math::{arithmetic, compare};
 use crate::parser::{Binary, BinaryOp, NodeId, Span};
@@ -19,11 +19,13 @@ impl Evaluator<'_> {
     pub(super) fn binary(&mut self, id: NodeId, span: Span, binary: &Binary) -> Result<Value, QueryError> {
         let (lhs, rhs) = (self.take(binary.lhs), self.take(binary.rhs));
         match (lhs, rhs) {
-            (Value::Scalar(lhs, held), Value::Scalar(rhs, _)) => Ok(Value::Scalar(scalars(binary.op, lhs, rhs), held)),
-            (Value::Vector(vector), Value::Scalar(scalars, _)) => {
+            (Value::Scalar(lhs), Value::Scalar(rhs)) => {
+                Ok(Value::Scalar(lhs.combine(rhs, |a, b| number(binary.op, a, b))))
+            }
+            (Value::Vector(vector), Value::Scalar(scalars)) => {
                 Ok(Value::Vector(self.with_scalars(binary, span, vector, &scalars, scalar::Side::Right)?))
             }
-            (Value::Scalar(scalars, _), Value::Vector(vector)) => {
+            (Value::Scalar(scalars), Value::Vector(vector)) => {
                 Ok(Value::Vector(self.with_scalars(binary, span, vector, &scalars, scalar::Side::Left)?))
             }
             (Value::Vector(lhs), Value::Vector(rhs)) => {
@@ -38,9 +40,7 @@ impl Evaluator<'_> {
             other => panic!("the parser lets only scalars and instant vectors through here, not {other:?}"),
         }
     }
-}
 
-impl Evaluator<'_> {
     /// The sample of an outcome and whether it stays, after saying what is to be said of it; `None` if there
     /// is no result.
     fn outcome(&mut self, op: BinaryOp, outcome: Outcome, span: Span) -> Option<(Sample, bool)> {
@@ -67,18 +67,9 @@ impl Evaluator<'_> {
     }
 }
 
-fn scalars(op: BinaryOp, lhs: Scalars, rhs: Scalars) -> Scalars {
-    let result = |a: f64, b: f64| {
-        if op.is_comparison() { f64::from(u8::from(compare(op, a, b))) } else { arithmetic(op, a, b) }
-    };
-    match (lhs, rhs) {
-        (Scalars::Constant(a), rhs) => rhs.map(|b| result(a, b)),
-        (lhs, Scalars::Constant(b)) => lhs.map(|a| result(a, b)),
-        (Scalars::PerStep(mut a), Scalars::PerStep(b)) => {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a = result(*a, b));
-            Scalars::PerStep(a)
-        }
-    }
+/// The result of an operator between scalars; comparisons give 0 or 1.
+fn number(op: BinaryOp, lhs: f64, rhs: f64) -> f64 {
+    if op.is_comparison() { f64::from(u8::from(compare(op, lhs, rhs))) } else { arithmetic(op, lhs, rhs) }
 }
 
 /// Whether the result is another quantity than the operand, so that it loses its name.

@@ -80,10 +80,10 @@ fn numbers(op: BinaryOp, column: &mut Column, scalars: &Scalars, side: Side) {
         // The loops people wait for: no branch per step.
         (Scalars::Constant(c), Side::Right) => column.values.iter_mut().for_each(|v| *v = arithmetic(op, *v, *c)),
         (Scalars::Constant(c), Side::Left) => column.values.iter_mut().for_each(|v| *v = arithmetic(op, *c, *v)),
-        (Scalars::PerStep(s), Side::Right) => {
+        (Scalars::PerStep(s, _), Side::Right) => {
             column.values.iter_mut().zip(s).for_each(|(v, s)| *v = arithmetic(op, *v, *s));
         }
-        (Scalars::PerStep(s), Side::Left) => {
+        (Scalars::PerStep(s, _), Side::Left) => {
             column.values.iter_mut().zip(s).for_each(|(v, s)| *v = arithmetic(op, *s, *v));
         }
     }

@@ -140,7 +140,7 @@ impl Evaluator<'_> {
         let inner = source.inner.expect("a planned subquery has a grid");
         let vector = match self.take(subquery.expr) {
             Value::Vector(vector) => vector,
-            Value::Scalar(scalars, _) => self.scalars_as_vector(&scalars, inner)?,
+            Value::Scalar(scalars) => self.scalars_as_vector(&scalars, inner)?,
             other => panic!("the parser lets only vectors and scalars into subqueries, not {other:?}"),
         };
         Ok(Ranges::Computed { vector, grid: inner })
