@@ -198,7 +198,8 @@ fn edge_samples(times: &[i64], window: Window, edges: Edges) -> Option<(usize, u
         Edges::Anchored => newest,
         Edges::Smoothed => times[..newest].partition_point(|&t| t < window.end_ms),
     };
-    (times[last] > window.start_ms).then_some((first, last))
+    // Smoothed ranges read beyond their end: samples there alone say nothing of the range.
+    (times[last] > window.start_ms && times[first] <= window.end_ms).then_some((first, last))
 }
 
 fn left_value(times: &[i64], values: &[f64], first: usize, window: Window, meaning: Meaning, edges: Edges) -> f64 {
@@ -286,5 +287,6 @@ mod tests {
         let (at, shown) = extended_samples(&times, &values, w, Edges::Smoothed);
         assert_eq!((at, shown), (vec![30_000, 60_000, 90_000], vec![30.0, 60.0, 90.0]));
         assert_eq!(extended(&times[..1], &values[..1], w, Meaning::Counter, Edges::Anchored), None);
+        assert_eq!(extended(&times[2..], &values[2..], w, Meaning::Counter, Edges::Smoothed), None);
     }
 }
