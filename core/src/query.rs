@@ -149,7 +149,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             experimental_functions: false,
-            duration_expressions: false,
+            duration_expressions: true,
             extended_range_selectors: false,
             fill_modifiers: false,
             delayed_name_removal: false,

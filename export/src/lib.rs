@@ -36,8 +36,6 @@ pub mod page;
 #[cfg(feature = "server")]
 pub mod server;
 
-#[cfg(any(feature = "api", feature = "client"))]
-mod bounds;
 #[cfg(feature = "api")]
 mod json;
 mod label_name;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use kymo_core::NativeHistogram;
 use kymo_core::histogram::{
     BucketCounts, BucketSpan, CUSTOM_BUCKETS_SCHEMA, HistogramCounts, ResetHint, SCHEMA_MAX, SCHEMA_MIN,
+    exponential_bound,
 };
-
-use crate::bounds;
 
 /// One entry of the list.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +27,12 @@ pub(super) struct Bucket {
 pub(super) fn rebuild(count: f64, sum: f64, buckets: &[Bucket]) -> Option<NativeHistogram> {
     let is_zero = |b: &Bucket| b.rule == 3 && b.lower == -b.upper && b.upper.is_finite();
     let zero = buckets.iter().copied().find(is_zero);
+    let zero_threshold = zero.map_or(0.0, |b| b.upper);
     let rest: Vec<Bucket> = buckets.iter().copied().filter(|b| !is_zero(b)).collect();
     let mut histogram = NativeHistogram {
         schema: 0,
         hint: ResetHint::Unknown,
-        zero_threshold: zero.map_or(0.0, |b| b.upper),
+        zero_threshold,
         counts: HistogramCounts::Float(BucketCounts::default()),
         sum,
         positive_spans: Vec::new(),
@@ -40,7 +40,8 @@ pub(super) fn rebuild(count: f64, sum: f64, buckets: &[Bucket]) -> Option<Native
         custom_values: Arc::from([]),
     };
     let mut counts = BucketCounts { zero: zero.map_or(0.0, |b| b.count), count, ..BucketCounts::default() };
-    let exponential = (SCHEMA_MIN..=SCHEMA_MAX).find_map(|schema| Some((schema, indices(&rest, schema)?)));
+    let exponential =
+        (SCHEMA_MIN..=SCHEMA_MAX).find_map(|schema| Some((schema, indices(&rest, zero_threshold, schema)?)));
     if let Some((schema, found)) = exponential {
         histogram.schema = schema;
         // The list rises, so negative buckets come with falling indices.
@@ -54,7 +55,7 @@ pub(super) fn rebuild(count: f64, sum: f64, buckets: &[Bucket]) -> Option<Native
             return None;
         }
         histogram.schema = CUSTOM_BUCKETS_SCHEMA;
-        let index = |upper: f64| values.partition_point(|bound| *bound < upper) as i64;
+        let index = |upper: f64| values.partition_point(|bound| *bound < upper) as i32;
         fill(&mut histogram.positive_spans, &mut counts.positive, rest.iter().map(|b| (index(b.upper), b.count)));
         histogram.custom_values = values;
     }
@@ -63,23 +64,27 @@ pub(super) fn rebuild(count: f64, sum: f64, buckets: &[Bucket]) -> Option<Native
 }
 
 /// The index of every bucket in `schema`, if all have one.
-fn indices(buckets: &[Bucket], schema: i8) -> Option<Vec<i64>> {
+fn indices(buckets: &[Bucket], zero_threshold: f64, schema: i8) -> Option<Vec<i32>> {
     buckets
         .iter()
         .map(|b| match b.rule {
-            0 if b.lower > 0.0 => index(b.lower, b.upper, schema),
-            1 if b.upper < 0.0 => index(-b.upper, -b.lower, schema),
+            0 if b.lower > 0.0 => index(b.lower, b.upper, zero_threshold, schema),
+            1 if b.upper < 0.0 => index(-b.upper, -b.lower, zero_threshold, schema),
             // The lowest bucket of all begins at 0, below every bound that a float can hold.
             _ => None,
         })
         .collect()
 }
 
-fn index(lower: f64, upper: f64, schema: i8) -> Option<i64> {
+/// A bucket that reaches into the zero bucket is listed as beginning where that one ends.
+fn index(lower: f64, upper: f64, zero_threshold: f64, schema: i8) -> Option<i32> {
     // The logarithm is off by less than one bucket; the bounds decide.
-    let near = (upper.min(f64::MAX).log2() * f64::from(schema).exp2()).round() as i64;
-    (near - 1..=near + 2)
-        .find(|&index| bounds::exponential(index, schema) == upper && bounds::exponential(index - 1, schema) == lower)
+    let near = (upper.min(f64::MAX).log2() * f64::from(schema).exp2()).round() as i32;
+    (near - 1..=near + 2).find(|&index| {
+        let begins = exponential_bound(index - 1, schema);
+        let is_lower = begins == lower || (lower == zero_threshold && begins < lower);
+        exponential_bound(index, schema) == upper && is_lower
+    })
 }
 
 /// All finite bounds, rising; `None` if the buckets cannot be those of custom bounds.
@@ -94,13 +99,13 @@ fn custom_values(buckets: &[Bucket]) -> Option<Arc<[f64]>> {
 }
 
 /// Spans and counts of buckets with rising indices.
-fn fill(spans: &mut Vec<BucketSpan>, counts: &mut Vec<f64>, buckets: impl Iterator<Item = (i64, f64)>) {
+fn fill(spans: &mut Vec<BucketSpan>, counts: &mut Vec<f64>, buckets: impl Iterator<Item = (i32, f64)>) {
     let mut next = 0;
     for (index, count) in buckets {
         match spans.last_mut() {
             Some(span) if index == next => span.len += 1,
             // Indices of floats' buckets are below 2^19 in size.
-            _ => spans.push(BucketSpan { offset: (index - next) as i32, len: 1 }),
+            _ => spans.push(BucketSpan { offset: index - next, len: 1 }),
         }
         next = index + 1;
         counts.push(count);

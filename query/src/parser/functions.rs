@@ -103,7 +103,7 @@ static FUNCTIONS: &[Function] = &[
     function("double_exponential_smoothing", &[Matrix, Scalar, Scalar], Vector).experimental(),
     function("end", &[], Scalar).experimental(),
     function("exp", &[Vector], Vector),
-    function("first_over_time", &[Matrix], Vector).experimental(),
+    function("first_over_time", &[Matrix], Vector),
     function("floor", &[Vector], Vector),
     function("histogram_avg", &[Vector], Vector),
     function("histogram_count", &[Vector], Vector),

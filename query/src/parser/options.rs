@@ -56,7 +56,7 @@ impl Default for ParseOptions {
     fn default() -> Self {
         Self {
             experimental_functions: false,
-            duration_expressions: false,
+            duration_expressions: true,
             extended_range_selectors: false,
             fill_modifiers: false,
             bytes_max: Self::BYTES_MAX,
