@@ -1,5 +1,7 @@
 //! What both remote-write targets hold any input to.
 
+pub mod otlp;
+
 use std::sync::Arc;
 
 use kymo_core::memory::MemoryOptions;

@@ -13,16 +13,15 @@ use serde_json::value::RawValue;
 use super::message::{Resource, Scope};
 
 /// `ExportMetricsServiceRequest` with metrics not yet parsed.
-#[derive(Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[derive(Default)]
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Request<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     pub(super) resource_metrics: Vec<ResourceMetrics<'a>>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ResourceMetrics<'a> {
     pub(super) resource: Option<Resource>,
     #[serde(borrow, deserialize_with = "or_default")]
@@ -30,13 +29,51 @@ pub(super) struct ResourceMetrics<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ScopeMetrics<'a> {
     pub(super) scope: Option<Scope>,
     #[serde(borrow, deserialize_with = "or_default")]
     pub(super) metrics: Vec<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     pub(super) schema_url: String,
+}
+
+/// Makes structs read from objects alone. Left to itself serde also takes an array for the fields in their order.
+macro_rules! objects {
+    ($($message:ty),*) => {$(
+        impl<'de> serde::Deserialize<'de> for $message {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$message, D::Error> {
+                // The derived function, which `remote` makes an inherent one.
+                <$message>::deserialize($crate::otlp::json::ObjectOnly(deserializer))
+            }
+        }
+    )*};
+    (borrowing $($message:ident),*) => {$(
+        impl<'de: 'a, 'a> serde::Deserialize<'de> for $message<'a> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$message<'a>, D::Error> {
+                $message::deserialize($crate::otlp::json::ObjectOnly(deserializer))
+            }
+        }
+    )*};
+}
+pub(super) use objects;
+
+objects!(borrowing Request, ResourceMetrics, ScopeMetrics);
+
+/// Asks for a map where a struct is asked for.
+pub(super) struct ObjectOnly<D>(pub(super) D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 /// What can be told of a metric that cannot be read.
@@ -274,6 +311,17 @@ mod tests {
         assert_eq!(bytes, Some(vec![0, 255, 16]));
         assert_eq!(parse::<Sum>(r#"{"aggregationTemporality":2}"#).unwrap().aggregation_temporality, 2);
         assert!(parse::<Sum>(r#"{"aggregationTemporality":"AGGREGATION_TEMPORALITY_CUMULATIVE"}"#).is_err());
+    }
+
+    #[test]
+    fn an_array_is_no_message() {
+        for (bad, ok) in [(r#"["m"]"#, r#"{"name":"m"}"#), (r#"{"gauge":[]}"#, r#"{"gauge":{}}"#)] {
+            assert!(parse::<Metric>(bad).is_err(), "{bad}");
+            assert!(parse::<Metric>(ok).is_ok(), "{ok}");
+        }
+        for bad in ["[]", r#"{"resourceMetrics":[[]]}"#, r#"{"resourceMetrics":[{"scopeMetrics":[[]]}]}"#] {
+            assert!(parse::<Request<'_>>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
 
-use super::json::{base64, hex, number, number_or_none, numbers, or_default};
+use super::json::{base64, hex, number, number_or_none, numbers, objects, or_default};
 
 /// The flag that says a point stands for the absence of a value.
 pub(super) const NO_RECORDED_VALUE: u32 = 1;
@@ -47,7 +47,7 @@ pub(super) struct ScopeMetrics {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Resource {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -56,7 +56,7 @@ pub(super) struct Resource {
 
 /// `InstrumentationScope`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Scope {
     #[prost(string, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -70,7 +70,7 @@ pub(super) struct Scope {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct KeyValue {
     #[prost(string, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -80,7 +80,7 @@ pub(super) struct KeyValue {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct AnyValue {
     #[prost(string, optional, tag = "1")]
     pub(super) string_value: Option<String>,
@@ -102,7 +102,7 @@ pub(super) struct AnyValue {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ArrayValue {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -110,7 +110,7 @@ pub(super) struct ArrayValue {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct KeyValueList {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -118,7 +118,7 @@ pub(super) struct KeyValueList {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Metric {
     #[prost(string, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -142,7 +142,7 @@ pub(super) struct Metric {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Gauge {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -150,7 +150,7 @@ pub(super) struct Gauge {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Sum {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -164,7 +164,7 @@ pub(super) struct Sum {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Histogram {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -175,7 +175,7 @@ pub(super) struct Histogram {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ExponentialHistogram {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -186,7 +186,7 @@ pub(super) struct ExponentialHistogram {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Summary {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -195,7 +195,7 @@ pub(super) struct Summary {
 
 /// `NumberDataPoint`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct NumberPoint {
     #[prost(fixed64, tag = "2")]
     #[serde(deserialize_with = "number")]
@@ -222,7 +222,7 @@ pub(super) struct NumberPoint {
 
 /// `HistogramDataPoint`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct HistogramPoint {
     #[prost(fixed64, tag = "2")]
     #[serde(deserialize_with = "number")]
@@ -261,7 +261,7 @@ pub(super) struct HistogramPoint {
 
 /// `ExponentialHistogramDataPoint`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ExponentialPoint {
     #[prost(message, repeated, tag = "1")]
     #[serde(deserialize_with = "or_default")]
@@ -307,7 +307,7 @@ pub(super) struct ExponentialPoint {
 
 /// Neighbouring buckets of an exponential histogram; `offset` numbers the first.
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Buckets {
     #[prost(sint32, tag = "1")]
     #[serde(deserialize_with = "number")]
@@ -319,7 +319,7 @@ pub(super) struct Buckets {
 
 /// `SummaryDataPoint`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct SummaryPoint {
     #[prost(fixed64, tag = "2")]
     #[serde(deserialize_with = "number")]
@@ -346,7 +346,7 @@ pub(super) struct SummaryPoint {
 
 /// `ValueAtQuantile`
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct QuantileValue {
     #[prost(double, tag = "1")]
     #[serde(deserialize_with = "number")]
@@ -357,7 +357,7 @@ pub(super) struct QuantileValue {
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Exemplar {
     #[prost(fixed64, tag = "2")]
     #[serde(deserialize_with = "number")]
@@ -378,6 +378,28 @@ pub(super) struct Exemplar {
     #[serde(deserialize_with = "or_default")]
     pub(super) filtered_attributes: Vec<KeyValue>,
 }
+
+objects!(
+    Resource,
+    Scope,
+    KeyValue,
+    AnyValue,
+    ArrayValue,
+    KeyValueList,
+    Metric,
+    Gauge,
+    Sum,
+    Histogram,
+    ExponentialHistogram,
+    Summary,
+    NumberPoint,
+    HistogramPoint,
+    ExponentialPoint,
+    Buckets,
+    SummaryPoint,
+    QuantileValue,
+    Exemplar
+);
 
 /// `ExportMetricsServiceResponse`
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,33 @@
+//! What both OTLP targets hold any input to.
+
+use std::sync::Arc;
+
+use kymo_core::memory::MemoryOptions;
+use kymo_core::{Budget, LossLedger, ManualClock, MemoryStorage, MetricStorage};
+use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
+
+/// Exports a body twice.
+///
+/// Whatever it is, everything decoded is booked once, a request that is refused as a whole leaves nothing behind, one
+/// that is sent again stores nothing new, and memory is given back.
+pub fn feed(encoding: Encoding, coding: Coding, body: &[u8]) {
+    let root = Budget::root("process", 256 << 20);
+    let clock = Arc::new(ManualClock::at(1_760_000_000_000));
+    let storage = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
+    let ledger = Arc::new(LossLedger::default());
+    let config = OtlpConfig { keep_min_max: true, ..OtlpConfig::default() };
+    let receiver = Receiver::new(config, OtlpLimits::default(), storage.clone(), ledger.clone(), clock, &root);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let answer = receiver.export(encoding, coding, body.to_vec().into());
+        if answer.is_err() {
+            assert_eq!(storage.statistics().active_series, 0);
+        }
+        answers.push(answer.ok());
+        assert_eq!(root.used(), 0);
+    }
+    assert_eq!(answers[0], answers[1]);
+    for (_, totals) in ledger.received() {
+        assert_eq!(totals.received, totals.stored + totals.identical + totals.replaced + totals.rejected);
+    }
+}

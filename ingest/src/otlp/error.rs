@@ -1,0 +1,168 @@
+//! What can be wrong with a request as a whole, and with one data point of it.
+
+use std::io;
+
+use kymo_core::storage::{AppendError, RejectReason};
+use kymo_core::{BudgetExceeded, ErrorKind};
+
+use super::Coding;
+use crate::ProtoError;
+
+/// A request of which nothing was stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The body is not what its content encoding says.
+    #[error("cannot decompress the body as {}", coding.as_str())]
+    Decompress {
+        /// The content encoding.
+        coding: Coding,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The body is not protobuf.
+    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    Protobuf {
+        /// What is wrong with it.
+        source: ProtoError,
+    },
+    /// The body is protobuf, but not the message it should be.
+    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    Message {
+        /// What is wrong with it.
+        source: prost::DecodeError,
+    },
+    /// The body is not JSON, or not of the message's shape above the level of a metric.
+    #[error("cannot decode the body as ExportMetricsServiceRequest in JSON")]
+    Json {
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The request is larger than a limit.
+    #[error("the request exceeds {limit} of {max}: {found}")]
+    TooLarge {
+        /// The limit's name in [`OtlpLimits`](super::OtlpLimits).
+        limit: &'static str,
+        /// The limit.
+        max: u64,
+        /// What was asked for, at least.
+        found: u64,
+    },
+    /// Memory for the request could not be had now.
+    #[error(transparent)]
+    Budget(#[from] BudgetExceeded),
+    /// The engine did not take the batch.
+    #[error("the data points could not be stored")]
+    Append {
+        /// Why.
+        source: AppendError,
+    },
+}
+
+impl ExportError {
+    /// What a surface makes of it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ExportError::Decompress { .. }
+            | ExportError::Protobuf { .. }
+            | ExportError::Message { .. }
+            | ExportError::Json { .. } => ErrorKind::Invalid,
+            ExportError::TooLarge { .. } => ErrorKind::TooLarge,
+            ExportError::Budget(_) => ErrorKind::unavailable(),
+            ExportError::Append { source } => source.kind(),
+        }
+    }
+
+    /// The reason under which the loss ledger books the request; `None` if its sender will send it again.
+    #[must_use]
+    pub fn loss_reason(&self) -> Option<&'static str> {
+        match self {
+            ExportError::Decompress { .. } => Some("bad_compression"),
+            ExportError::Protobuf { .. } | ExportError::Message { .. } => Some("bad_protobuf"),
+            ExportError::Json { .. } => Some("bad_json"),
+            ExportError::TooLarge { .. } => Some("too_large"),
+            ExportError::Budget(_) | ExportError::Append { .. } => None,
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
+
+/// Why a data point was refused while the rest of its request was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The engine refused a sample of it.
+    Row(RejectReason),
+    /// It counts since the last report, not since the start.
+    DeltaTemporality,
+    /// A sum or histogram that does not say since when it counts.
+    UnspecifiedTemporality,
+    /// It has no time.
+    MissingTime,
+    /// It has neither a value nor the flag that says so.
+    MissingValue,
+    /// The metric has no name that could be kept.
+    InvalidName,
+    /// An attribute has no key that could be a label's name.
+    InvalidAttributeKey,
+    /// The bounds and counts of a histogram do not fit together.
+    InvalidBuckets,
+    /// An exponential histogram coarser than a native one can be.
+    ScaleTooLow,
+    /// The metric could not be read as JSON.
+    InvalidMetric,
+    /// The metric has no data of a type that is known. No points are counted.
+    UnknownData,
+}
+
+impl Reason {
+    /// The name used in the ledger and in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Row(reason) => reason.as_str(),
+            Reason::DeltaTemporality => "delta_temporality",
+            Reason::UnspecifiedTemporality => "unspecified_temporality",
+            Reason::MissingTime => "missing_time",
+            Reason::MissingValue => "missing_value",
+            Reason::InvalidName => "invalid_name",
+            Reason::InvalidAttributeKey => "invalid_attribute_key",
+            Reason::InvalidBuckets => "invalid_buckets",
+            Reason::ScaleTooLow => "scale_too_low",
+            Reason::InvalidMetric => "invalid_metric",
+            Reason::UnknownData => "unknown_data",
+        }
+    }
+
+    /// One sentence for a client.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Reason::Row(reason) => reason.describe(),
+            Reason::DeltaTemporality => {
+                "delta temporality is not supported yet; configure the exporter for cumulative temporality"
+            }
+            Reason::UnspecifiedTemporality => "the aggregation temporality is not specified",
+            Reason::MissingTime => "time_unix_nano is not set",
+            Reason::MissingValue => "the data point has no value",
+            Reason::InvalidName => "the metric has no name, or none of its characters can be kept",
+            Reason::InvalidAttributeKey => "an attribute key is empty, or none of its characters can be kept",
+            Reason::InvalidBuckets => "bucket counts and bounds do not fit together",
+            Reason::ScaleTooLow => "the scale of the exponential histogram is below -4",
+            Reason::InvalidMetric => "the metric cannot be read",
+            Reason::UnknownData => "the metric has no data of a known type",
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! OTLP over HTTP: `POST /v1/metrics`.
+//!
+//! | Answer | When |
+//! |---|---|
+//! | 200, `ExportMetricsServiceResponse` | accepted; `partial_success` says what was refused, if anything |
+//! | 400 | the body cannot be decoded |
+//! | 404, 405, 415 | another path, method, content type or content encoding |
+//! | 413 | larger than a limit, before or after decompression |
+//! | 503 + `Retry-After` | no memory, no room in the queue, or the log cannot be written: send it again |
+//!
+//! Bodies are in the request's content type; those of 4xx and 5xx are `google.rpc.Status`.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::error::with_sources;
+use super::request::{OtlpState, RequestError};
+use super::status::{Code, RpcStatus};
+use super::{Coding, Encoding, Outcome};
+
+/// The route `/v1/metrics`, for a server to merge or nest.
+pub fn routes(state: OtlpState) -> Router {
+    let method = post(export).fallback(async |headers: HeaderMap| {
+        let status = RpcStatus::new(Code::Unimplemented, "only POST is allowed here");
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, &status, encoding(&headers));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        response
+    });
+    Router::new().route("/v1/metrics", method).with_state(state)
+}
+
+/// All of a server that speaks nothing but OTLP: [`routes`], and an answer for every other path.
+pub fn standalone_routes(state: OtlpState) -> Router {
+    routes(state).fallback(async |request: Request| {
+        let text = format!("{} is not here; metrics go to /v1/metrics", request.uri().path());
+        refuse(StatusCode::NOT_FOUND, &RpcStatus::new(Code::NotFound, text), encoding(request.headers()))
+    })
+}
+
+/// The encoding a request has by its content type.
+fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = content_type.split(';').next()?.trim();
+    [Encoding::Protobuf, Encoding::Json].into_iter().find(|e| essence.eq_ignore_ascii_case(e.content_type()))
+}
+
+/// A refusal in the request's encoding; in JSON where that is unknown, for a person to read.
+fn refuse(code: StatusCode, status: &RpcStatus, encoding: Option<Encoding>) -> Response {
+    let encoding = encoding.unwrap_or(Encoding::Json);
+    let mut response = (code, [(CONTENT_TYPE, encoding.content_type())], status.encode(encoding)).into_response();
+    if let Some(delay) = status.retry_after {
+        // Rounded up: zero would ask for a retry at once.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, seconds.max(1).into());
+    }
+    response
+}
+
+async fn export(State(state): State<OtlpState>, request: Request) -> Response {
+    let headers = request.headers();
+    let Some(encoding) = encoding(headers) else {
+        let text = "the content type must be application/x-protobuf or application/json";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &RpcStatus::new(Code::InvalidArgument, text), None);
+    };
+    let coding = match headers.get(CONTENT_ENCODING) {
+        None => Some(Coding::Identity),
+        Some(name) => name.to_str().ok().and_then(Coding::parse),
+    };
+    let Some(coding) = coding.filter(|_| headers.get_all(CONTENT_ENCODING).iter().count() <= 1) else {
+        let text = format!("the content encoding must be one of {}", Coding::ACCEPTED);
+        let status = RpcStatus::new(Code::InvalidArgument, text);
+        let mut response = refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status, Some(encoding));
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Coding::ACCEPTED));
+        return response;
+    };
+    match receive(&state, encoding, coding, request).await {
+        Ok(outcome) => {
+            if !outcome.is_complete() {
+                tracing::debug!(rejected = outcome.rejected(), reasons = outcome.message(), "OTLP stored in part");
+            }
+            ([(CONTENT_TYPE, encoding.content_type())], outcome.response(encoding)).into_response()
+        }
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "OTLP refused");
+            let code = crate::status::status(error.kind()).0;
+            refuse(code, &RpcStatus::of(error.kind(), with_sources(&error)), Some(encoding))
+        }
+    }
+}
+
+async fn receive(
+    state: &OtlpState,
+    encoding: Encoding,
+    coding: Coding,
+    request: Request,
+) -> Result<Outcome, RequestError> {
+    let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    let (body, held) = state.read(request.into_body(), claimed, 0).await?;
+    state.export(encoding, coding, body, held).await
+}

@@ -1,0 +1,220 @@
+//! What a request takes in memory, reserved before it is allocated.
+
+use kymo_core::{Budget, BudgetExceeded, Reservation};
+
+use super::error::ExportError;
+use super::message::{
+    AnyValue, Exemplar, ExponentialPoint, HistogramPoint, KeyValue, NumberPoint, QuantileValue, ResourceMetrics,
+    ScopeMetrics, SummaryPoint,
+};
+use crate::ProtoError;
+use crate::proto::Cursor;
+
+/// Bytes reserved at a time, so that a row costs a comparison and not a walk up the tree of budgets.
+const STEP_BYTES: usize = 64 << 10;
+/// Messages nested deeper than this are refused; prost's own limit.
+const DEPTH_MAX: usize = 100;
+/// Vectors may take twice what is in them.
+const GROWTH: usize = 2;
+/// What `{` of JSON may become, at most: a point of a histogram.
+const JSON_OBJECT_BYTES: usize = GROWTH * size_of::<ExponentialPoint>();
+
+/// A message whose fields grow when they are decoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Layout {
+    /// `ExportMetricsServiceRequest`; metrics stay encoded.
+    Request,
+    ResourceMetrics,
+    ScopeMetrics,
+    Scope,
+    Metric,
+    /// `Gauge` and `Sum`.
+    Numbers,
+    NumberPoint,
+    Histogram,
+    HistogramPoint,
+    ExponentialHistogram,
+    ExponentialPoint,
+    Buckets,
+    Summary,
+    SummaryPoint,
+    Exemplar,
+    KeyValue,
+    AnyValue,
+    ArrayValue,
+    /// `Resource` and `KeyValueList`.
+    Attributes,
+}
+
+/// What one occurrence of a field takes.
+enum Grows {
+    /// A struct of so many bytes, with fields of its own.
+    Message(usize, Layout),
+    /// So many bytes.
+    Leaf(usize),
+    /// Eight bytes for every varint of at least one.
+    Packed,
+}
+
+impl Layout {
+    /// The fields that take more than their own bytes. Embedded messages that are not repeated count with their owner.
+    fn fields(self) -> &'static [(u32, Grows)] {
+        use Grows::{Leaf, Message, Packed};
+        const ATTRIBUTE: Grows = Message(size_of::<KeyValue>(), Layout::KeyValue);
+        const EXEMPLAR: Grows = Message(size_of::<Exemplar>(), Layout::Exemplar);
+        match self {
+            Layout::Request => &[(1, Message(size_of::<ResourceMetrics>(), Layout::ResourceMetrics))],
+            Layout::ResourceMetrics => {
+                &[(1, Message(0, Layout::Attributes)), (2, Message(size_of::<ScopeMetrics>(), Layout::ScopeMetrics))]
+            }
+            Layout::ScopeMetrics => &[(1, Message(0, Layout::Scope)), (2, Leaf(size_of::<bytes::Bytes>()))],
+            Layout::Scope => &[(3, ATTRIBUTE)],
+            Layout::Metric => &[
+                (5, Message(0, Layout::Numbers)),
+                (7, Message(0, Layout::Numbers)),
+                (9, Message(0, Layout::Histogram)),
+                (10, Message(0, Layout::ExponentialHistogram)),
+                (11, Message(0, Layout::Summary)),
+            ],
+            Layout::Numbers => &[(1, Message(size_of::<NumberPoint>(), Layout::NumberPoint))],
+            Layout::NumberPoint => &[(5, EXEMPLAR), (7, ATTRIBUTE)],
+            Layout::Histogram => &[(1, Message(size_of::<HistogramPoint>(), Layout::HistogramPoint))],
+            Layout::HistogramPoint => &[(8, EXEMPLAR), (9, ATTRIBUTE)],
+            Layout::ExponentialHistogram => &[(1, Message(size_of::<ExponentialPoint>(), Layout::ExponentialPoint))],
+            Layout::ExponentialPoint => {
+                &[(1, ATTRIBUTE), (8, Message(0, Layout::Buckets)), (9, Message(0, Layout::Buckets)), (11, EXEMPLAR)]
+            }
+            Layout::Buckets => &[(2, Packed)],
+            Layout::Summary => &[(1, Message(size_of::<SummaryPoint>(), Layout::SummaryPoint))],
+            Layout::SummaryPoint => &[(6, Leaf(size_of::<QuantileValue>())), (7, ATTRIBUTE)],
+            Layout::Exemplar => &[(7, ATTRIBUTE)],
+            Layout::KeyValue => &[(2, Message(0, Layout::AnyValue))],
+            Layout::AnyValue => &[(5, Message(0, Layout::ArrayValue)), (6, Message(0, Layout::Attributes))],
+            Layout::ArrayValue => &[(1, Message(size_of::<AnyValue>(), Layout::AnyValue))],
+            Layout::Attributes => &[(1, ATTRIBUTE)],
+        }
+    }
+
+    /// Bytes that the decoded message takes, at most.
+    pub(super) fn weigh(self, body: &[u8]) -> Result<u64, ProtoError> {
+        let mut structs = 0;
+        self.add(body, Cursor::new(body), 0, &mut structs)?;
+        Ok((structs * GROWTH + body.len()) as u64)
+    }
+
+    fn add(self, body: &[u8], mut fields: Cursor<'_>, depth: usize, sum: &mut usize) -> Result<(), ProtoError> {
+        if depth == DEPTH_MAX {
+            return Err(ProtoError::Depth { offset: fields.position() });
+        }
+        while let Some(field) = fields.next()? {
+            match self.fields().iter().find(|(number, _)| *number == field.number) {
+                None => {}
+                Some((_, Grows::Leaf(bytes))) => *sum += bytes,
+                Some((_, Grows::Packed)) => *sum += field.span().map_or(8, |packed| 8 * packed.len()),
+                Some((_, Grows::Message(bytes, layout))) => {
+                    *sum += bytes;
+                    layout.add(body, Cursor::over(body, field.span()?), depth + 1, sum)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that a JSON body takes when it is parsed, at most.
+pub(super) fn weigh_json(body: &[u8]) -> u64 {
+    let (mut objects, mut elements) = (0, 0);
+    for byte in body {
+        objects += usize::from(*byte == b'{');
+        elements += usize::from(*byte == b',' || *byte == b'[');
+    }
+    (objects * JSON_OBJECT_BYTES + elements * GROWTH * size_of::<&str>() + body.len()) as u64
+}
+
+/// Counts what the rows of a request take, up to a limit.
+#[derive(Debug)]
+pub(super) struct Meter {
+    held: Reservation,
+    used: usize,
+    max: usize,
+}
+
+impl Meter {
+    pub(super) fn new(budget: &Budget, max: usize) -> Result<Meter, BudgetExceeded> {
+        Ok(Meter { held: budget.try_reserve(0)?, used: 0, max })
+    }
+
+    /// Takes `bytes` more, before they are allocated.
+    #[inline]
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), ExportError> {
+        let used = self.used + bytes;
+        if used > self.max {
+            return Err(ExportError::TooLarge {
+                limit: "unfolded_bytes_max",
+                max: self.max as u64,
+                found: used as u64,
+            });
+        }
+        if used as u64 > self.held.bytes() {
+            let missing = used as u64 - self.held.bytes();
+            self.held.grow(missing.next_multiple_of(STEP_BYTES as u64))?;
+        }
+        self.used = used;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::otlp::message;
+
+    #[test]
+    fn tiny_messages_weigh_what_they_unfold_to() {
+        let metric = message::Metric {
+            sum: Some(message::Sum { data_points: vec![NumberPoint::default(); 1_000], ..message::Sum::default() }),
+            ..message::Metric::default()
+        };
+        let weight = Layout::Metric.weigh(&metric.encode_to_vec()).unwrap() as usize;
+        assert!(weight >= 1_000 * size_of::<NumberPoint>(), "{weight}");
+        let buckets = message::Buckets { offset: 0, bucket_counts: vec![0; 1_000] };
+        let point = ExponentialPoint { positive: Some(buckets), ..ExponentialPoint::default() };
+        let histogram =
+            message::ExponentialHistogram { data_points: vec![point], ..message::ExponentialHistogram::default() };
+        let metric = message::Metric { exponential_histogram: Some(histogram), ..message::Metric::default() };
+        let weight = Layout::Metric.weigh(&metric.encode_to_vec()).unwrap() as usize;
+        assert!((8_000..40_000).contains(&weight), "{weight}");
+        let request = message::Request {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(message::Resource { attributes: vec![KeyValue::default(); 500] }),
+                scope_metrics: vec![ScopeMetrics::default(); 300],
+            }],
+        };
+        let weight = Layout::Request.weigh(&request.encode_to_vec()).unwrap() as usize;
+        assert!(weight >= 500 * size_of::<KeyValue>() + 300 * size_of::<ScopeMetrics>(), "{weight}");
+    }
+
+    #[test]
+    fn endless_nesting_is_refused_and_not_followed() {
+        let mut value = Vec::new();
+        for _ in 0..5_000 {
+            // AnyValue.array_value = 5, ArrayValue.values = 1
+            for tag in [0x0a, 0x2a] {
+                let mut outer = vec![tag];
+                prost::encoding::encode_varint(value.len() as u64, &mut outer);
+                outer.extend(value);
+                value = outer;
+            }
+        }
+        let error = Layout::AnyValue.weigh(&value).unwrap_err();
+        assert!(matches!(error, ProtoError::Depth { .. }), "{error}");
+    }
+
+    #[test]
+    fn json_weighs_more_than_its_structs() {
+        let point = size_of::<ExponentialPoint>();
+        assert!(weigh_json(br#"[{},{},{}]"#) >= 3 * point as u64);
+    }
+}

@@ -1,0 +1,190 @@
+//! From a body to an engine, without a network.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kymo_core::storage::{AppendReport, RowCounts};
+use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation};
+use prost::Message;
+
+use super::compression::Coding;
+use super::config::{OtlpConfig, OtlpLimits};
+use super::error::{ExportError, Reason};
+use super::json::{self, BadMetric};
+use super::memory::{Layout, weigh_json};
+use super::message::{Metric, Request, Resource, Scope};
+use super::outcome::Outcome;
+use super::translate::Translation;
+use super::{Encoding, SOURCE};
+
+/// Takes `ExportMetricsServiceRequest`s and hands their data points to an engine.
+///
+/// Shared by all requests. Blocking: it runs on the caller's thread, and appending may wait for the disk.
+///
+/// ```
+/// use std::sync::Arc;
+/// use kymo_core::{Budget, LossLedger, MemoryStorage, SystemClock};
+/// use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
+///
+/// let receiver = Receiver::new(
+///     OtlpConfig::default(),
+///     OtlpLimits::default(),
+///     Arc::new(MemoryStorage::default()),
+///     Arc::new(LossLedger::default()),
+///     Arc::new(SystemClock::new()),
+///     &Budget::unlimited(),
+/// );
+/// let body = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+///     {"name":"queue.length","gauge":{"dataPoints":[{"timeUnixNano":"1760000000000000000","asInt":"7"}]}}]}]}]}"#;
+/// let outcome = receiver.export(Encoding::Json, Coding::Identity, body.into())?;
+/// assert_eq!((outcome.written, outcome.rejected()), (1, 0));
+/// # Ok::<(), kymo_ingest::otlp::ExportError>(())
+/// ```
+pub struct Receiver {
+    config: OtlpConfig,
+    limits: OtlpLimits,
+    storage: Arc<dyn MetricStorage>,
+    ledger: Arc<LossLedger>,
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+}
+
+impl Receiver {
+    /// A receiver in front of `storage`. What requests take is reserved under `budget`.
+    #[must_use]
+    pub fn new(
+        config: OtlpConfig,
+        limits: OtlpLimits,
+        storage: Arc<dyn MetricStorage>,
+        ledger: Arc<LossLedger>,
+        clock: Arc<dyn Clock>,
+        budget: &Budget,
+    ) -> Receiver {
+        Receiver { config, limits, storage, ledger, clock, budget: budget.child("otlp", u64::MAX) }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &OtlpLimits {
+        &self.limits
+    }
+
+    /// Where the bytes of requests are reserved.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Unpacks and decodes a body and appends what is valid in it; books everything in the loss ledger.
+    ///
+    /// `Ok` with refusals is a partial success: what is not refused is stored.
+    ///
+    /// # Errors
+    /// [`ExportError`] when nothing of the request was stored.
+    pub fn export(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<Outcome, ExportError> {
+        let result = self.try_export(encoding, coding, body);
+        if let Err(error) = &result {
+            self.book_failure(error);
+        }
+        result
+    }
+
+    /// Books a request that failed as a whole, if its points are lost.
+    pub(super) fn book_failure(&self, error: &ExportError) {
+        if let Some(reason) = error.loss_reason() {
+            self.ledger.refuse(SOURCE, reason, 1, self.clock.now_ms(), || error.to_string());
+        }
+    }
+
+    fn try_export(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<Outcome, ExportError> {
+        let mut held = self.budget.try_reserve(0)?;
+        let body = coding.decode(body, self.limits.decompressed_bytes_max, &mut held)?;
+        let mut translation = Translation::new(&self.config, &self.budget, self.limits.unfolded_bytes_max)?;
+        match encoding {
+            Encoding::Protobuf => translate_protobuf(&mut translation, body, &mut held)?,
+            Encoding::Json => translate_json(&mut translation, &body, &mut held)?,
+        }
+        drop(held);
+        let report = match translation.batch.is_empty() {
+            true => AppendReport::default(),
+            false => self.storage.append(&translation.batch).map_err(|source| ExportError::Append { source })?,
+        };
+        let outcome = translation.finish(&report);
+        self.book(&report, &outcome);
+        Ok(outcome)
+    }
+
+    /// Books a request that was accepted, in points.
+    ///
+    /// An engine counts rows. Where the rows of a request are partly new and partly not, and points have several, its
+    /// points are divided as its rows are; their sum is exact.
+    fn book(&self, report: &AppendReport, outcome: &Outcome) {
+        let rows = [report.stored, report.identical, report.replaced].map(|counts| u128::from(counts.samples()));
+        let all: u128 = rows.iter().sum();
+        let share = |rows: u128| (u128::from(outcome.written) * rows).checked_div(all).unwrap_or(0) as u64;
+        let points = |floats| RowCounts { floats, ..RowCounts::default() };
+        let (identical, replaced) = (share(rows[1]), share(rows[2]));
+        let accepted = AppendReport {
+            stored: points(outcome.written - identical - replaced),
+            identical: points(identical),
+            replaced: points(replaced),
+            ..AppendReport::default()
+        };
+        let now_ms = self.clock.now_ms();
+        self.ledger.book(SOURCE, &accepted, now_ms, |_| String::new());
+        for refusal in &outcome.refusals {
+            self.ledger.refuse(SOURCE, refusal.reason.as_str(), refusal.points, now_ms, || refusal.example.clone());
+        }
+    }
+}
+
+fn translate_protobuf(
+    translation: &mut Translation<'_>,
+    body: Bytes,
+    held: &mut Reservation,
+) -> Result<(), ExportError> {
+    let protobuf = |source| ExportError::Protobuf { source };
+    let message = |source| ExportError::Message { source };
+    held.grow(Layout::Request.weigh(&body).map_err(protobuf)?)?;
+    let request = Request::decode(body).map_err(message)?;
+    let (no_resource, no_scope) = (Resource::default(), Scope::default());
+    for of_resource in &request.resource_metrics {
+        let resource = of_resource.resource.as_ref().unwrap_or(&no_resource);
+        translation.begin_resource(resource);
+        for of_scope in &of_resource.scope_metrics {
+            translation.begin_scope(of_scope.scope.as_ref().unwrap_or(&no_scope), &of_scope.schema_url);
+            for encoded in &of_scope.metrics {
+                let weight = Layout::Metric.weigh(encoded).map_err(protobuf)?;
+                held.grow(weight)?;
+                translation.metric(&Metric::decode(&encoded[..]).map_err(message)?)?;
+                held.shrink(weight);
+            }
+        }
+        translation.end_resource(resource)?;
+    }
+    Ok(())
+}
+
+fn translate_json(translation: &mut Translation<'_>, body: &[u8], held: &mut Reservation) -> Result<(), ExportError> {
+    held.grow(weigh_json(body))?;
+    let request: json::Request<'_> = serde_json::from_slice(body).map_err(|source| ExportError::Json { source })?;
+    let (no_resource, no_scope) = (Resource::default(), Scope::default());
+    for of_resource in &request.resource_metrics {
+        let resource = of_resource.resource.as_ref().unwrap_or(&no_resource);
+        translation.begin_resource(resource);
+        for of_scope in &of_resource.scope_metrics {
+            translation.begin_scope(of_scope.scope.as_ref().unwrap_or(&no_scope), &of_scope.schema_url);
+            for text in &of_scope.metrics {
+                match serde_json::from_str::<Metric>(text.get()) {
+                    Ok(metric) => translation.metric(&metric)?,
+                    Err(_) => {
+                        let bad = BadMetric::of(text);
+                        translation.refuse(Reason::InvalidMetric, bad.points, &bad.name);
+                    }
+                }
+            }
+        }
+        translation.end_resource(resource)?;
+    }
+    Ok(())
+}

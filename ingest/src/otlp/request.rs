@@ -1,0 +1,108 @@
+//! What HTTP and gRPC have in common: reading a body, and exporting on the pool.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use kymo_core::pool::{BlockingPool, PoolFull};
+use kymo_core::{ErrorKind, Reservation};
+use tokio::sync::oneshot;
+
+use super::{Coding, Encoding, ExportError, Outcome, Receiver};
+
+/// How much of a claimed length is allocated before the bytes are there.
+const TRUSTED_LENGTH_BYTES: usize = 256 << 10;
+
+/// What the routes and the service need.
+#[derive(Clone)]
+pub struct OtlpState {
+    /// Takes the bodies.
+    pub receiver: Arc<Receiver>,
+    /// Where decoding and appending run; full means unavailable.
+    pub pool: Arc<dyn BlockingPool>,
+}
+
+/// Why a request has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    PoolFull(#[from] PoolFull),
+    #[error("the body ended early")]
+    Body(#[source] axum::Error),
+    #[error("the request was given up because of a fault in the server")]
+    Lost,
+}
+
+impl RequestError {
+    pub(super) fn kind(&self) -> ErrorKind {
+        match self {
+            RequestError::Export(error) => error.kind(),
+            RequestError::PoolFull(error) => error.kind(),
+            RequestError::Body(_) => ErrorKind::Invalid,
+            RequestError::Lost => ErrorKind::Internal,
+        }
+    }
+}
+
+impl OtlpState {
+    /// Reads a body of at most `body_bytes_max` and `framing` bytes more, reserving them before they are kept.
+    pub(super) async fn read(
+        &self,
+        body: Body,
+        claimed: Option<u64>,
+        framing: usize,
+    ) -> Result<(Bytes, Reservation), RequestError> {
+        let read = self.read_up_to(body, claimed.unwrap_or(0), self.receiver.limits().body_bytes_max + framing).await;
+        read.inspect_err(|error| {
+            if let RequestError::Export(error) = error {
+                self.receiver.book_failure(error);
+            }
+        })
+    }
+
+    async fn read_up_to(&self, mut body: Body, claimed: u64, max: usize) -> Result<(Bytes, Reservation), RequestError> {
+        let check = |found: u64| match found > max as u64 {
+            true => Err(ExportError::TooLarge { limit: "body_bytes_max", max: max as u64, found }),
+            false => Ok(()),
+        };
+        check(claimed)?;
+        let trusted = usize::try_from(claimed).unwrap_or(max).min(TRUSTED_LENGTH_BYTES);
+        let mut held = self.receiver.budget().try_reserve(trusted as u64).map_err(ExportError::from)?;
+        let mut bytes = Vec::with_capacity(trusted);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(RequestError::Body)?.into_data() else { continue };
+            let len = bytes.len() + data.len();
+            check(len as u64)?;
+            if len as u64 > held.bytes() {
+                // As much as the vector will grow to, so that it grows in few steps.
+                let grown = len.max(2 * bytes.capacity()).min(max);
+                held.grow(grown as u64 - held.bytes()).map_err(ExportError::from)?;
+                bytes.reserve_exact(grown - bytes.len());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok((Bytes::from(bytes), held))
+    }
+
+    /// Exports a body on the pool; `held` is given back when the job is done.
+    pub(super) async fn export(
+        &self,
+        encoding: Encoding,
+        coding: Coding,
+        body: Bytes,
+        held: Reservation,
+    ) -> Result<Outcome, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let receiver = self.receiver.clone();
+        self.pool.try_execute(Box::new(move || {
+            // Nobody listens any more if the client has gone; the points are stored all the same.
+            let _ = reply.send(receiver.export(encoding, coding, body));
+            drop(held);
+        }))?;
+        // The job drops its end without an answer only when it panics.
+        Ok(answer.await.map_err(|_| RequestError::Lost)??)
+    }
+}

@@ -1,0 +1,127 @@
+//! The OpenTelemetry Python SDK as a client, over both transports. Needs its packages in `python3`, or in the
+//! interpreter that `KYMO_OTEL_PYTHON` names; else the test is skipped and says so.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use kymo_core::memory::MemoryOptions;
+use kymo_core::pool::ThreadPool;
+use kymo_core::{Budget, LossLedger, MemoryStorage, QueryContext, Selector, SystemClock};
+use kymo_core::{Columns, MetricStorage, storage::ColumnValue};
+use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, OtlpState, Receiver, serve_grpc, standalone_routes};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of the script where the SDK is not installed.
+const NOT_INSTALLED: i32 = 77;
+
+fn skip(reason: &str) {
+    eprintln!("the Python SDK is skipped: {reason}");
+    if let Ok(log) = std::env::var("KYMO_SKIP_LOG") {
+        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+        writeln!(log, "sdk::every_instrument_of_the_python_sdk_is_stored_under_its_translated_name: {reason}").unwrap();
+    }
+}
+
+/// Series and values in the engine, and exemplars, without their times.
+fn stored(engine: &MemoryStorage) -> Vec<String> {
+    let (everything, ctx) = (Selector::everything(), QueryContext::unlimited());
+    let set = engine.select(&everything, &ctx).unwrap();
+    let (mut columns, mut lines) = (Columns::default(), Vec::new());
+    for i in 0..set.len() {
+        set.read(i, &mut columns).unwrap();
+        // The SDK may export again when it shuts down, so the last value counts.
+        if let Some((_, value)) = columns.iter().last() {
+            let value = match value {
+                ColumnValue::Float(value) => value.to_string(),
+                ColumnValue::Stale => "stale".to_owned(),
+                ColumnValue::Histogram(h) => format!("histogram count {} sum {} schema {}", h.count(), h.sum, h.schema),
+            };
+            lines.push(format!("{} {value}", set.labels(i)));
+        }
+    }
+    for (labels, exemplars) in engine.exemplars(&everything, &ctx).unwrap() {
+        lines.extend(exemplars.iter().map(|e| format!("{labels} # {} {}", e.labels, e.value)));
+    }
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instrument_of_the_python_sdk_is_stored_under_its_translated_name() {
+    let python = std::env::var("KYMO_OTEL_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/sdk.py");
+    let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
+    for (transport, compression) in [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")] {
+        let clock = Arc::new(SystemClock::new());
+        let engine = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
+        let ledger = Arc::new(LossLedger::default());
+        let receiver = Receiver::new(
+            OtlpConfig::default(),
+            OtlpLimits::default(),
+            engine.clone(),
+            ledger.clone(),
+            clock,
+            &Budget::unlimited(),
+        );
+        let state = OtlpState { receiver: Arc::new(receiver), pool: pool.clone() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let stopped = stop.clone().cancelled_owned();
+        let server = match transport {
+            "grpc" => tokio::spawn(serve_grpc(listener, state, stop.clone())),
+            _ => {
+                let serve = axum::serve(listener, standalone_routes(state)).with_graceful_shutdown(stopped);
+                tokio::spawn(async { serve.await })
+            }
+        };
+        let endpoint = match transport {
+            "grpc" => format!("http://{address}"),
+            _ => format!("http://{address}/v1/metrics"),
+        };
+        let (python, endpoint) = (python.clone(), endpoint.clone());
+        let run = tokio::task::spawn_blocking(move || {
+            let mut command = std::process::Command::new(&python);
+            command.args([script, transport, &endpoint, compression]).stdin(Stdio::null()).output()
+        });
+        let output = run.await.unwrap();
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        let output = match output {
+            Ok(output) if output.status.code() == Some(NOT_INSTALLED) => {
+                return skip(String::from_utf8_lossy(&output.stdout).trim());
+            }
+            Ok(output) => output,
+            Err(error) => return skip(&format!("python3 cannot be run: {error}")),
+        };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.trim().is_empty(), "{transport} {compression}: {errors}");
+        let target = r#"instance="i-1", job="shop/checkout""#;
+        let scope = r#"otel_scope_edition="test", otel_scope_name="sdk.py", otel_scope_version="1.0""#;
+        let ids = r#"{span_id="eee19b7ec3c1b174", trace_id="5b8efff798038103d269b633813fc60c"}"#;
+        let lines = stored(&engine);
+        for expected in [
+            format!(r#"http_requests_total{{http_method="GET", {target}, {scope}}} 3"#),
+            format!("queue_length{{{target}, {scope}}} -2"),
+            format!(r#"room_temperature_celsius{{{target}, key_0k="true", {scope}}} 21.5"#),
+            format!(r#"latency_seconds_bucket{{{target}, le="0.1", {scope}}} 1"#),
+            format!(r#"latency_seconds_bucket{{{target}, le="1", {scope}}} 2"#),
+            format!(r#"latency_seconds_bucket{{{target}, le="+Inf", {scope}}} 3"#),
+            format!("latency_seconds_count{{{target}, {scope}}} 3"),
+            format!("latency_seconds_sum{{{target}, {scope}}} 5.55"),
+            format!(r#"latency_seconds_bucket{{{target}, le="+Inf", {scope}}} # {ids} 5"#),
+        ] {
+            assert!(lines.contains(&expected), "{transport} {compression}: no {expected} in\n{}", lines.join("\n"));
+        }
+        let starts = |start: String| lines.iter().any(|line| line.starts_with(&start));
+        assert!(
+            starts(format!("payload_size_bytes{{{target}, {scope}}} histogram count 3 sum 21 schema ")),
+            "{lines:?}"
+        );
+        assert!(starts(r#"target_info{host_name="web-1""#.to_owned()), "{lines:?}");
+        let (_, received) = ledger.received()[0];
+        assert_eq!(received.rejected, 0, "{received:?}");
+    }
+}
