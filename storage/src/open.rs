@@ -1,16 +1,18 @@
 //! Opening a data directory: manifest, blocks, and the log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use foldhash::{HashMap, HashMapExt};
 use kymo_core::SeriesRef;
 use kymo_core::memory::remember_metadata;
 
 use crate::block::Block;
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
+use crate::codec::Malformed;
 use crate::engine::{Counts, Engine};
 use crate::error::{StorageError, io_error};
 use crate::fs::Fs;
@@ -65,7 +67,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     let found = Manifest::read(&*fs, dir)?;
     let has_blocks = !fs.list(&block_dir).map_err(io_error(&block_dir, "listing the blocks"))?.is_empty();
     if found.is_none() && (has_blocks || !segments.is_empty()) {
-        let fault = crate::codec::Malformed { what: "the manifest is missing although there is data", offset: 0 };
+        let fault = Malformed { what: "the manifest is missing although there is data", offset: 0 };
         return Err(StorageError::Damaged { path: dir.join("MANIFEST"), fault });
     }
     check_segment_versions(&*fs, &segments)?;
@@ -204,13 +206,19 @@ fn keep_copy(fs: &dyn Fs, dir: &Path, path: &Path) {
     }
 }
 
-/// Where the refs of earlier openings lead now.
-type Known = HashMap<SeriesRef, (usize, u64)>;
+/// What replay carries from frame to frame.
+struct Replay {
+    /// Where the refs of earlier openings lead now: shard and number.
+    known: HashMap<SeriesRef, (usize, u64)>,
+    scratch: Scratch,
+    /// Highest time in blocks when replay began.
+    blocks_max: i64,
+}
 
 impl Engine {
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
-        let mut known = Known::new();
-        let mut scratch = Scratch::default();
+        let mut replay =
+            Replay { known: HashMap::new(), scratch: Scratch::default(), blocks_max: self.blocks().max_time_ms() };
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
@@ -219,9 +227,7 @@ impl Engine {
             };
             while let Some((payload, end)) = reader.next()? {
                 let is_covered = end <= skip_until;
-                let outcome = decode(payload, |record| {
-                    self.replay_record(record, is_covered, &mut known, &mut scratch, report);
-                });
+                let outcome = self.replay_frame(payload, is_covered, &mut replay, report);
                 report.frames += u64::from(!is_covered);
                 if let Err(fault) = outcome {
                     reader.note_malformed(fault.what);
@@ -250,64 +256,72 @@ impl Engine {
         self.take_memory()
     }
 
-    fn replay_record(
+    /// Applies one frame; of a frame that is in blocks already only the definitions.
+    fn replay_frame(
         &self,
-        record: Record<'_>,
+        payload: &[u8],
         is_covered: bool,
-        known: &mut Known,
-        scratch: &mut Scratch,
+        replay: &mut Replay,
         report: &mut OpenReport,
-    ) {
-        let (series, sample) = match record {
-            Record::Define(series, labels) => {
-                let hash = self.head.hash(labels);
-                let shard = self.head.shard_of_hash(hash);
-                let mut guard = self.head.write(shard);
-                let number = guard.find(hash, labels).or_else(|| {
-                    self.counts.series.fetch_add(1, Ordering::Relaxed);
-                    guard.insert(hash, labels.to_labels())
-                });
-                if let Some(number) = number {
-                    known.insert(series, (shard, number));
+    ) -> Result<(), Malformed> {
+        let mut shards = self.head.write_all();
+        let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
+        let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
+        let outcome = decode(payload, |record| {
+            let (series, sample) = match record {
+                Record::Define(series, labels) => {
+                    let hash = self.head.hash(labels);
+                    let shard = self.head.shard_of_hash(hash);
+                    let number = shards[shard].find(hash, labels).or_else(|| {
+                        self.counts.series.fetch_add(1, Ordering::Relaxed);
+                        shards[shard].insert(hash, labels.to_labels())
+                    });
+                    if let Some(number) = number {
+                        replay.known.insert(series, (shard, number));
+                    }
+                    return;
                 }
-                return;
-            }
-            Record::Metadata(family, metadata) => {
-                remember_metadata(self.metadata().entry(family).or_default(), &metadata);
-                return;
-            }
-            Record::Exemplar(series, exemplar) => {
-                if let Some(&(shard, number)) = known.get(&series)
-                    && !is_covered
-                    && let Some(series) = self.head.write(shard).get_mut(number)
-                {
-                    series.add_exemplar(&exemplar);
+                Record::Metadata(family, metadata) => {
+                    remember_metadata(self.metadata().entry(family).or_default(), &metadata);
+                    return;
                 }
+                Record::Exemplar(series, exemplar) => {
+                    if let Some(&(shard, number)) = replay.known.get(&series)
+                        && !is_covered
+                        && let Some(series) = shards[shard].get_mut(number)
+                    {
+                        series.add_exemplar(&exemplar);
+                    }
+                    return;
+                }
+                Record::Float { series, time_ms, start_ms, value } => (series, Sample::float(time_ms, start_ms, value)),
+                Record::Histogram { series, time_ms, start_ms, value } => {
+                    (series, Sample::histogram(time_ms, start_ms, value.into()))
+                }
+            };
+            if is_covered {
                 return;
             }
-            Record::Float { series, time_ms, start_ms, value } => (series, Sample::float(time_ms, start_ms, value)),
-            Record::Histogram { series, time_ms, start_ms, value } => {
-                (series, Sample::histogram(time_ms, start_ms, value.into()))
+            let Some(&(shard, number)) = replay.known.get(&series) else {
+                report.orphaned_samples += 1;
+                return;
+            };
+            let time_ms = sample.time_ms;
+            if let Some(series) = shards[shard].get_mut(number) {
+                // Whether blocks hold the time as well makes no difference: the head wins.
+                series.append(sample, replay.blocks_max, || None);
+                series.seal_full(&mut next_chunk, &mut replay.scratch);
             }
-        };
-        if is_covered {
-            return;
+            samples += 1;
+            touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
+        });
+        self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
+        self.counts.head_samples.fetch_add(samples, Ordering::Relaxed);
+        report.samples += samples;
+        if let Some((first, last)) = touched {
+            self.changes().touched(first, last);
         }
-        let Some(&(shard, number)) = known.get(&series) else {
-            report.orphaned_samples += 1;
-            return;
-        };
-        let time_ms = sample.time_ms;
-        if let Some(series) = self.head.write(shard).get_mut(number) {
-            // Whether blocks hold the time as well makes no difference: the head wins.
-            series.append(sample, self.blocks().max_time_ms(), || None);
-            let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
-            series.seal_full(&mut next_chunk, scratch);
-            self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
-        }
-        self.counts.head_samples.fetch_add(1, Ordering::Relaxed);
-        self.changes().touched(time_ms, time_ms);
-        report.samples += 1;
+        outcome
     }
 
     /// Counts what the head holds, and reserves it.
