@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
@@ -31,7 +30,7 @@ impl Engine {
         match choose(blocks.list(), millis(self.options.block_range).max(1), limit.bytes) {
             None => Ok(again),
             Some(inputs) => {
-                self.merge_blocks(&inputs)?;
+                self.metrics.merges.count(self.merge_blocks(&inputs))?;
                 Ok(Next::Now)
             }
         }
@@ -56,7 +55,6 @@ impl Engine {
         self.publish(&mut manifest, next)?;
         self.swap_blocks(list);
         inputs.iter().for_each(|block| self.remove_file(block.path()));
-        self.counts.merges.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use crate::error::StorageError;
 use crate::fs::{Fs, FsLock};
 use crate::head::Head;
 use crate::manifest::Manifest;
+use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
 use crate::wal::{Commit, FrameBuilder};
@@ -43,6 +44,7 @@ pub struct Engine {
     /// What the head holds of the memory limit.
     pub(crate) memory: Mutex<Reservation>,
     pub(crate) counts: Counts,
+    pub(crate) metrics: StorageMetrics,
     /// Buffers of frames that were written.
     pub(crate) spare_frames: Mutex<Vec<FrameBuilder>>,
     /// Families with their metadata, newest first.
@@ -67,9 +69,6 @@ pub(crate) struct Counts {
     pub(crate) next_chunk: AtomicU64,
     pub(crate) log_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
-    pub(crate) flushes: AtomicU64,
-    pub(crate) merges: AtomicU64,
-    pub(crate) retired: AtomicU64,
 }
 
 impl Engine {
@@ -113,6 +112,22 @@ impl Engine {
         self.options.retention.map_or(i64::MIN, |keep| self.options.clock.now_ms().saturating_sub(millis(keep)))
     }
 
+    /// The statistics that cost nothing: all but first and last time.
+    pub(crate) fn sizes(&self) -> StorageStatistics {
+        let blocks = self.blocks();
+        StorageStatistics {
+            active_series: self.counts.series.load(Ordering::Relaxed),
+            head_samples: self.counts.head_samples.load(Ordering::Relaxed),
+            head_bytes: self.counts.head_bytes.load(Ordering::Relaxed),
+            blocks: blocks.list().len() as u64,
+            block_samples: blocks.list().iter().map(|block| block.footer().samples).sum(),
+            block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
+            log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
+            quarantined: self.counts.quarantined.load(Ordering::Relaxed),
+            ..StorageStatistics::default()
+        }
+    }
+
     /// Makes the head's reservation what the head holds.
     pub(crate) fn settle_memory(&self) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +143,9 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 
 impl MetricStorage for Engine {
     fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
-        self.append_batch(batch)
+        let outcome = self.append_batch(batch);
+        self.metrics.appended(&outcome);
+        outcome
     }
 
     fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
@@ -180,7 +197,6 @@ impl MetricStorage for Engine {
     }
 
     fn statistics(&self) -> StorageStatistics {
-        let blocks = self.blocks();
         let mut bounds: Option<(i64, i64)> = None;
         let mut reach = |low: i64, high: i64| {
             bounds = Some(bounds.map_or((low, high), |b| (b.0.min(low), b.1.max(high))));
@@ -188,19 +204,9 @@ impl MetricStorage for Engine {
         for shard in self.head.read_all() {
             shard.iter().filter_map(|(_, series)| series.bounds()).for_each(|(low, high)| reach(low, high));
         }
-        let footers = || blocks.list().iter().map(|block| block.footer()).filter(|f| f.samples > 0);
-        footers().for_each(|footer| reach(footer.min_time_ms, footer.max_time_ms));
-        StorageStatistics {
-            active_series: self.counts.series.load(Ordering::Relaxed),
-            head_samples: self.counts.head_samples.load(Ordering::Relaxed),
-            head_bytes: self.counts.head_bytes.load(Ordering::Relaxed),
-            blocks: blocks.list().len() as u64,
-            block_samples: footers().map(|footer| footer.samples).sum(),
-            block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
-            log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
-            min_time_ms: bounds.map(|b| b.0),
-            max_time_ms: bounds.map(|b| b.1),
-            quarantined: self.counts.quarantined.load(Ordering::Relaxed),
-        }
+        let blocks = self.blocks();
+        let footers = blocks.list().iter().map(|block| block.footer()).filter(|footer| footer.samples > 0);
+        footers.for_each(|footer| reach(footer.min_time_ms, footer.max_time_ms));
+        StorageStatistics { min_time_ms: bounds.map(|b| b.0), max_time_ms: bounds.map(|b| b.1), ..self.sizes() }
     }
 }

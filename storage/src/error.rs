@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kymo_core::ErrorKind;
 use kymo_core::budget::BudgetExceeded;
+use kymo_core::registry::RegisterError;
 
 use crate::codec::Malformed;
 
@@ -49,6 +50,9 @@ pub enum StorageError {
     /// The memory limit leaves no room for opening.
     #[error(transparent)]
     Budget(#[from] BudgetExceeded),
+    /// The registry given holds metrics of these names already, of another kind.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
     /// The data directory has been opened as often as its numbers allow.
     #[error("{}: opened too often; move the data to a new directory", dir.display())]
     OpeningsUsedUp {
@@ -64,9 +68,10 @@ impl StorageError {
         match self {
             StorageError::Io { .. } | StorageError::Locked { .. } => ErrorKind::unavailable(),
             StorageError::Budget(_) => ErrorKind::Limit,
-            StorageError::NewerVersion { .. } | StorageError::Damaged { .. } | StorageError::OpeningsUsedUp { .. } => {
-                ErrorKind::Internal
-            }
+            StorageError::NewerVersion { .. }
+            | StorageError::Damaged { .. }
+            | StorageError::Register(_)
+            | StorageError::OpeningsUsedUp { .. } => ErrorKind::Internal,
         }
     }
 

@@ -50,7 +50,9 @@ impl Engine {
         let mut manifest = self.manifest();
         let began = self.options.clock.monotonic();
         let (position, bound) = self.freeze();
-        self.flush_frozen(&mut manifest, position, bound)?;
+        self.metrics.flushes.count(self.flush_frozen(&mut manifest, position, bound))?;
+        let took = self.options.clock.monotonic().saturating_sub(began);
+        self.metrics.flush_duration.record(took.as_secs_f64());
         let mut since = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
         // What was appended meanwhile is as old as this flush at most.
         *since = (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
@@ -120,7 +122,6 @@ impl Engine {
             self.set_blocks(list);
         }
         self.settle_memory();
-        self.counts.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

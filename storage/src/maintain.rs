@@ -122,11 +122,12 @@ impl Engine {
         let Some(job) = job else { return Ok(()) };
         let done = job.run();
         let settled = self.commit.writer().finish_sync(job, done);
-        settled.map_err(io_error(&self.dir.join("wal"), "syncing the log"))
+        self.metrics.syncs.count(settled).map_err(io_error(&self.dir.join("wal"), "syncing the log"))
     }
 
     fn flush_step(&self) -> Result<Next, StorageError> {
         self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
+        self.metrics.levels(&self.sizes());
         self.keep_reserve();
         if self.retire()? {
             return Ok(Next::Now);
@@ -161,7 +162,7 @@ impl Engine {
         self.publish(&mut manifest, next)?;
         self.swap_blocks(kept);
         for block in &old {
-            self.counts.retired.fetch_add(1, Ordering::Relaxed);
+            self.metrics.retired.add(1);
             tracing::info!(path = %block.path().display(), "block is older than the retention and is removed");
             self.remove_file(block.path());
         }

@@ -18,6 +18,7 @@ use crate::error::{StorageError, io_error};
 use crate::fs::Fs;
 use crate::head::{Head, HeadSeries, Scratch};
 use crate::manifest::Manifest;
+use crate::metrics::StorageMetrics;
 use crate::options::Options;
 use crate::sample::Sample;
 use crate::wal::{
@@ -98,6 +99,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         }
     }
     let memory = options.budget.try_reserve(0)?;
+    let metrics = StorageMetrics::new(&options.registry)?;
     let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
     let engine = Engine {
         head: Head::new(manifest.opening, seed),
@@ -105,6 +107,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         resolving: RwLock::default(),
         memory: Mutex::new(memory),
         counts: Counts::default(),
+        metrics,
         spare_frames: Mutex::default(),
         metadata: Mutex::new(metadata),
         changes: Mutex::new(ChangeLog::default()),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kymo_core::{Budget, Clock, SystemClock};
+use kymo_core::{Budget, Clock, Registry, SystemClock};
 
 /// When the log is made safe against power loss. A kill of the process loses nothing under any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +66,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Memory for everything the engine holds.
     pub budget: Budget,
+    /// Where the engine's own metrics are registered.
+    pub registry: Registry,
     /// How long samples are kept; `None` for ever.
     pub retention: Option<Duration>,
     /// When the log is synced.
@@ -89,6 +91,7 @@ impl Default for Options {
         Options {
             clock: Arc::new(SystemClock::new()),
             budget: Budget::unlimited(),
+            registry: Registry::new(),
             retention: Some(Duration::from_secs(30 * 24 * 3_600)),
             sync: SyncPolicy::default(),
             sync_interval: Duration::from_secs(1),

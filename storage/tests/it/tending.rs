@@ -134,3 +134,38 @@ fn backfill_of_a_year_makes_few_files() {
     assert!(engine.statistics().blocks <= 16, "{} blocks", engine.statistics().blocks);
     assert_eq!(dump(&engine), model);
 }
+
+#[test]
+fn the_engine_tells_what_it_did_through_the_registry_it_was_given() {
+    let disk = SimFs::new(6);
+    let clock = clock();
+    let registry = kymo_core::Registry::new();
+    let with_registry = Options {
+        registry: registry.clone(),
+        retention: Some(Duration::from_secs(3_600)),
+        ..options(&clock, SyncPolicy::Interval)
+    };
+    let (engine, _) = open(&disk, with_registry).unwrap();
+    engine.append(&scrape(7, NOW_MS)).unwrap();
+    engine.append(&scrape(7, NOW_MS)).unwrap();
+    engine.append(&scrape(7, NOW_MS + seconds(601))).unwrap();
+    engine.flush().unwrap();
+    advance(&clock, 7_200);
+    engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let families = registry.snapshot();
+        let family = families.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("no {name}"));
+        let wanted: Vec<(String, String)> = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let series = family.series.iter().find(|series| series.labels[..] == wanted[..]);
+        series.unwrap_or_else(|| panic!("no {name}{labels:?}")).value.value()
+    };
+    assert_eq!(value("kymo_storage_rows_total", &[("outcome", "stored")]), 7.0);
+    assert_eq!(value("kymo_storage_rows_total", &[("outcome", "identical")]), 7.0);
+    assert_eq!(value("kymo_storage_rows_total", &[("outcome", "rejected")]), 7.0);
+    assert_eq!(value("kymo_storage_flushes_total", &[("outcome", "ok")]), 1.0);
+    assert_eq!(value("kymo_storage_retired_blocks_total", &[]), 1.0);
+    assert_eq!(value("kymo_storage_active_series", &[]), 7.0);
+    for metric in kymo_storage::METRICS {
+        assert!(registry.snapshot().iter().any(|family| family.name == metric.name), "{} is registered", metric.name);
+    }
+}

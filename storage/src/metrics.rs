@@ -1,0 +1,188 @@
+//! What this crate says of itself, in one table.
+
+use kymo_core::metric::MetricKind;
+use kymo_core::registry::{Counter, Family, Gauge, Histogram, MetricDesc, RegisterError, Registry};
+use kymo_core::storage::StorageStatistics;
+use kymo_core::{AppendError, AppendReport};
+
+/// Every metric of this crate; the reference page is made from it.
+pub const METRICS: &[MetricDesc] = &[
+    ROWS,
+    APPEND_FAILURES,
+    SYNCS,
+    FLUSHES,
+    FLUSH_DURATION,
+    MERGES,
+    RETIRED,
+    SERIES,
+    HEAD_SAMPLES,
+    HEAD_BYTES,
+    LOG_BYTES,
+    BLOCKS,
+    BLOCK_SAMPLES,
+    BLOCK_BYTES,
+    QUARANTINED,
+];
+
+const fn desc(
+    name: &'static str,
+    kind: MetricKind,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> MetricDesc {
+    MetricDesc { name, kind, unit, help, labels }
+}
+
+const ROWS: MetricDesc = desc(
+    "kymo_storage_rows_total",
+    MetricKind::Counter,
+    "",
+    &["outcome"],
+    "Samples and exemplars given to the engine, by what became of them.",
+);
+const APPEND_FAILURES: MetricDesc = desc(
+    "kymo_storage_append_failures_total",
+    MetricKind::Counter,
+    "",
+    &["reason"],
+    "Batches of which nothing was taken: the memory limit, the log, or the engine being closed.",
+);
+const SYNCS: MetricDesc = desc(
+    "kymo_storage_log_syncs_total",
+    MetricKind::Counter,
+    "",
+    &["outcome"],
+    "Syncs of the log by the sync lane, by outcome. After a failed one the unsynced frames go to a new file.",
+);
+const FLUSHES: MetricDesc =
+    desc("kymo_storage_flushes_total", MetricKind::Counter, "", &["outcome"], "Flushes of the head into blocks.");
+const FLUSH_DURATION: MetricDesc =
+    desc("kymo_storage_flush_duration_seconds", MetricKind::Histogram, "seconds", &[], "Time one flush took.");
+const MERGES: MetricDesc =
+    desc("kymo_storage_merges_total", MetricKind::Counter, "", &["outcome"], "Merges of several blocks into one.");
+const RETIRED: MetricDesc =
+    desc("kymo_storage_retired_blocks_total", MetricKind::Counter, "", &[], "Blocks removed because of their age.");
+const SERIES: MetricDesc =
+    desc("kymo_storage_active_series", MetricKind::Gauge, "", &[], "Series that can take samples by ref.");
+const HEAD_SAMPLES: MetricDesc =
+    desc("kymo_storage_head_samples", MetricKind::Gauge, "", &[], "Samples that are not in blocks yet.");
+const HEAD_BYTES: MetricDesc =
+    desc("kymo_storage_head_bytes", MetricKind::Gauge, "bytes", &[], "Memory that the head is accounted for.");
+const LOG_BYTES: MetricDesc = desc("kymo_storage_log_bytes", MetricKind::Gauge, "bytes", &[], "Bytes of the log.");
+const BLOCKS: MetricDesc = desc("kymo_storage_blocks", MetricKind::Gauge, "", &[], "Live block files.");
+const BLOCK_SAMPLES: MetricDesc =
+    desc("kymo_storage_block_samples", MetricKind::Gauge, "", &[], "Samples in block files.");
+const BLOCK_BYTES: MetricDesc =
+    desc("kymo_storage_block_bytes", MetricKind::Gauge, "bytes", &[], "Bytes of block files.");
+const QUARANTINED: MetricDesc =
+    desc("kymo_storage_quarantined", MetricKind::Gauge, "", &[], "Damaged pieces set aside when the data was opened.");
+
+/// The handles of one engine.
+#[derive(Debug)]
+pub(crate) struct StorageMetrics {
+    rows: [Counter; 5],
+    append_failures: Family<Counter, 1>,
+    pub(crate) syncs: Outcomes,
+    pub(crate) flushes: Outcomes,
+    pub(crate) flush_duration: Histogram,
+    pub(crate) merges: Outcomes,
+    pub(crate) retired: Counter,
+    /// Levels, in the order of [`StorageMetrics::levels`].
+    gauges: [Gauge; 8],
+}
+
+/// Counters of what succeeded and what failed.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    ok: Counter,
+    failed: Counter,
+}
+
+impl Outcomes {
+    fn new(registry: &Registry, desc: &MetricDesc) -> Result<Outcomes, RegisterError> {
+        let family = registry.counter(desc).labels(["outcome"]).family()?;
+        Ok(Outcomes { ok: family.with(["ok"]), failed: family.with(["failed"]) })
+    }
+
+    /// Counts a result, and hands it on.
+    pub(crate) fn count<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
+        if result.is_ok() {
+            self.ok.add(1)
+        } else {
+            self.failed.add(1)
+        }
+        result
+    }
+}
+
+impl StorageMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<StorageMetrics, RegisterError> {
+        let rows = registry.counter(&ROWS).labels(["outcome"]).family()?;
+        let gauge = |desc: &MetricDesc| registry.gauge(desc).register();
+        Ok(StorageMetrics {
+            rows: ["stored", "identical", "replaced", "rejected", "unknown"].map(|outcome| rows.with([outcome])),
+            append_failures: registry.counter(&APPEND_FAILURES).labels(["reason"]).family()?,
+            syncs: Outcomes::new(registry, &SYNCS)?,
+            flushes: Outcomes::new(registry, &FLUSHES)?,
+            flush_duration: registry.histogram(&FLUSH_DURATION).register()?,
+            merges: Outcomes::new(registry, &MERGES)?,
+            retired: registry.counter(&RETIRED).register()?,
+            gauges: [
+                gauge(&SERIES)?,
+                gauge(&HEAD_SAMPLES)?,
+                gauge(&HEAD_BYTES)?,
+                gauge(&LOG_BYTES)?,
+                gauge(&BLOCKS)?,
+                gauge(&BLOCK_SAMPLES)?,
+                gauge(&BLOCK_BYTES)?,
+                gauge(&QUARANTINED)?,
+            ],
+        })
+    }
+
+    /// Counts what became of a batch.
+    pub(crate) fn appended(&self, outcome: &Result<AppendReport, AppendError>) {
+        match outcome {
+            Ok(report) => {
+                let all = |counts: &kymo_core::storage::RowCounts| counts.samples() + counts.exemplars;
+                let unknown = report.unknown_refs.len() + report.unknown_exemplars.len();
+                let counts = [
+                    all(&report.stored),
+                    all(&report.identical),
+                    all(&report.replaced),
+                    all(&report.rejected_counts),
+                    unknown as u64,
+                ];
+                for (counter, count) in self.rows.iter().zip(counts) {
+                    if count > 0 {
+                        counter.add(count);
+                    }
+                }
+            }
+            Err(error) => {
+                let reason = match error {
+                    AppendError::Budget(_) => "memory",
+                    AppendError::Closed => "closed",
+                    _ => "log",
+                };
+                self.append_failures.with([reason]).add(1);
+            }
+        }
+    }
+
+    /// Shows how large everything is.
+    pub(crate) fn levels(&self, now: &StorageStatistics) {
+        let levels = [
+            now.active_series,
+            now.head_samples,
+            now.head_bytes,
+            now.log_bytes,
+            now.blocks,
+            now.block_samples,
+            now.block_bytes,
+            now.quarantined,
+        ];
+        self.gauges.iter().zip(levels).for_each(|(gauge, level)| gauge.set(level as f64));
+    }
+}
