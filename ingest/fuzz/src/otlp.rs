@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kymo_core::memory::MemoryOptions;
 use kymo_core::{Budget, LossLedger, ManualClock, MemoryStorage, MetricStorage};
 use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
+use kymo_ingest::remote_write::ReceiverParts;
 
 /// Exports a body twice.
 ///
@@ -16,7 +17,11 @@ pub fn feed(encoding: Encoding, coding: Coding, body: &[u8]) {
     let storage = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
     let ledger = Arc::new(LossLedger::default());
     let config = OtlpConfig { keep_min_max: true, ..OtlpConfig::default() };
-    let receiver = Receiver::new(config, OtlpLimits::default(), storage.clone(), ledger.clone(), clock, &root);
+    let parts =
+        ReceiverParts { ledger: ledger.clone(), clock, budget: root.clone(), ..ReceiverParts::around(storage.clone()) };
+    let Ok(receiver) = Receiver::new(config, OtlpLimits::default(), parts) else {
+        panic!("a fresh registry takes the metrics")
+    };
     let mut answers = Vec::new();
     for _ in 0..2 {
         let answer = receiver.export(encoding, coding, body.to_vec().into());

@@ -142,19 +142,22 @@ async fn call(State(state): State<OtlpState>, request: Request) -> Response {
     if !matches!(format, Some("" | "+proto")) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    match receive(&state, request).await {
+    let (code, response) = match receive(&state, request).await {
         Ok(outcome) => {
             if !outcome.is_complete() {
                 tracing::debug!(rejected = outcome.rejected(), reasons = outcome.message(), "OTLP stored in part");
             }
-            answer(&outcome.response(Encoding::Protobuf))
+            (Code::Ok, answer(&outcome.response(Encoding::Protobuf)))
         }
-        Err(CallError::Status(status)) => only_trailers(&status),
+        Err(CallError::Status(status)) => (status.code, only_trailers(&status)),
         Err(CallError::Request(error)) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "OTLP refused");
-            only_trailers(&RpcStatus::of(error.kind(), with_sources(&error)))
+            let status = RpcStatus::of(error.kind(), with_sources(&error));
+            (status.code, only_trailers(&status))
         }
-    }
+    };
+    state.receiver.metrics.answered("grpc", code.number());
+    response
 }
 
 async fn receive(state: &OtlpState, request: Request) -> Result<Outcome, CallError> {
@@ -210,7 +213,7 @@ fn head(headers: &mut HeaderMap) {
 
 fn trailers(status: &RpcStatus) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(GRPC_STATUS, HeaderValue::from(status.code as i32));
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(status.code.number()));
     if let (false, Ok(message)) = (status.message.is_empty(), HeaderValue::try_from(percent_encoded(&status.message))) {
         headers.insert(GRPC_MESSAGE, message);
     }

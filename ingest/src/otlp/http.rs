@@ -61,6 +61,12 @@ fn refuse(code: StatusCode, status: &RpcStatus, encoding: Option<Encoding>) -> R
 }
 
 async fn export(State(state): State<OtlpState>, request: Request) -> Response {
+    let response = answer(&state, request).await;
+    state.receiver.metrics.answered("http", response.status().as_str());
+    response
+}
+
+async fn answer(state: &OtlpState, request: Request) -> Response {
     let headers = request.headers();
     let Some(encoding) = encoding(headers) else {
         let text = "the content type must be application/x-protobuf or application/json";
@@ -77,7 +83,7 @@ async fn export(State(state): State<OtlpState>, request: Request) -> Response {
         response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Coding::ACCEPTED));
         return response;
     };
-    match receive(&state, encoding, coding, request).await {
+    match receive(state, encoding, coding, request).await {
         Ok(outcome) => {
             if !outcome.is_complete() {
                 tracing::debug!(rejected = outcome.rejected(), reasons = outcome.message(), "OTLP stored in part");

@@ -45,12 +45,7 @@ impl<'c> SeriesLabels<'c> {
 
     /// The label name of an attribute key.
     pub(super) fn label_name(&self, key: &str) -> Result<String, Unnameable> {
-        label_name(
-            key,
-            self.config.translation_strategy.escapes(),
-            self.config.label_name_underscore_sanitization,
-            self.config.label_name_preserve_multiple_underscores,
-        )
+        label_of(key, self.config)
     }
 
     /// Goes on with the points of `resource`, which have no scope yet.
@@ -145,13 +140,24 @@ impl<'c> SeriesLabels<'c> {
         if !tells || !identified {
             return None;
         }
-        let keep_all = self.config.keep_identifying_resource_attributes;
-        self.start(&resource.attributes, |key| keep_all || !IDENTIFYING.contains(&key)).ok()?;
+        let config = self.config;
+        let keeps = |key: &str| config.keep_identifying_resource_attributes || !IDENTIFYING.contains(&key);
+        // What cannot be a label is left out: it tells nothing apart, as `job` and `instance` do that.
+        self.start(&resource.attributes, |key| keeps(key) && label_of(key, config).is_ok()).ok()?;
         for (name, value) in &self.target {
             self.builder.set(name, value);
         }
         Some(self.series("target_info", None))
     }
+}
+
+fn label_of(key: &str, config: &OtlpConfig) -> Result<String, Unnameable> {
+    label_name(
+        key,
+        config.translation_strategy.escapes(),
+        config.label_name_underscore_sanitization,
+        config.label_name_preserve_multiple_underscores,
+    )
 }
 
 fn value_text(pair: &KeyValue) -> String {

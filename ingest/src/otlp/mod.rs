@@ -29,6 +29,7 @@ mod json;
 mod labels;
 mod memory;
 mod message;
+pub mod metrics;
 mod name;
 mod outcome;
 mod receiver;

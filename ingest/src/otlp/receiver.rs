@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kymo_core::registry::RegisterError;
 use kymo_core::storage::{AppendReport, RowCounts};
 use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation};
 use prost::Message;
@@ -13,9 +14,11 @@ use super::error::{ExportError, Reason};
 use super::json::{self, BadMetric};
 use super::memory::{Layout, weigh_json};
 use super::message::{Metric, Request, Resource, Scope};
+use super::metrics::OtlpMetrics;
 use super::outcome::Outcome;
 use super::translate::Translation;
 use super::{Encoding, SOURCE};
+use crate::remote_write::ReceiverParts;
 
 /// Takes `ExportMetricsServiceRequest`s and hands their data points to an engine.
 ///
@@ -23,22 +26,17 @@ use super::{Encoding, SOURCE};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use kymo_core::{Budget, LossLedger, MemoryStorage, SystemClock};
+/// use kymo_core::MemoryStorage;
 /// use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
+/// use kymo_ingest::remote_write::ReceiverParts;
 ///
-/// let receiver = Receiver::new(
-///     OtlpConfig::default(),
-///     OtlpLimits::default(),
-///     Arc::new(MemoryStorage::default()),
-///     Arc::new(LossLedger::default()),
-///     Arc::new(SystemClock::new()),
-///     &Budget::unlimited(),
-/// );
+/// let parts = ReceiverParts::around(Arc::new(MemoryStorage::default()));
+/// let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts)?;
 /// let body = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
 ///     {"name":"queue.length","gauge":{"dataPoints":[{"timeUnixNano":"1760000000000000000","asInt":"7"}]}}]}]}]}"#;
 /// let outcome = receiver.export(Encoding::Json, Coding::Identity, body.into())?;
 /// assert_eq!((outcome.written, outcome.rejected()), (1, 0));
-/// # Ok::<(), kymo_ingest::otlp::ExportError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Receiver {
     config: OtlpConfig,
@@ -47,20 +45,19 @@ pub struct Receiver {
     ledger: Arc<LossLedger>,
     clock: Arc<dyn Clock>,
     budget: Budget,
+    pub(super) metrics: OtlpMetrics,
 }
 
 impl Receiver {
-    /// A receiver in front of `storage`. What requests take is reserved under `budget`.
-    #[must_use]
-    pub fn new(
-        config: OtlpConfig,
-        limits: OtlpLimits,
-        storage: Arc<dyn MetricStorage>,
-        ledger: Arc<LossLedger>,
-        clock: Arc<dyn Clock>,
-        budget: &Budget,
-    ) -> Receiver {
-        Receiver { config, limits, storage, ledger, clock, budget: budget.child("otlp", u64::MAX) }
+    /// A receiver in front of an engine. What requests take is reserved under the parts' budget.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the registry holds other metrics of the same names.
+    pub fn new(config: OtlpConfig, limits: OtlpLimits, parts: ReceiverParts) -> Result<Receiver, RegisterError> {
+        let ReceiverParts { storage, ledger, clock, budget, registry } = parts;
+        let budget = budget.child("otlp", u64::MAX);
+        let metrics = OtlpMetrics::register(&registry)?;
+        Ok(Receiver { config, limits, storage, ledger, clock, budget, metrics })
     }
 
     /// The limits in force.
@@ -82,10 +79,15 @@ impl Receiver {
     /// # Errors
     /// [`ExportError`] when nothing of the request was stored.
     pub fn export(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<Outcome, ExportError> {
+        let started = self.clock.monotonic();
+        let metrics = self.metrics.of(encoding);
+        self.metrics.compressed_bytes.add(body.len() as u64);
         let result = self.try_export(encoding, coding, body);
-        if let Err(error) = &result {
-            self.book_failure(error);
+        match &result {
+            Ok(outcome) => metrics.count(outcome),
+            Err(error) => self.book_failure(error),
         }
+        metrics.duration.record(self.clock.monotonic().saturating_sub(started).as_secs_f64());
         result
     }
 
@@ -99,6 +101,7 @@ impl Receiver {
     fn try_export(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<Outcome, ExportError> {
         let mut held = self.budget.try_reserve(0)?;
         let body = coding.decode(body, self.limits.decompressed_bytes_max, &mut held)?;
+        self.metrics.decompressed_bytes.add(body.len() as u64);
         let mut translation = Translation::new(&self.config, &self.budget, self.limits.unfolded_bytes_max)?;
         match encoding {
             Encoding::Protobuf => translate_protobuf(&mut translation, body, &mut held)?,

@@ -1,6 +1,7 @@
 //! What HTTP and gRPC have in common: reading a body, and exporting on the pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use super::{Coding, Encoding, ExportError, Outcome, Receiver};
 
 /// How much of a claimed length is allocated before the bytes are there.
 const TRUSTED_LENGTH_BYTES: usize = 256 << 10;
+/// How long a client may take for the next piece of a body, of which memory is held meanwhile.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// What the routes and the service need.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub(super) enum RequestError {
     PoolFull(#[from] PoolFull),
     #[error("the body ended early")]
     Body(#[source] axum::Error),
+    #[error("nothing more of the body came for {} seconds", STALL_MAX.as_secs())]
+    Stalled,
     #[error("the request was given up because of a fault in the server")]
     Lost,
 }
@@ -42,6 +47,7 @@ impl RequestError {
             RequestError::Export(error) => error.kind(),
             RequestError::PoolFull(error) => error.kind(),
             RequestError::Body(_) => ErrorKind::Invalid,
+            RequestError::Stalled => ErrorKind::Timeout,
             RequestError::Lost => ErrorKind::Internal,
         }
     }
@@ -72,7 +78,11 @@ impl OtlpState {
         let trusted = usize::try_from(claimed).unwrap_or(max).min(TRUSTED_LENGTH_BYTES);
         let mut held = self.receiver.budget().try_reserve(trusted as u64).map_err(ExportError::from)?;
         let mut bytes = Vec::with_capacity(trusted);
-        while let Some(frame) = body.frame().await {
+        let next = async |body: &mut Body| match tokio::time::timeout(STALL_MAX, body.frame()).await {
+            Ok(frame) => Ok(frame),
+            Err(_) => Err(RequestError::Stalled),
+        };
+        while let Some(frame) = next(&mut body).await? {
             let Ok(data) = frame.map_err(RequestError::Body)?.into_data() else { continue };
             let len = bytes.len() + data.len();
             check(len as u64)?;

@@ -24,6 +24,19 @@ pub(super) enum Code {
 }
 
 impl Code {
+    /// The number in decimal.
+    pub(super) fn number(self) -> &'static str {
+        match self {
+            Code::Ok => "0",
+            Code::InvalidArgument => "3",
+            Code::NotFound => "5",
+            Code::ResourceExhausted => "8",
+            Code::Unimplemented => "12",
+            Code::Internal => "13",
+            Code::Unavailable => "14",
+        }
+    }
+
     /// Transient failures are `Unavailable`; clients take no other code of these for a reason to try again.
     pub(super) fn of(kind: ErrorKind) -> Code {
         match kind {
@@ -144,6 +157,7 @@ mod tests {
             let status = RpcStatus::of(kind, String::new());
             let retry_ms_of = status.retry_after.map(|delay| delay.as_millis());
             assert_eq!((status.code as i32, retry_ms_of), (code, retry_ms), "{kind:?}");
+            assert_eq!(status.code.number(), code.to_string());
         }
         let status = RpcStatus::of(unavailable, "later".into());
         let json: serde_json::Value = serde_json::from_slice(&status.encode(Encoding::Json)).unwrap();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use crate::protobuf::{everything, everything_json};
-use crate::support::{Door, gzip};
+use crate::support::{Door, gzip, metrics};
 
 fn take(encoding: Encoding, coding: Coding, body: Vec<u8>) -> Result<(), TestCaseError> {
     let door = Door::open();
@@ -68,6 +68,29 @@ proptest! {
         let bit = flip.index(body.len() * 8);
         body[bit / 8] ^= 1 << (bit % 8);
         take(Encoding::Protobuf, coding, body)?;
+    }
+}
+
+#[test]
+fn nesting_without_end_costs_only_what_it_stands_in() {
+    let depth = 10_000;
+    let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+    let point = r#"{"timeUnixNano":"1760000000000000000","asInt":1"#;
+    let values = r#"{"arrayValue":{"values":["#.repeat(depth) + &"]}}".repeat(depth);
+    for (metric, written, rejected) in [
+        (format!(r#"{{"name":"m","later":{open}{close},"gauge":{{"dataPoints":[{point}}}]}}}}"#), 2, 0),
+        (
+            format!(
+                r#"{{"name":"m","gauge":{{"dataPoints":[{point},"attributes":[{{"key":"a","value":{values}}}]}}]}}}}"#
+            ),
+            1,
+            1,
+        ),
+    ] {
+        let door = Door::open();
+        let good = format!(r#"{{"name":"good","gauge":{{"dataPoints":[{point}}}]}}}}"#);
+        let outcome = door.export(Encoding::Json, metrics(&format!("{metric},{good}"))).unwrap();
+        assert_eq!((outcome.written, outcome.rejected()), (written, rejected), "{outcome:?}");
     }
 }
 

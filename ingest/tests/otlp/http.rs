@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use kymo_core::Budget;
 use kymo_core::memory::MemoryOptions;
+use kymo_core::metric::MetricType;
 use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, routes, standalone_routes};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
@@ -308,6 +309,56 @@ async fn what_may_succeed_later_is_503_and_books_no_loss() {
     full_disk.engine.full_disk.store(false, Ordering::SeqCst);
     assert_eq!(post(&full_disk, PROTOBUF, None, body).await.status, 200);
     assert_eq!(full_disk.stored(), ["m 1 @now"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_is_given_up_and_its_memory_given_back() {
+    /// Begins, and never ends.
+    struct Stalled(Option<Bytes>);
+    impl HttpBody for Stalled {
+        type Data = Bytes;
+        type Error = std::io::Error;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+        }
+    }
+    let door = Door::open();
+    let body = Body::new(Stalled(Some(Bytes::from_static(b"{"))));
+    let answer = post(&door, JSON, None, body).await;
+    assert_eq!((answer.status, answer.refusal().0), (503, 14));
+    assert_eq!(door.budget.used(), 0);
+}
+
+#[tokio::test]
+async fn requests_points_and_bytes_are_counted() {
+    let door = Door::open();
+    let body = request_of(vec![gauge("m", 1), gauge("", 1)]).encode_to_vec();
+    post(&door, PROTOBUF, Some("gzip"), gzip(&body)).await;
+    post(&door, JSON, None, "{").await;
+    let mut lines = Vec::new();
+    for family in door.registry.snapshot() {
+        for series in family.series {
+            if let MetricType::Counter { value, .. } = series.value {
+                lines.push(format!("{}{:?} {value}", family.name, series.labels));
+            }
+        }
+    }
+    let compressed = gzip(&body).len() + 1;
+    let decompressed = body.len() + 1;
+    let text = lines.join("\n");
+    for expected in [
+        "kymo_otlp_requests_total[(\"code\", \"200\"), (\"transport\", \"http\")] 1".to_owned(),
+        "kymo_otlp_requests_total[(\"code\", \"400\"), (\"transport\", \"http\")] 1".to_owned(),
+        format!("kymo_otlp_bytes_total[(\"form\", \"compressed\")] {compressed}"),
+        format!("kymo_otlp_bytes_total[(\"form\", \"decompressed\")] {decompressed}"),
+        "kymo_otlp_points_total[(\"encoding\", \"protobuf\"), (\"outcome\", \"written\")] 1".to_owned(),
+        "kymo_otlp_points_total[(\"encoding\", \"protobuf\"), (\"outcome\", \"rejected\")] 1".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use kymo_core::memory::MemoryOptions;
 use kymo_core::pool::ThreadPool;
-use kymo_core::{Budget, LossLedger, MemoryStorage, QueryContext, Selector, SystemClock};
-use kymo_core::{Columns, MetricStorage, storage::ColumnValue};
+use kymo_core::storage::ColumnValue;
+use kymo_core::{Columns, MemoryStorage, MetricStorage, QueryContext, Selector};
 use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, OtlpState, Receiver, serve_grpc, standalone_routes};
+use kymo_ingest::remote_write::ReceiverParts;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -55,17 +55,10 @@ async fn every_instrument_of_the_python_sdk_is_stored_under_its_translated_name(
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/sdk.py");
     let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
     for (transport, compression) in [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")] {
-        let clock = Arc::new(SystemClock::new());
-        let engine = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
-        let ledger = Arc::new(LossLedger::default());
-        let receiver = Receiver::new(
-            OtlpConfig::default(),
-            OtlpLimits::default(),
-            engine.clone(),
-            ledger.clone(),
-            clock,
-            &Budget::unlimited(),
-        );
+        let engine = Arc::new(MemoryStorage::default());
+        let parts = ReceiverParts::around(engine.clone());
+        let ledger = parts.ledger.clone();
+        let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts).unwrap();
         let state = OtlpState { receiver: Arc::new(receiver), pool: pool.clone() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

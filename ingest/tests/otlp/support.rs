@@ -7,6 +7,7 @@ use std::time::Duration;
 use kymo_core::ledger::Received;
 use kymo_core::memory::MemoryOptions;
 use kymo_core::pool::{Job, PoolFull};
+use kymo_core::registry::Registry;
 use kymo_core::storage::{Changes, ColumnValue, StorageStatistics};
 use kymo_core::{
     AppendError, AppendReport, BlockingPool, Budget, Columns, Exemplar, Labels, LabelsRef, LossLedger, ManualClock,
@@ -14,6 +15,7 @@ use kymo_core::{
     SeriesRef, SeriesSet,
 };
 use kymo_ingest::otlp::{Coding, Encoding, ExportError, OtlpConfig, OtlpLimits, OtlpState, Outcome, Receiver};
+use kymo_ingest::remote_write::ReceiverParts;
 
 /// 2025-10-09T08:53:20Z
 pub const NOW_MS: i64 = 1_760_000_000_000;
@@ -88,6 +90,7 @@ pub struct Door {
     pub engine: Arc<Engine>,
     pub ledger: Arc<LossLedger>,
     pub budget: Budget,
+    pub registry: Registry,
     pub receiver: Arc<Receiver>,
     pub pool: Arc<InlinePool>,
 }
@@ -107,8 +110,16 @@ impl Door {
         let options = MemoryOptions { clock: clock.clone(), retention: Some(Duration::from_secs(86_400)), ..options };
         let engine = Arc::new(Engine { memory: MemoryStorage::new(options), full_disk: AtomicBool::new(false) });
         let ledger = Arc::new(LossLedger::default());
-        let receiver = Receiver::new(config, limits, engine.clone(), ledger.clone(), clock, &budget);
-        Door { engine, ledger, budget, receiver: Arc::new(receiver), pool: Arc::default() }
+        let registry = Registry::new();
+        let parts = ReceiverParts {
+            storage: engine.clone(),
+            ledger: ledger.clone(),
+            clock,
+            budget: budget.clone(),
+            registry: registry.clone(),
+        };
+        let receiver = Arc::new(Receiver::new(config, limits, parts).unwrap());
+        Door { engine, ledger, budget, registry, receiver, pool: Arc::default() }
     }
 
     pub fn state(&self) -> OtlpState {

@@ -1,0 +1,112 @@
+//! What the receiver says of itself, in one table.
+
+use kymo_core::metric::MetricKind;
+use kymo_core::registry::{Counter, Family, Histogram, MetricDesc, RegisterError, Registry};
+
+use super::{Encoding, Outcome};
+
+/// Every metric of the OTLP receiver.
+pub const METRICS: &[MetricDesc] = &[REQUESTS, DURATION, POINTS, BYTES];
+
+const REQUESTS: MetricDesc = MetricDesc {
+    name: "kymo_otlp_requests_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "OTLP requests answered, by transport and its status: that of HTTP, or the code of gRPC.",
+    labels: &["transport", "code"],
+};
+const DURATION: MetricDesc = MetricDesc {
+    name: "kymo_otlp_duration_seconds",
+    kind: MetricKind::Histogram,
+    unit: "seconds",
+    help: "Time to decompress, decode, translate and append one request, without waiting for the body or for a thread.",
+    labels: &["encoding"],
+};
+const POINTS: MetricDesc = MetricDesc {
+    name: "kymo_otlp_points_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "Data points of decoded requests, by whether they are in the engine now.",
+    labels: &["encoding", "outcome"],
+};
+const BYTES: MetricDesc = MetricDesc {
+    name: "kymo_otlp_bytes_total",
+    kind: MetricKind::Counter,
+    unit: "bytes",
+    help: "Bytes of request bodies, as sent and after decompression.",
+    labels: &["form"],
+};
+
+/// The receiver's handles.
+#[derive(Debug)]
+pub(super) struct OtlpMetrics {
+    requests: Family<Counter, 2>,
+    pub(super) compressed_bytes: Counter,
+    pub(super) decompressed_bytes: Counter,
+    protobuf: EncodingMetrics,
+    json: EncodingMetrics,
+}
+
+/// Handles of one encoding.
+#[derive(Debug)]
+pub(super) struct EncodingMetrics {
+    pub(super) duration: Histogram,
+    written: Counter,
+    rejected: Counter,
+}
+
+impl EncodingMetrics {
+    pub(super) fn count(&self, outcome: &Outcome) {
+        self.written.add(outcome.written);
+        self.rejected.add(outcome.rejected());
+    }
+}
+
+impl OtlpMetrics {
+    pub(super) fn register(registry: &Registry) -> Result<OtlpMetrics, RegisterError> {
+        let durations = registry.histogram(&DURATION).labels(["encoding"]).family()?;
+        let points = registry.counter(&POINTS).labels(["encoding", "outcome"]).family()?;
+        let bytes = registry.counter(&BYTES).labels(["form"]).family()?;
+        let of = |encoding| EncodingMetrics {
+            duration: durations.with([encoding]),
+            written: points.with([encoding, "written"]),
+            rejected: points.with([encoding, "rejected"]),
+        };
+        Ok(OtlpMetrics {
+            requests: registry.counter(&REQUESTS).labels(["transport", "code"]).family()?,
+            compressed_bytes: bytes.with(["compressed"]),
+            decompressed_bytes: bytes.with(["decompressed"]),
+            protobuf: of("protobuf"),
+            json: of("json"),
+        })
+    }
+
+    pub(super) fn of(&self, encoding: Encoding) -> &EncodingMetrics {
+        match encoding {
+            Encoding::Protobuf => &self.protobuf,
+            Encoding::Json => &self.json,
+        }
+    }
+
+    /// Counts an answer. `code` must be one of few.
+    pub(super) fn answered(&self, transport: &'static str, code: &str) {
+        self.requests.with([transport, code]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_holds_exactly_what_is_registered() {
+        let registry = Registry::new();
+        OtlpMetrics::register(&registry).unwrap();
+        let registered: BTreeSet<String> = registry.snapshot().into_iter().map(|family| family.name).collect();
+        let listed: BTreeSet<String> = METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+        assert_eq!(registered, listed);
+        assert_eq!(listed.len(), METRICS.len());
+    }
+}
