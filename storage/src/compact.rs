@@ -38,7 +38,7 @@ impl Engine {
 
     /// Replaces `inputs` by one block.
     fn merge_blocks(&self, inputs: &[Arc<Block>]) -> Result<(), StorageError> {
-        let (_, path) = self.next_block(&mut self.manifest());
+        let (_, path) = self.next_block();
         let sequence = inputs.iter().map(|block| block.footer().sequence).max().unwrap_or(0);
         let written = self.write_merged(inputs, sequence, &path);
         let merged = written.and_then(|()| Block::open(&*self.fs, &path, &self.options.budget));

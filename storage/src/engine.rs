@@ -1,8 +1,9 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `resolving` → head shards, rising → `metadata` → `changes` → `blocks`. The log's own locks
+//! Locks, by rank: `flushing` → `manifest` → `resolving` → head shards, rising → `metadata` → `changes` → `blocks`. The log's own locks
 //! ([`Commit`]) are never asked for while one of these is held, but for `resolving`. None is held while
-//! a file is read, written or synced, except the log's writer, which orders writes.
+//! a file is read, written or synced, except the log's writer, which orders writes, `flushing`, and `manifest` while it is
+//! published.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,8 +53,11 @@ pub struct Engine {
     pub(crate) changes: Mutex<ChangeLog>,
     /// Swapped as a whole, while all shards are locked.
     pub(crate) blocks: RwLock<Arc<Blocks>>,
-    /// What is on disk. Held by the lane that changes it; appends and selects never need it.
+    /// What is on disk. Held while it is replaced, until the list of blocks says the same; appends and selects
+    /// never need it.
     pub(crate) manifest: Mutex<Manifest>,
+    /// Held for the length of a flush: the lane's and that of closing must not meet.
+    pub(crate) flushing: Mutex<()>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     pub(crate) closed: AtomicBool,

@@ -47,10 +47,10 @@ impl Engine {
     /// # Errors
     /// The disk's; then nothing has changed.
     pub fn flush(&self) -> Result<(), StorageError> {
-        let mut manifest = self.manifest();
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.options.clock.monotonic();
         let (position, bound) = self.freeze();
-        self.metrics.flushes.count(self.flush_frozen(&mut manifest, position, bound))?;
+        self.metrics.flushes.count(self.flush_frozen(position, bound))?;
         let took = self.options.clock.monotonic().saturating_sub(began);
         self.metrics.flush_duration.record(took.as_secs_f64());
         let mut since = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,6 @@ impl Engine {
         let removed = self.commit.writer().remove_before(position.segment);
         removed.map_err(io_error(&self.dir.join("wal"), "removing superfluous log segments"))?;
         self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
-        drop(manifest);
         self.free_idle_series();
         Ok(())
     }
@@ -79,27 +78,24 @@ impl Engine {
     }
 
     /// Writes all chunks below `bound` into blocks and lets replay begin at `position`.
-    pub(crate) fn flush_frozen(
-        &self,
-        manifest: &mut Manifest,
-        position: LogPosition,
-        bound: u64,
-    ) -> Result<(), StorageError> {
+    pub(crate) fn flush_frozen(&self, position: LogPosition, bound: u64) -> Result<(), StorageError> {
         let frozen = self.frozen(bound);
         let mut files = Vec::new();
-        let written = self.write_frozen(&frozen, manifest, &mut files);
+        let written = self.write_frozen(&frozen, &mut files);
         let written = match written {
             Err(error) if error.is_disk_full() => {
                 files.drain(..).for_each(|path: PathBuf| self.remove_file(&path));
                 self.give_up_reserve();
-                self.write_frozen(&frozen, manifest, &mut files)
+                self.write_frozen(&frozen, &mut files)
             }
             other => other,
         };
         let new_blocks = written.inspect_err(|_| files.iter().for_each(|path| self.remove_file(path)))?;
+        // Held until the blocks show: another lane's manifest must list them, too.
+        let mut manifest = self.manifest();
         let mut next = Manifest { replay_from: position, ..manifest.clone() };
         next.blocks.extend(new_blocks.iter().map(|block| block.name().to_owned()));
-        self.publish(manifest, next)?;
+        self.publish(&mut manifest, next)?;
 
         let mut list = self.blocks().list().to_vec();
         list.extend(new_blocks);
@@ -141,18 +137,13 @@ impl Engine {
         frozen
     }
 
-    fn write_frozen(
-        &self,
-        frozen: &[Frozen],
-        manifest: &mut Manifest,
-        files: &mut Vec<PathBuf>,
-    ) -> Result<Vec<Arc<Block>>, StorageError> {
+    fn write_frozen(&self, frozen: &[Frozen], files: &mut Vec<PathBuf>) -> Result<Vec<Arc<Block>>, StorageError> {
         let ranges = self.ranges(frozen);
         let metadata: Vec<(String, Vec<Metadata>)> =
             self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
         let mut blocks = Vec::new();
         for (number, range) in ranges.iter().enumerate() {
-            let (id, path) = self.next_block(manifest);
+            let (id, path) = self.next_block();
             let failed = || io_error(&path, "writing a block");
             let mut writer = BlockWriter::create(&*self.fs, &path, id).map_err(failed())?;
             // Only what this flush has made may be removed when it fails.
@@ -210,7 +201,8 @@ impl Engine {
 
     /// Number and path of the next block file. A number is used once, also when nothing comes of the file: a
     /// manifest whose publishing failed may still turn out to be the live one, and it lists that file.
-    pub(crate) fn next_block(&self, manifest: &mut Manifest) -> (u64, PathBuf) {
+    pub(crate) fn next_block(&self) -> (u64, PathBuf) {
+        let mut manifest = self.manifest();
         let id = manifest.next_sequence;
         manifest.next_sequence += 1;
         (id, self.dir.join("blocks").join(format!("{id:016}.{EXTENSION}")))

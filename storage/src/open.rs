@@ -113,6 +113,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         changes: Mutex::new(ChangeLog::default()),
         blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
         manifest: Mutex::new(manifest),
+        flushing: Mutex::default(),
         unflushed_since: Mutex::new(None),
         closed: AtomicBool::new(false),
         fs,
@@ -353,6 +354,6 @@ impl Engine {
             shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
         }
         self.counts.next_chunk.store(bound, Ordering::Relaxed);
-        self.flush_frozen(&mut self.manifest(), behind, bound)
+        self.flush_frozen(behind, bound)
     }
 }

@@ -364,3 +364,19 @@ fn a_query_never_sees_half_a_batch() {
         });
     });
 }
+
+#[test]
+fn metadata_without_samples_survives_a_flush_and_a_clean_end() {
+    let disk = SimFs::new(91);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut batch = kymo_core::SampleBatch::new();
+    batch.push_metadata("m", kymo_core::Metadata { help: "Help.".into(), ..Default::default() });
+    engine.append(&batch).unwrap();
+    engine.flush().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let found = MetricStorage::metadata(&engine, None, &QueryContext::unlimited()).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+}
