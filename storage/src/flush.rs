@@ -9,7 +9,7 @@
 //!
 //! A failure before 3 leaves everything as it was, but for files that the next opening removes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -50,7 +50,9 @@ impl Engine {
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.options.clock.monotonic();
         let (position, bound) = self.freeze();
-        self.metrics.flushes.count(self.flush_frozen(position, bound))?;
+        if !self.metrics.flushes.count(self.flush_frozen(position, bound))? {
+            return Ok(());
+        }
         let took = self.options.clock.monotonic().saturating_sub(began);
         self.metrics.flush_duration.record(took.as_secs_f64());
         let mut since = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,9 +79,13 @@ impl Engine {
         })
     }
 
-    /// Writes all chunks below `bound` into blocks and lets replay begin at `position`.
-    pub(crate) fn flush_frozen(&self, position: LogPosition, bound: u64) -> Result<(), StorageError> {
+    /// Writes all chunks below `bound` into blocks and lets replay begin at `position`; `false` if there were none.
+    pub(crate) fn flush_frozen(&self, position: LogPosition, bound: u64) -> Result<bool, StorageError> {
         let frozen = self.frozen(bound);
+        if frozen.is_empty() {
+            // The log may still hold metadata, which goes into blocks together with samples.
+            return Ok(false);
+        }
         let mut files = Vec::new();
         let written = self.write_frozen(&frozen, &mut files);
         let written = match written {
@@ -102,8 +108,8 @@ impl Engine {
         {
             let mut shards = self.head.write_all();
             let (mut samples, mut bytes) = (0u64, 0u64);
-            let mut of_labels = frozen.iter().filter(|f| !f.exemplars.is_empty()).map(|f| (&f.labels, &f.exemplars));
-            let flushed_exemplars: std::collections::BTreeMap<_, _> = of_labels.by_ref().collect();
+            let with_exemplars = frozen.iter().filter(|series| !series.exemplars.is_empty());
+            let flushed_exemplars: BTreeMap<_, _> = with_exemplars.map(|s| (&s.labels, &s.exemplars)).collect();
             for series in shards.iter_mut().flat_map(|shard| shard.iter_mut()) {
                 series.chunks.retain(|chunk| chunk.sequence >= bound);
                 series.chunks.shrink_to_fit();
@@ -118,7 +124,7 @@ impl Engine {
             self.set_blocks(list);
         }
         self.settle_memory();
-        Ok(())
+        Ok(true)
     }
 
     /// Copies out what is to be flushed, sorted by labels.

@@ -354,6 +354,6 @@ impl Engine {
             shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
         }
         self.counts.next_chunk.store(bound, Ordering::Relaxed);
-        self.flush_frozen(behind, bound)
+        self.flush_frozen(behind, bound).map(drop)
     }
 }
