@@ -10,19 +10,24 @@
 //! 3. An answer's bytes are reserved in the query budget before they are allocated, and given back when
 //!    they are sent.
 //!
+//! What the parts say of themselves (`targets`, `status/config`, …) is [`status_routes`], over a
+//! [`StatusSource`](kymo_core::status::StatusSource); stopping and reloading is [`lifecycle_routes`].
+//!
 //! Deliberately absent for now: `format_query`, `parse_query`, `query_exemplars` (the seam has no
-//! exemplars yet), `rules`, `alerts`, `targets`: they answer 404, which clients take as "not here".
+//! exemplars yet), `rules`, `alerts`: they answer 404, which clients take as "not here".
 
 mod body;
 mod catalog;
 #[cfg(test)]
 pub(crate) mod fake;
 mod histogram;
+mod lifecycle;
 mod params;
 mod query;
 mod run;
 mod selector;
 mod server_status;
+mod status_facts;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -34,6 +39,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, QueryBackend};
+
+pub use lifecycle::{Lifecycle, lifecycle_routes};
+pub use status_facts::{FactsState, status_routes};
 
 pub(crate) use body::AnswerBuffers;
 pub(crate) use params::Params;

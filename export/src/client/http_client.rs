@@ -140,7 +140,20 @@ impl HttpClient {
     /// # Errors
     /// When a file with credentials cannot be read, or they cannot stand in a header.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, HttpBuildError> {
-        let request = self.client.request(method, url);
+        self.sign(self.client.request(method, url))
+    }
+
+    /// The client below, for whoever makes requests of its own; each is to be passed through [`sign`](Self::sign).
+    #[must_use]
+    pub fn unsigned(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Adds the client's credentials to a request.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn sign(&self, request: RequestBuilder) -> Result<RequestBuilder, HttpBuildError> {
         Ok(match &self.credentials {
             Credentials::None => request,
             Credentials::Basic { username, password } => request.basic_auth(username.read()?, Some(password.read()?)),
