@@ -1,4 +1,7 @@
-//! `bench`: runs the benches in the profile that archives are built with.
+//! `bench`: builds what is measured in the profile that archives are built with, and prints one table.
+
+use std::env::consts::EXE_SUFFIX;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -6,28 +9,84 @@ use crate::peers;
 use crate::process;
 use crate::workspace::Workspace;
 
+const PROFILE: &str = "dist";
+/// Groups for which servers are started.
+const OF_SERVERS: [&str; 2] = ["ingest", "query"];
+/// Groups that `benches/peers` compares with other crates.
+const OF_CRATES: [&str; 1] = ["hot-path"];
+/// Not a group of the table: the criterion benches.
+const MICRO: &str = "micro";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Group of benches; all of them when absent
+    /// Rows to measure: hot-path, decode, engine, ingest or query; micro for the criterion benches; all rows when absent
     group: Option<String>,
-    /// Unpack the reference servers and measure them beside ours
+    /// Measure the reference servers and other crates beside ours
     #[arg(long)]
     peers: bool,
+    /// Servers take the whole measured set: four hours instead of one
+    #[arg(long)]
+    full: bool,
     /// Passed to the benches
     #[arg(last = true)]
     extra: Vec<String>,
 }
 
-pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["run", "--profile", "dist", "--package", "kymo-benches", "--"]);
-    cargo.args(&options.group).args(&options.extra);
-    if options.peers {
-        let dir = peers::default_dir(workspace);
-        if !peers::unpack_all(&dir)?.is_complete() {
-            println!("bench: rows of a missing server are left out");
-        }
-        cargo.env("KYMO_PEERS", peers::table(&dir));
+impl Options {
+    fn wants_one_of(&self, groups: &[&str]) -> bool {
+        self.group.as_deref().is_none_or(|group| groups.contains(&group))
     }
-    process::run(&mut cargo)
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if options.group.as_deref() == Some(MICRO) {
+        let mut cargo = workspace.cargo();
+        cargo.args(["bench", "--profile", PROFILE, "--package", "kymo-benches", "--"]).args(&options.extra);
+        return process::run(&mut cargo);
+    }
+    let mut cargo = workspace.cargo();
+    cargo.args(["run", "--quiet", "--profile", PROFILE, "--package", "kymo-benches", "--"]);
+    cargo.args(&options.group).arg("--dir").arg(workspace.target.join("bench"));
+    cargo.env_remove("KYMO_BIN").env_remove("KYMO_PEERS");
+    if options.wants_one_of(&OF_SERVERS) {
+        cargo.arg("--kymo").arg(kymo(workspace)?);
+        if options.peers {
+            let dir = peers::default_dir(workspace);
+            if !peers::unpack_all(&dir)?.is_complete() {
+                println!("bench: figures of a missing server are left out");
+            }
+            cargo.arg("--peers").arg(peers::table(&dir));
+        }
+    }
+    if options.full {
+        cargo.arg("--full");
+    }
+    process::run(cargo.args(&options.extra))?;
+    if options.peers && options.wants_one_of(&OF_CRATES) {
+        process::run(&mut other_crates(workspace))?;
+    }
+    Ok(())
+}
+
+/// The program, in the profile of the benches.
+fn kymo(workspace: &Workspace) -> Result<PathBuf> {
+    process::run(workspace.cargo().args([
+        "build",
+        "--quiet",
+        "--profile",
+        PROFILE,
+        "--package",
+        "kymo",
+        "--bin",
+        "kymo",
+    ]))?;
+    Ok(workspace.target.join(PROFILE).join(format!("kymo{EXE_SUFFIX}")))
+}
+
+/// Has a lock file and a build folder of its own, so that nothing of it reaches the product.
+fn other_crates(workspace: &Workspace) -> std::process::Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["run", "--quiet", "--locked", "--profile", PROFILE, "--manifest-path", "benches/peers/Cargo.toml"]);
+    cargo.env("CARGO_TARGET_DIR", workspace.target.join("bench-peers"));
+    cargo
 }

@@ -1,0 +1,170 @@
+//! Handles of the registry, and the cheapest things that could stand for them.
+//!
+//! Every operation is a call that is not inlined and gets its handle by reference, as a program's hot loop has it.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use anyhow::{Result, ensure};
+use kymo_core::Registry;
+use kymo_core::random::{Random, SeededRandom};
+use kymo_core::registry::{Counter, Family, Gauge, Histogram};
+
+/// Upper bounds of the histograms.
+pub const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Values recorded in turn, and label sets looked up in turn.
+pub const ROTATION: usize = 64;
+const SEED: u64 = 7;
+
+/// One handle of each kind, and values for them.
+pub struct Handles {
+    counter: Counter,
+    gauge: Gauge,
+    histogram: Histogram,
+    family: Family<Counter, 2>,
+    shared: AtomicU64,
+    owned: AtomicU64,
+    bare: BareHistogram,
+    values: [f64; ROTATION],
+    label_values: Vec<[String; 2]>,
+}
+
+#[derive(Default)]
+struct BareHistogram {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    /// Bits of an `f64`, written by one thread only.
+    sum: AtomicU64,
+}
+
+/// Observations spread evenly over the orders of magnitude of [`BOUNDS`].
+#[must_use]
+pub fn observations() -> [f64; ROTATION] {
+    let random = SeededRandom::new(SEED);
+    std::array::from_fn(|_| 10f64.powf(random.next_f64() * 4.5 - 3.2))
+}
+
+/// Label sets as a server has them: a method and a path.
+#[must_use]
+pub fn label_values() -> Vec<[String; 2]> {
+    (0..ROTATION).map(|n| [["GET", "POST"][n % 2].to_owned(), format!("/api/v1/resource/{}", n / 2)]).collect()
+}
+
+impl Handles {
+    /// Registers everything and checks that each handle counts.
+    ///
+    /// # Errors
+    /// A handle that does not show what was recorded.
+    pub fn new() -> Result<Handles> {
+        let registry = Registry::new();
+        let handles = Handles {
+            counter: registry.counter("requests_total").register()?,
+            gauge: registry.gauge("queue_length").register()?,
+            histogram: registry.histogram("duration_seconds").buckets(&BOUNDS).register()?,
+            family: registry.counter("responses_total").labels(["method", "path"]).family()?,
+            shared: AtomicU64::new(0),
+            owned: AtomicU64::new(0),
+            bare: BareHistogram::default(),
+            values: observations(),
+            label_values: label_values(),
+        };
+        handles.counter(3);
+        handles.gauge(3);
+        handles.histogram(3);
+        handles.lookup(ROTATION as u64 + 1);
+        ensure!(handles.counter.value() == 3.0, "the counter shows {}", handles.counter.value());
+        ensure!(handles.gauge.value() == handles.values[2], "the gauge shows {}", handles.gauge.value());
+        ensure!(handles.histogram.count() == 3, "the histogram shows {}", handles.histogram.count());
+        let [method, path] = &handles.label_values[0];
+        let looked_up = handles.family.with([method, path]).value();
+        ensure!(looked_up == 2.0, "the labelled counter shows {looked_up}");
+        Ok(handles)
+    }
+
+    /// Ours: adds one to a counter.
+    pub fn counter(&self, times: u64) {
+        #[inline(never)]
+        fn inc(counter: &Counter) {
+            counter.inc();
+        }
+        (0..times).for_each(|_| inc(black_box(&self.counter)));
+    }
+
+    /// Floor of shared counters: one locked add.
+    pub fn shared_add(&self, times: u64) {
+        #[inline(never)]
+        fn inc(cell: &AtomicU64) {
+            cell.fetch_add(1, Relaxed);
+        }
+        (0..times).for_each(|_| inc(black_box(&self.shared)));
+    }
+
+    /// Floor of any counter: a load and a store to a cell that one thread owns.
+    pub fn owned_add(&self, times: u64) {
+        #[inline(never)]
+        fn inc(cell: &AtomicU64) {
+            cell.store(cell.load(Relaxed) + 1, Relaxed);
+        }
+        (0..times).for_each(|_| inc(black_box(&self.owned)));
+    }
+
+    /// Ours: sets a gauge.
+    pub fn gauge(&self, times: u64) {
+        #[inline(never)]
+        fn set(gauge: &Gauge, value: f64) {
+            gauge.set(value);
+        }
+        (0..times).for_each(|n| set(black_box(&self.gauge), self.values[n as usize % ROTATION]));
+    }
+
+    /// Floor of gauges: one store.
+    pub fn store(&self, times: u64) {
+        #[inline(never)]
+        fn set(cell: &AtomicU64, value: f64) {
+            cell.store(value.to_bits(), Relaxed);
+        }
+        (0..times).for_each(|n| set(black_box(&self.owned), self.values[n as usize % ROTATION]));
+    }
+
+    /// Ours: records an observation in 12 buckets.
+    pub fn histogram(&self, times: u64) {
+        #[inline(never)]
+        fn record(histogram: &Histogram, value: f64) {
+            histogram.record(value);
+        }
+        (0..times).for_each(|n| record(black_box(&self.histogram), self.values[n as usize % ROTATION]));
+    }
+
+    /// Floor of shared histograms: all bounds compared, one locked add, a sum that one thread owns.
+    pub fn bare_histogram(&self, times: u64) {
+        #[inline(never)]
+        fn record(histogram: &BareHistogram, value: f64) {
+            let index = BOUNDS.iter().map(|bound| usize::from(*bound < value)).sum::<usize>();
+            histogram.counts[index].fetch_add(1, Relaxed);
+            let sum = f64::from_bits(histogram.sum.load(Relaxed)) + value;
+            histogram.sum.store(sum.to_bits(), Relaxed);
+        }
+        (0..times).for_each(|n| record(black_box(&self.bare), self.values[n as usize % ROTATION]));
+    }
+
+    /// Ours: finds a counter by two label values and adds one.
+    pub fn lookup(&self, times: u64) {
+        #[inline(never)]
+        fn inc(family: &Family<Counter, 2>, values: [&str; 2]) {
+            family.with(values).inc();
+        }
+        for n in 0..times {
+            let [method, path] = &self.label_values[n as usize % ROTATION];
+            inc(black_box(&self.family), [method, path]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_show_what_was_recorded() {
+        Handles::new().unwrap();
+    }
+}

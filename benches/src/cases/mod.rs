@@ -1,0 +1,5 @@
+//! What is timed within this process: ours, and the floors it is held against. Nothing here looks at a clock.
+
+pub mod append;
+pub mod decode;
+pub mod handles;

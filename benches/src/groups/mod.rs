@@ -1,0 +1,148 @@
+//! What is measured, group by group. A group adds its rows to one report.
+
+pub mod decode;
+pub mod engine;
+pub mod hot_path;
+pub mod hot_points;
+pub mod ingest;
+pub mod query;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use kymo_core::{Clock, SystemClock};
+
+use crate::load::{self, INTERVAL_MS, Load, Shape};
+use crate::machine;
+use crate::report::Report;
+use crate::servers::{self, Binary};
+
+/// A group of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Handles of the registry, within this process
+    HotPath,
+    /// From a remote write body to rows, within this process
+    Decode,
+    /// Append, log, blocks, replay and select, within this process
+    Engine,
+    /// Remote write over HTTP into servers, their memory, and what a kill loses
+    Ingest,
+    /// PromQL over HTTP from servers that hold the load
+    Query,
+}
+
+/// Rows that nothing can fill yet, and what has to come first.
+const LATER: [(Option<Group>, &str, &str); 9] = [
+    (Some(Group::HotPath), "exposition per counter series", "there is no /metrics encoder yet (issue 6)"),
+    (Some(Group::HotPath), "own instrumentation overhead", "the handles on thread-owned cells come first (issue 6)"),
+    (Some(Group::HotPath), "a context's metric, window and status calls", "there is no context tree yet (issue 7)"),
+    (Some(Group::Decode), "OTLP decode per point", "there is no OTLP decoder yet (issues 3 and 9)"),
+    (Some(Group::Engine), "bytes per sample after compaction", "merging keeps the simple encoders yet (issue 4)"),
+    (
+        Some(Group::Engine),
+        "allocations per sample in steady ingest",
+        "the engine's test comes with its columns (issue 4)",
+    ),
+    (
+        Some(Group::Ingest),
+        "CPU per sample, compaction included",
+        "compaction cannot be asked for over HTTP yet (issue 4)",
+    ),
+    (Some(Group::Query), "PromQL repeated while the range moves", "there is no result cache yet (issue 5)"),
+    (None, "service health, 1,000 services, under load", "nothing fills the health table yet (issue 9)"),
+];
+
+/// Between the last sample and now: VictoriaMetrics hides what is younger than 30 s.
+const AGE_MS: i64 = 5 * 60_000;
+
+/// With what to measure.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The `kymo` program.
+    pub kymo: Option<PathBuf>,
+    /// The table of reference servers, if they are to be measured.
+    pub peers: Option<PathBuf>,
+    /// An empty folder on a real disk.
+    pub dir: PathBuf,
+    /// Series of the load.
+    pub series: usize,
+    /// Scrapes of the load.
+    pub scrapes: usize,
+}
+
+impl Setup {
+    /// The load of this size, ending a few minutes ago.
+    ///
+    /// # Errors
+    /// The recording cannot be read.
+    pub fn load(&self, series: usize, scrapes: usize) -> Result<Load> {
+        let end_ms = SystemClock::new().now_ms() - AGE_MS;
+        let base_ms = (end_ms - INTERVAL_MS * scrapes as i64) / INTERVAL_MS * INTERVAL_MS;
+        Ok(Load::new(load::recording()?, Shape { series, scrapes, base_ms }))
+    }
+}
+
+/// Measures one group, or all. What fails is in the report, beside what did not.
+#[must_use]
+pub fn run(setup: &Setup, group: Option<Group>) -> Report {
+    let wants = |one: Group| group.is_none_or(|group| group == one);
+    let mut report = Report::default();
+    report.note(format!("{} (at the start).", machine::describe()));
+    if wants(Group::HotPath) {
+        attempt(&mut report, "hot-path", hot_path::run);
+    }
+    if wants(Group::Decode) {
+        attempt(&mut report, "decode", |report| decode::run(setup, report));
+    }
+    if wants(Group::Engine) {
+        attempt(&mut report, "engine", |report| engine::run(setup, report));
+    }
+    if wants(Group::Ingest) || wants(Group::Query) {
+        let groups = (wants(Group::Ingest), wants(Group::Query));
+        attempt(&mut report, "servers", |report| servers(setup, report, groups));
+    }
+    for (of, what, why) in LATER {
+        if of.map_or(group.is_none(), wants) {
+            report.later(what, why);
+        }
+    }
+    report.note(format!("Load average at the end: {}.", machine::load_average()));
+    report
+}
+
+fn attempt(report: &mut Report, what: &str, measure: impl FnOnce(&mut Report) -> Result<()>) {
+    if let Err(error) = measure(report) {
+        report.failed(what, format!("{error:#}"));
+    }
+}
+
+/// Both groups want servers with the same load, so it is written once.
+fn servers(setup: &Setup, report: &mut Report, (wants_ingest, wants_query): (bool, bool)) -> Result<()> {
+    let (binaries, missing) = servers::find(setup.kymo.as_deref(), setup.peers.as_deref())?;
+    for what in missing {
+        report.later("a server", what);
+    }
+    if setup.peers.is_none() {
+        report.later("the reference servers", "ask for them with --peers");
+    }
+    if binaries.is_empty() {
+        return Ok(());
+    }
+    for Binary { kind, path: _, version } in &binaries {
+        if !version.is_empty() {
+            report.note(format!("{} is version {version}.", kind.name()));
+        }
+    }
+    let load = setup.load(setup.series, setup.scrapes)?;
+    let loaded = ingest::write_load(setup, &load, &binaries)?;
+    if wants_ingest {
+        attempt(report, "ingest", |report| ingest::report_load(&load, &loaded, report));
+    }
+    if wants_query {
+        attempt(report, "query", |report| query::run(&load, &loaded, report));
+    }
+    drop(loaded);
+    if wants_ingest { ingest::kill(setup, &binaries, report) } else { Ok(()) }
+}

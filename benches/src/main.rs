@@ -1,0 +1,68 @@
+//! Prints what Kymo costs beside floors and peers; `cargo xtask bench` builds what it needs and runs it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use kymo_benches::groups::{self, Group, Setup};
+use kymo_benches::load::{SCRAPES_MEASURED, SERIES_MEASURED};
+
+/// An hour: enough for ratios.
+const SCRAPES: usize = 240;
+
+#[derive(Parser)]
+#[command(name = "kymo-benches", about = "Floor, peers and Kymo side by side, from one run")]
+struct Cli {
+    /// Group of rows; all of them when absent
+    group: Option<Group>,
+    /// The kymo program, for rows on servers
+    #[arg(long, env = "KYMO_BIN", value_name = "FILE")]
+    kymo: Option<PathBuf>,
+    /// The table of reference servers, as `cargo xtask peers` writes it
+    #[arg(long, env = "KYMO_PEERS", value_name = "FILE")]
+    peers: Option<PathBuf>,
+    /// Folder for data, on a real disk; made anew below it and removed at the end [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Scrapes that servers take, 15 s apart
+    #[arg(long, default_value_t = SCRAPES)]
+    scrapes: usize,
+    /// Series that servers take
+    #[arg(long, default_value_t = SERIES_MEASURED)]
+    series: usize,
+    /// Take the whole measured set: 15,920 series × 960 scrapes
+    #[arg(long)]
+    full: bool,
+    /// Hold the points that were written to DIR and print what they take
+    #[arg(long, hide = true, value_name = "DIR")]
+    hold_hot_points: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("kymo-benches: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `false` when something that was asked for went wrong.
+fn run(cli: Cli) -> Result<bool> {
+    if let Some(dir) = cli.hold_hot_points {
+        println!("{}", groups::hot_points::hold(&dir)?);
+        return Ok(true);
+    }
+    let (series, scrapes) = if cli.full { (SERIES_MEASURED, SCRAPES_MEASURED) } else { (cli.series, cli.scrapes) };
+    let below = cli.dir.unwrap_or_else(std::env::temp_dir);
+    fs::create_dir_all(&below).with_context(|| format!("cannot create {}", below.display()))?;
+    let dir = tempfile::tempdir_in(&below).context("cannot create a folder for data")?;
+    let setup = Setup { kymo: cli.kymo, peers: cli.peers, dir: dir.path().to_owned(), series, scrapes };
+    let report = groups::run(&setup, cli.group);
+    println!("{report}");
+    Ok(report.is_complete())
+}
