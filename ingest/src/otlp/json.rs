@@ -1,7 +1,8 @@
 //! OTLP's JSON: protobuf's JSON mapping, but with ids in hex and enums as integers only.
 //!
 //! Keys are lowerCamelCase, unknown ones are skipped, `null` is a field's default. Numbers of every width may be strings.
-//! The metrics of a scope are kept as text and parsed one by one, so that a bad one is refused alone.
+//! Metrics are kept as text and parsed one by one, so that a bad one is refused alone; so are resources and scopes,
+//! so that all of a request never stands unpacked at once.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,9 +11,7 @@ use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::message::{Resource, Scope};
-
-/// `ExportMetricsServiceRequest` with metrics not yet parsed.
+/// `ExportMetricsServiceRequest`, its parts not yet parsed.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct Request<'a> {
@@ -23,16 +22,18 @@ pub(super) struct Request<'a> {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ResourceMetrics<'a> {
-    pub(super) resource: Option<Resource>,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow)]
+    pub(super) resource: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) scope_metrics: Vec<ScopeMetrics<'a>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", remote = "Self")]
 pub(super) struct ScopeMetrics<'a> {
-    pub(super) scope: Option<Scope>,
-    #[serde(borrow, deserialize_with = "or_default")]
+    #[serde(borrow)]
+    pub(super) scope: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) metrics: Vec<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     pub(super) schema_url: String,

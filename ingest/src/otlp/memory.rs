@@ -3,6 +3,7 @@
 use kymo_core::{Budget, BudgetExceeded, Reservation};
 
 use super::error::ExportError;
+use super::json;
 use super::message::{
     AnyValue, Exemplar, ExponentialPoint, HistogramPoint, KeyValue, NumberPoint, QuantileValue, ResourceMetrics,
     ScopeMetrics, SummaryPoint,
@@ -17,7 +18,9 @@ const DEPTH_MAX: usize = 100;
 /// Vectors may take twice what is in them.
 const GROWTH: usize = 2;
 /// What `{` of JSON may become, at most: a point of a histogram.
-const JSON_OBJECT_BYTES: usize = GROWTH * size_of::<ExponentialPoint>();
+const JSON_OBJECT_BYTES: usize = size_of::<ExponentialPoint>();
+/// Objects open at most where a request, a resource's metrics or a scope's metrics are.
+const JSON_OUTER_DEPTH: usize = 3;
 
 /// A message whose fields grow when they are decoded.
 #[derive(Debug, Clone, Copy)]
@@ -121,14 +124,54 @@ impl Layout {
     }
 }
 
-/// Bytes that a JSON body takes when it is parsed, at most.
-pub(super) fn weigh_json(body: &[u8]) -> u64 {
+/// Bytes that a JSON request takes when its outer levels are parsed, at most. What stands deeper is only pointed to.
+pub(super) fn weigh_json_request(body: &[u8]) -> u64 {
+    let (mut structs, mut pointers) = (0, 0);
+    each_mark(body, |mark, depth| {
+        if depth <= JSON_OUTER_DEPTH {
+            structs += usize::from(mark == b'{');
+            pointers += usize::from(mark != b'{');
+        }
+    });
+    let largest = size_of::<json::ResourceMetrics<'_>>().max(size_of::<json::ScopeMetrics<'_>>());
+    (GROWTH * (structs * largest + pointers * size_of::<&str>())) as u64
+}
+
+/// Bytes that a resource, scope or metric in JSON takes when it is parsed, at most.
+pub(super) fn weigh_json_part(text: &str) -> u64 {
     let (mut objects, mut elements) = (0, 0);
-    for byte in body {
-        objects += usize::from(*byte == b'{');
-        elements += usize::from(*byte == b',' || *byte == b'[');
+    each_mark(text.as_bytes(), |mark, _| {
+        objects += usize::from(mark == b'{');
+        elements += usize::from(mark != b'{');
+    });
+    (GROWTH * (objects * JSON_OBJECT_BYTES + elements * size_of::<u64>()) + text.len()) as u64
+}
+
+/// Tells of every `{`, `[` and `,` outside of strings, with the number of objects that are open then.
+fn each_mark(body: &[u8], mut each: impl FnMut(u8, usize)) {
+    let mut depth = 0usize;
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                // To the end of the string; what is escaped does not end it.
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'{' => {
+                depth += 1;
+                each(b'{', depth);
+            }
+            b'}' => depth = depth.saturating_sub(1),
+            b'[' | b',' => each(*byte, depth),
+            _ => {}
+        }
     }
-    (objects * JSON_OBJECT_BYTES + elements * GROWTH * size_of::<&str>() + body.len()) as u64
 }
 
 /// Counts what the rows of a request take, up to a limit.
@@ -213,8 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn json_weighs_more_than_its_structs() {
-        let point = size_of::<ExponentialPoint>();
-        assert!(weigh_json(br#"[{},{},{}]"#) >= 3 * point as u64);
+    fn json_weighs_more_than_its_structs_and_strings_hide_nothing() {
+        let point = size_of::<ExponentialPoint>() as u64;
+        assert!(weigh_json_part("[{},{},{}]") >= 3 * point);
+        let scopes = r#"{"resourceMetrics":[{"schemaUrl":"\"{{{{","scopeMetrics":[{},{},{}]}]}"#;
+        assert!(weigh_json_request(scopes.as_bytes()) >= 3 * size_of::<json::ScopeMetrics<'_>>() as u64);
+        // A long metric is only pointed to.
+        let metric = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{},{},{}]}}]}]}]}"#;
+        let longer = metric.replace("{},{},{}", &["{}"; 1_000].join(","));
+        assert_eq!(weigh_json_request(metric.as_bytes()), weigh_json_request(longer.as_bytes()));
     }
 }

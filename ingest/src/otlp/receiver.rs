@@ -7,12 +7,14 @@ use kymo_core::registry::RegisterError;
 use kymo_core::storage::{AppendReport, RowCounts};
 use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation};
 use prost::Message;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::compression::Coding;
 use super::config::{OtlpConfig, OtlpLimits};
 use super::error::{ExportError, Reason};
 use super::json::{self, BadMetric};
-use super::memory::{Layout, weigh_json};
+use super::memory::{Layout, weigh_json_part, weigh_json_request};
 use super::message::{Metric, Request, Resource, Scope};
 use super::metrics::OtlpMetrics;
 use super::outcome::Outcome;
@@ -169,15 +171,17 @@ fn translate_protobuf(
 }
 
 fn translate_json(translation: &mut Translation<'_>, body: &[u8], held: &mut Reservation) -> Result<(), ExportError> {
-    held.grow(weigh_json(body))?;
+    held.grow(weigh_json_request(body))?;
     let request: json::Request<'_> = serde_json::from_slice(body).map_err(|source| ExportError::Json { source })?;
-    let (no_resource, no_scope) = (Resource::default(), Scope::default());
     for of_resource in &request.resource_metrics {
-        let resource = of_resource.resource.as_ref().unwrap_or(&no_resource);
-        translation.begin_resource(resource);
+        let (resource, resource_weight) = parse_part::<Resource>(of_resource.resource, held)?;
+        translation.begin_resource(&resource);
         for of_scope in &of_resource.scope_metrics {
-            translation.begin_scope(of_scope.scope.as_ref().unwrap_or(&no_scope), &of_scope.schema_url);
+            let (scope, scope_weight) = parse_part::<Scope>(of_scope.scope, held)?;
+            translation.begin_scope(&scope, &of_scope.schema_url);
             for text in &of_scope.metrics {
+                let weight = weigh_json_part(text.get());
+                held.grow(weight)?;
                 match serde_json::from_str::<Metric>(text.get()) {
                     Ok(metric) => translation.metric(&metric)?,
                     Err(_) => {
@@ -185,9 +189,24 @@ fn translate_json(translation: &mut Translation<'_>, body: &[u8], held: &mut Res
                         translation.refuse(Reason::InvalidMetric, bad.points, &bad.name);
                     }
                 }
+                held.shrink(weight);
             }
+            held.shrink(scope_weight);
         }
-        translation.end_resource(resource)?;
+        translation.end_resource(&resource)?;
+        held.shrink(resource_weight);
     }
     Ok(())
+}
+
+/// A resource or scope, with the bytes that were reserved for it.
+fn parse_part<'t, P: Deserialize<'t> + Default>(
+    text: Option<&'t RawValue>,
+    held: &mut Reservation,
+) -> Result<(P, u64), ExportError> {
+    let Some(text) = text else { return Ok((P::default(), 0)) };
+    let weight = weigh_json_part(text.get());
+    held.grow(weight)?;
+    let part = serde_json::from_str(text.get()).map_err(|source| ExportError::Json { source })?;
+    Ok((part, weight))
 }

@@ -108,9 +108,11 @@ impl OtlpState {
         let (reply, answer) = oneshot::channel();
         let receiver = self.receiver.clone();
         self.pool.try_execute(Box::new(move || {
-            // Nobody listens any more if the client has gone; the points are stored all the same.
-            let _ = reply.send(receiver.export(encoding, coding, body));
+            let result = receiver.export(encoding, coding, body);
+            // Before the answer, so that a client that waits for it meets the memory free.
             drop(held);
+            // Nobody listens any more if the client has gone; the points are stored all the same.
+            let _ = reply.send(result);
         }))?;
         // The job drops its end without an answer only when it panics.
         Ok(answer.await.map_err(|_| RequestError::Lost)??)

@@ -1,5 +1,5 @@
-//! The OpenTelemetry Python SDK as a client, over both transports. Needs its packages in `python3`, or in the
-//! interpreter that `KYMO_OTEL_PYTHON` names; else the test is skipped and says so.
+//! OpenTelemetry's own SDKs as clients: that of Rust, and that of Python over both transports. The latter needs its
+//! packages in `python3`, or in the interpreter that `KYMO_OTEL_PYTHON` names; else the test is skipped and says so.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,6 +10,10 @@ use kymo_core::storage::ColumnValue;
 use kymo_core::{Columns, MemoryStorage, MetricStorage, QueryContext, Selector};
 use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, OtlpState, Receiver, serve_grpc, standalone_routes};
 use kymo_ingest::remote_write::ReceiverParts;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, MeterProvider};
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +51,53 @@ fn stored(engine: &MemoryStorage) -> Vec<String> {
     lines.sort();
     lines.dedup();
     lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instruments_of_the_rust_sdk_are_stored_under_their_translated_names() {
+    let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
+    let engine = Arc::new(MemoryStorage::default());
+    let parts = ReceiverParts::around(engine.clone());
+    let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let state = OtlpState { receiver: Arc::new(receiver), pool };
+    let server = tokio::spawn(serve_grpc(listener, state, stop.clone()));
+
+    let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic();
+    let exporter = exporter.with_endpoint(format!("http://{address}")).build().unwrap();
+    let resource = opentelemetry_sdk::Resource::builder_empty()
+        .with_attributes([KeyValue::new("service.name", "checkout"), KeyValue::new("host.name", "web-1")])
+        .build();
+    let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(resource).build();
+    let meter = provider.meter("sdk.rs");
+    meter.u64_counter("http.requests").build().add(3, &[KeyValue::new("http.method", "GET")]);
+    meter.i64_up_down_counter("queue.length").build().add(-2, &[]);
+    let observe = |gauge: &dyn AsyncInstrument<f64>| gauge.observe(21.5, &[KeyValue::new("0k", true)]);
+    let _gauge = meter.f64_observable_gauge("room.temperature").with_unit("Cel").with_callback(observe).build();
+    let latency = meter.f64_histogram("latency").with_unit("s").with_boundaries(vec![0.1, 1.0]).build();
+    for value in [0.05, 0.5, 5.0] {
+        latency.record(value, &[]);
+    }
+    // Both wait for the exporter.
+    let flushed = tokio::task::spawn_blocking(move || provider.force_flush().and_then(|()| provider.shutdown()));
+    flushed.await.unwrap().unwrap();
+    stop.cancel();
+    server.await.unwrap().unwrap();
+    assert_eq!(
+        stored(&engine),
+        [
+            r#"http_requests_total{http_method="GET", job="checkout", otel_scope_name="sdk.rs"} 3"#,
+            r#"latency_seconds_bucket{job="checkout", le="+Inf", otel_scope_name="sdk.rs"} 3"#,
+            r#"latency_seconds_bucket{job="checkout", le="0.1", otel_scope_name="sdk.rs"} 1"#,
+            r#"latency_seconds_bucket{job="checkout", le="1", otel_scope_name="sdk.rs"} 2"#,
+            r#"latency_seconds_count{job="checkout", otel_scope_name="sdk.rs"} 3"#,
+            r#"latency_seconds_sum{job="checkout", otel_scope_name="sdk.rs"} 5.55"#,
+            r#"queue_length{job="checkout", otel_scope_name="sdk.rs"} -2"#,
+            r#"room_temperature_celsius{job="checkout", key_0k="true", otel_scope_name="sdk.rs"} 21.5"#,
+            r#"target_info{host_name="web-1", job="checkout"} 1"#,
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
