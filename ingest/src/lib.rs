@@ -1,8 +1,8 @@
 //! Every way for samples to come into Kymo from outside.
 //!
 //! ```text
-//!   remote write 1.0, 2.0 ──► remote_write ─┐
-//!   OTLP over HTTP, gRPC  ──► otlp ─────────┴► SampleBatch ──► MetricStorage
+//!   remote write 1.0, 2.0 ──► remote_write ──────────┐
+//!   OTLP over HTTP, gRPC  ──► otlp ──────────────────┴► SampleBatch ──► MetricStorage
 //! ```
 //!
 //! Wire shapes stop here: each way in turns its messages into a [`SampleBatch`](kymo_core::SampleBatch) once, appends it to the
@@ -10,7 +10,9 @@
 //!
 //! [`remote_write::Receiver`] is synchronous and knows no HTTP; with feature `http` (on by default)
 //! [`remote_write::handler::routes`] gives the routes for a server to merge. So does [`otlp`], with feature `otlp`.
+//! [`exposition`] reads what scrape targets answer.
 
+pub mod exposition;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;

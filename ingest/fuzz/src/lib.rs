@@ -1,5 +1,6 @@
 //! What both remote-write targets hold any input to.
 
+pub mod exposition;
 pub mod otlp;
 
 use std::sync::Arc;

@@ -124,8 +124,9 @@ impl<'a> Scan<'a> {
     fn bare(&mut self, first: u8) -> bool {
         let class = |byte: &u8| CLASSES[usize::from(*byte)];
         let rest = self.rest();
-        if !rest.first().is_some_and(|byte| class(byte) & first != 0) {
-            return false;
+        match rest.first() {
+            Some(byte) if class(byte) & first != 0 => {}
+            _ => return false,
         }
         let len = rest.iter().position(|byte| class(byte) & (first | DIGIT) == 0);
         self.at += len.unwrap_or(rest.len());
