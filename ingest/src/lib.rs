@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   remote write 1.0, 2.0 ──► remote_write ──────────┐
-//!   OTLP over HTTP, gRPC  ──► otlp ──────────────────┴► SampleBatch ──► MetricStorage
+//!   OTLP over HTTP, gRPC  ──► otlp ──────────────────┤
+//!   targets ◄── discovery ──► exposition ──► scrape ─┴► SampleBatch ──► MetricStorage
 //! ```
 //!
 //! Wire shapes stop here: each way in turns its messages into a [`SampleBatch`](kymo_core::SampleBatch) once, appends it to the
@@ -10,7 +11,7 @@
 //!
 //! [`remote_write::Receiver`] is synchronous and knows no HTTP; with feature `http` (on by default)
 //! [`remote_write::handler::routes`] gives the routes for a server to merge. So does [`otlp`], with feature `otlp`.
-//! [`exposition`] reads what scrape targets answer.
+//! [`scrape::ScrapeManager`], with feature `scrape`, asks targets by itself; [`exposition`] reads what they answer.
 
 pub mod exposition;
 pub mod metrics;
@@ -18,6 +19,8 @@ pub mod metrics;
 pub mod otlp;
 mod proto;
 pub mod remote_write;
+#[cfg(feature = "scrape")]
+pub mod scrape;
 #[cfg(feature = "http")]
 mod status;
 

@@ -1,0 +1,137 @@
+//! How targets are asked over HTTP.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kymo_core::config::HttpClientConfig;
+use kymo_core::{Budget, Reservation};
+
+use super::error::ScrapeError;
+
+/// What went wrong outside of this crate.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Adds to a request what must be read anew for each, such as a token from a file.
+type Sign = Arc<dyn Fn(reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, BoxError> + Send + Sync>;
+
+/// The HTTP client of one job.
+#[derive(Clone)]
+pub struct ScrapeClient {
+    http: reqwest::Client,
+    sign: Option<Sign>,
+}
+
+/// Makes the client of a job from its settings; called once for each job and each `http_sd_configs` of it.
+pub type ClientFactory = Arc<dyn Fn(&HttpClientConfig) -> Result<ScrapeClient, BoxError> + Send + Sync>;
+
+impl From<reqwest::Client> for ScrapeClient {
+    fn from(http: reqwest::Client) -> ScrapeClient {
+        ScrapeClient { http, sign: None }
+    }
+}
+
+impl ScrapeClient {
+    /// A client that passes each request through `sign` before it is sent.
+    #[must_use]
+    pub fn signed(
+        http: reqwest::Client,
+        sign: impl Fn(reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, BoxError> + Send + Sync + 'static,
+    ) -> ScrapeClient {
+        ScrapeClient { http, sign: Some(Arc::new(sign)) }
+    }
+
+    pub(super) async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<reqwest::Response, BoxError> {
+        let mut request = self.http.get(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(sign) = &self.sign {
+            request = sign(request)?;
+        }
+        // The URL is said by whoever shows the error.
+        request.send().await.map_err(|error| error.without_url().into())
+    }
+}
+
+impl std::fmt::Debug for ScrapeClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScrapeClient").field("signed", &self.sign.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// How one target is asked.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) url: String,
+    pub(super) accept: String,
+    pub(super) compression: bool,
+    pub(super) timeout: Duration,
+    /// Largest body after decompression; 0 for any.
+    pub(super) body_bytes_max: u64,
+}
+
+/// Bodies are reserved in steps of this size.
+const STEP_BYTES: usize = 64 << 10;
+/// Offsets into a body are 32 bits wide.
+const BODY_BYTES_CAP: u64 = u32::MAX as u64;
+const USER_AGENT: &str = concat!("Kymo/", env!("CARGO_PKG_VERSION"));
+
+/// A body with its memory.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) bytes: Vec<u8>,
+    pub(super) content_type: String,
+    _memory: Reservation,
+}
+
+impl Request {
+    /// Fetches a target's answer, decompressed, or says why there is none.
+    pub(super) async fn fetch(&self, client: &ScrapeClient, budget: &Budget) -> Result<Body, ScrapeError> {
+        match tokio::time::timeout(self.timeout, self.fetch_slowly(client, budget)).await {
+            Ok(fetched) => fetched,
+            Err(_) => Err(ScrapeError::Timeout { url: self.url.clone() }),
+        }
+    }
+
+    async fn fetch_slowly(&self, client: &ScrapeClient, budget: &Budget) -> Result<Body, ScrapeError> {
+        let failed = |source: BoxError| ScrapeError::Request { url: self.url.clone(), source };
+        let seconds = self.timeout.as_secs_f64().to_string();
+        let headers = [
+            ("Accept", self.accept.as_str()),
+            ("Accept-Encoding", if self.compression { "gzip" } else { "identity" }),
+            ("User-Agent", USER_AGENT),
+            ("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str()),
+        ];
+        let mut answer = client.get(&self.url, &headers).await.map_err(failed)?;
+        if answer.status() != reqwest::StatusCode::OK {
+            return Err(ScrapeError::Status { status: answer.status() });
+        }
+        let header = |name: &str| {
+            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        // The client takes gzip off, and its header with it.
+        let encoding = header("content-encoding");
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            return Err(ScrapeError::Encoding { encoding });
+        }
+        let content_type = header("content-type");
+        let mut memory = budget.try_reserve(0)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(error.without_url().into()))? {
+            let len = bytes.len() + chunk.len();
+            // Prometheus refuses a body of exactly the limit, too.
+            if self.body_bytes_max > 0 && len as u64 >= self.body_bytes_max || len as u64 > BODY_BYTES_CAP {
+                return Err(ScrapeError::BodyLimit);
+            }
+            if len as u64 > memory.bytes() {
+                let capacity = len.max(2 * bytes.capacity()).next_multiple_of(STEP_BYTES);
+                memory.grow(capacity as u64 - memory.bytes())?;
+                bytes.reserve_exact(capacity - bytes.len());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Body { bytes, content_type, _memory: memory })
+    }
+}

@@ -1,0 +1,48 @@
+//! Asking targets for their metrics, as Prometheus does.
+//!
+//! ```text
+//!   scrape_configs ─► JobConfig ─► discovery ─► groups ─► relabel ─► targets
+//!                                                                       │ one task each, its own phase
+//!        ┌──────────────────────────────────────────────────────────────┘
+//!        ▼
+//!   fetch ─► content type ─► exposition parser ─► cache: text → series ─► SampleBatch ─► append
+//!   (async, timeout, limits)  └──────────────── on a blocking pool ────────────────────────┘
+//!                                               staleness markers, `up`, `scrape_*`
+//! ```
+//!
+//! [`ScrapeManager`] owns all of it: [`apply`](ScrapeManager::apply) puts jobs in force and leaves those that did not change
+//! alone; [`run`](ScrapeManager::run) works until it is told to stop and has then joined everything it began.
+//!
+//! Rules that hold here: (1) a slow target delays nobody: each has its own task, and a scrape that is not done when
+//! the next is due makes that one be skipped; (2) a scrape is stored whole or not at all; (3) what is stored of a target that
+//! vanished ends with staleness markers, unless another target goes on with its series; (4) a reload cuts no scrape
+//! short; a shutdown does.
+
+mod blocking;
+mod cache;
+mod client;
+mod config;
+mod discovery;
+mod error;
+mod families;
+mod job;
+mod jobs;
+mod negotiate;
+mod relabel;
+mod schedule;
+mod scraper;
+mod store;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use client::{BoxError, ClientFactory, ScrapeClient};
+pub use config::{JobConfig, Limits, NotActedOn, ScrapeConfig, ScrapeConfigError, ScrapeDefaults, resolve_all};
+pub use discovery::{DiscoveryConfig, DnsSdConfig, FileSdConfig, HttpSdConfig, TargetGroup};
+pub use error::{ScrapeError, StoreError};
+pub use jobs::{ApplyError, ScrapeManager, ScrapeParts, TargetMetadata};
+pub use negotiate::{ContentTypeError, ScrapeProtocol};
+
+/// The source under which the loss ledger books what comes this way, staleness markers and the series about scrapes
+/// included.
+pub const SOURCE: &str = "scrape";
