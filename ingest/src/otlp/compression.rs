@@ -91,7 +91,7 @@ fn read_up_to(
     loop {
         if len == bytes.len() {
             // One byte more than the limit, to see that there is one.
-            let grown = (2 * len).max(FIRST_BYTES).min(max + 1);
+            let grown = (2 * len).max(FIRST_BYTES).min(max.saturating_add(1));
             if grown == len {
                 return Err(too_large(max, len));
             }

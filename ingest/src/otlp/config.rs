@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// Limits of a [`Receiver`](super::Receiver). Every one names itself in the answer that refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpLimits {
-    /// Largest body as sent, in bytes. Default 64 MiB, as the OTLP specification recommends.
+    /// Largest body as sent, in bytes; 1 GiB at most, as every limit here. Default 64 MiB, as the OTLP specification recommends.
     pub body_bytes_max: usize,
     /// Largest body after decompression, in bytes. Default 64 MiB, as the OTLP specification recommends.
     pub decompressed_bytes_max: usize,
@@ -130,6 +130,29 @@ impl OtlpConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_section_of_a_prometheus_file_is_read() {
+        let section = r#"{"promote_resource_attributes": ["k8s.pod.name"], "promote_all_resource_attributes": false,
+            "ignore_resource_attributes": [], "translation_strategy": "NoUTF8EscapingWithSuffixes",
+            "keep_identifying_resource_attributes": true, "convert_histograms_to_nhcb": true,
+            "promote_scope_metadata": false, "label_name_underscore_sanitization": false,
+            "label_name_preserve_multiple_underscores": false}"#;
+        let config: OtlpConfig = serde_json::from_str(section).unwrap();
+        let expected = OtlpConfig {
+            promote_resource_attributes: vec!["k8s.pod.name".into()],
+            translation_strategy: TranslationStrategy::NoUTF8EscapingWithSuffixes,
+            keep_identifying_resource_attributes: true,
+            convert_histograms_to_nhcb: true,
+            promote_scope_metadata: false,
+            label_name_underscore_sanitization: false,
+            label_name_preserve_multiple_underscores: false,
+            ..OtlpConfig::default()
+        };
+        assert_eq!(config, expected);
+        assert_eq!(serde_json::from_str::<OtlpConfig>("{}").unwrap(), OtlpConfig::default());
+        assert!(serde_json::from_str::<OtlpConfig>(r#"{"promote": []}"#).is_err());
+    }
 
     #[test]
     fn promotion_is_all_or_a_list() {

@@ -62,7 +62,14 @@ pub fn grpc_service(state: OtlpState) -> Router {
 /// # Errors
 /// When the listener cannot be used at all.
 pub async fn serve_grpc(listener: TcpListener, state: OtlpState, stop: CancellationToken) -> io::Result<()> {
-    let service = grpc_service(state);
+    serve_http2(listener, grpc_service(state), stop).await
+}
+
+/// As [`serve_grpc`], of a service that has been given layers, such as authorization.
+///
+/// # Errors
+/// When the listener cannot be used at all.
+pub async fn serve_http2(listener: TcpListener, service: Router, stop: CancellationToken) -> io::Result<()> {
     let mut connections = JoinSet::new();
     'serving: loop {
         while connections.len() >= CONNECTIONS_MAX {

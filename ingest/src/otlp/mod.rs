@@ -41,7 +41,7 @@ mod value;
 pub use compression::Coding;
 pub use config::{OtlpConfig, OtlpConfigError, OtlpLimits, TranslationStrategy};
 pub use error::{ExportError, Reason};
-pub use grpc::{grpc_service, serve_grpc};
+pub use grpc::{grpc_service, serve_grpc, serve_http2};
 pub use http::{routes, standalone_routes};
 pub use outcome::{Outcome, Refusal};
 pub use receiver::Receiver;

@@ -20,7 +20,7 @@ use super::metrics::OtlpMetrics;
 use super::outcome::Outcome;
 use super::translate::Translation;
 use super::{Encoding, SOURCE};
-use crate::remote_write::ReceiverParts;
+use crate::remote_write::{BODY_BYTES_CAP, ReceiverParts};
 
 /// Takes `ExportMetricsServiceRequest`s and hands their data points to an engine.
 ///
@@ -51,13 +51,19 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver in front of an engine. What requests take is reserved under the parts' budget.
+    /// A receiver in front of an engine. What requests take is reserved under the parts' budget, and no limit in bytes is
+    /// above [`BODY_BYTES_CAP`].
     ///
     /// # Errors
     /// [`RegisterError`] when the registry holds other metrics of the same names.
     pub fn new(config: OtlpConfig, limits: OtlpLimits, parts: ReceiverParts) -> Result<Receiver, RegisterError> {
         let ReceiverParts { storage, ledger, clock, budget, registry } = parts;
         let budget = budget.child("otlp", u64::MAX);
+        let limits = OtlpLimits {
+            body_bytes_max: limits.body_bytes_max.min(BODY_BYTES_CAP),
+            decompressed_bytes_max: limits.decompressed_bytes_max.min(BODY_BYTES_CAP),
+            unfolded_bytes_max: limits.unfolded_bytes_max.min(BODY_BYTES_CAP),
+        };
         let metrics = OtlpMetrics::register(&registry)?;
         Ok(Receiver { config, limits, storage, ledger, clock, budget, metrics })
     }

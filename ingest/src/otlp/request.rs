@@ -61,7 +61,9 @@ impl OtlpState {
         claimed: Option<u64>,
         framing: usize,
     ) -> Result<(Bytes, Reservation), RequestError> {
-        let read = self.read_up_to(body, claimed.unwrap_or(0), self.receiver.limits().body_bytes_max + framing).await;
+        let read = self
+            .read_up_to(body, claimed.unwrap_or(0), self.receiver.limits().body_bytes_max.saturating_add(framing))
+            .await;
         read.inspect_err(|error| {
             if let RequestError::Export(error) = error {
                 self.receiver.book_failure(error);

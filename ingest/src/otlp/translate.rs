@@ -286,8 +286,10 @@ impl<'c> Translation<'c> {
         }
         for exemplar in &point.exemplars {
             let bucket = exemplar::value(exemplar).and_then(|value| buckets.iter().find(|(bound, _)| value <= *bound));
-            if let Some(&(_, series)) = bucket {
-                self.exemplar(series, exemplar, times)?;
+            match bucket {
+                Some(&(_, series)) => self.exemplar(series, exemplar, times)?,
+                // Without a value, or with NaN, which is in no bucket.
+                None => self.outcome.exemplars_refused += 1,
             }
         }
         Ok(times.time_ms)

@@ -303,6 +303,12 @@ fn exemplars_go_to_the_series_that_counts_them() {
 
 #[test]
 fn exemplars_that_cannot_be_kept_are_a_warning_and_reject_no_point() {
+    let exemplars = r#""exemplars":[{"asDouble":"NaN"},{},{"asInt":1}]"#;
+    let point = format!(r#"{{{T},"count":1,"bucketCounts":[1,0],"explicitBounds":[1],{exemplars}}}"#);
+    let histogram = format!(r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{point}]}}}}"#);
+    let outcome = send(&Door::open(), &metrics(&histogram));
+    assert_eq!((outcome.written, outcome.rejected(), outcome.exemplars_refused), (1, 0, 2));
+
     let door = Door::open();
     let outcome =
         send(&door, &metrics(&gauge(r#","exemplars":[{"timeUnixNano":"1"},{"asInt":1,"timeUnixNano":"1"}]"#)));
