@@ -308,11 +308,12 @@ fn four_writers_and_a_killed_process() {
         let clock = clock();
         let (engine, _) = open(&disk, options(&clock, SyncPolicy::Interval)).unwrap();
         let engine = Arc::new(engine);
-        disk.crash_at(disk.op_count() + 150 + seed * 7);
+        disk.crash_at(disk.op_count() + 60 + (seed - 80) * 40);
+        let writing = std::sync::atomic::AtomicUsize::new(4);
         let acknowledged = std::sync::Mutex::new(Model::new());
         std::thread::scope(|scope| {
             for writer in 0..4u64 {
-                let (engine, acknowledged) = (Arc::clone(&engine), &acknowledged);
+                let (engine, acknowledged, writing) = (Arc::clone(&engine), &acknowledged, &writing);
                 scope.spawn(move || {
                     for step in 0..200i64 {
                         let time = NOW_MS - seconds(4_000) + seconds(step) + writer as i64;
@@ -321,10 +322,16 @@ fn four_writers_and_a_killed_process() {
                         }
                         note(&mut acknowledged.lock().unwrap(), SERIES, time);
                     }
+                    writing.fetch_sub(1, std::sync::atomic::Ordering::Release);
                 });
             }
             let engine = Arc::clone(&engine);
-            scope.spawn(move || while engine.flush().is_ok() {});
+            let writing = &writing;
+            scope.spawn(
+                move || {
+                    while writing.load(std::sync::atomic::Ordering::Acquire) > 0 && engine.flush().is_ok() {}
+                },
+            );
         });
         drop(engine);
         let acknowledged = acknowledged.into_inner().unwrap();
