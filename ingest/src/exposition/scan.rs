@@ -183,7 +183,11 @@ impl<'a> Scan<'a> {
     /// Whether a piece of the body is text, which is known if all of it is.
     #[inline]
     pub(super) fn check_utf8(&self, start: usize, end: usize, what: &'static str) -> Result<(), Fault> {
-        if self.utf8 || std::str::from_utf8(&self.bytes[start..end]).is_ok() { Ok(()) } else { Err(Fault::Utf8 { what }) }
+        if self.utf8 || std::str::from_utf8(&self.bytes[start..end]).is_ok() {
+            Ok(())
+        } else {
+            Err(Fault::Utf8 { what })
+        }
     }
 
     #[cold]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kymo_core::config::HttpClientConfig;
@@ -69,6 +70,8 @@ pub(super) struct Request {
     pub(super) timeout: Duration,
     /// Largest body after decompression; 0 for any.
     pub(super) body_bytes_max: u64,
+    /// Length of the last whole body, so that the next one is given room at once.
+    pub(super) last_bytes: AtomicUsize,
 }
 
 /// Bodies are reserved in steps of this size.
@@ -117,8 +120,9 @@ impl Request {
             return Err(ScrapeError::Encoding { encoding });
         }
         let content_type = header("content-type");
-        let mut memory = budget.try_reserve(0)?;
-        let mut bytes = Vec::new();
+        let expected = self.last_bytes.load(Ordering::Relaxed).next_multiple_of(STEP_BYTES);
+        let mut memory = budget.try_reserve(expected as u64)?;
+        let mut bytes = Vec::with_capacity(expected);
         while let Some(chunk) = answer.chunk().await.map_err(|error| failed(error.without_url().into()))? {
             let len = bytes.len() + chunk.len();
             // Prometheus refuses a body of exactly the limit, too.
@@ -131,6 +135,10 @@ impl Request {
                 bytes.reserve_exact(capacity - bytes.len());
             }
             bytes.extend_from_slice(&chunk);
+        }
+        if !bytes.is_empty() {
+            // Relaxed: a hint, and only this target's scrapes touch it.
+            self.last_bytes.store(bytes.len(), Ordering::Relaxed);
         }
         Ok(Body { bytes, content_type, _memory: memory })
     }

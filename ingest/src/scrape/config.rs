@@ -5,6 +5,7 @@
 //! and named by [`JobConfig::not_acted_on`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use kymo_core::config::{
     Authorization, BasicAuth, ByteSize, ConfigDuration, HeaderValues, HttpClientConfig, OAuth2, ProxyConfig,
@@ -13,7 +14,7 @@ use kymo_core::config::{
 use serde::{Deserialize, Serialize};
 
 use super::discovery::{DiscoveryConfig, DnsSdConfig, FileSdConfig, HttpSdConfig, TargetGroup};
-use super::negotiate::ScrapeProtocol;
+use super::negotiate::{NameEscaping, NameValidation, ScrapeProtocol};
 
 /// The settings of an HTTP client beside those of a section. Prometheus writes them inline; they are spelled out here
 /// and not flattened, so that unknown fields are refused and errors keep their place in the file.
@@ -64,6 +65,24 @@ macro_rules! with_http_client {
         }
 
         impl $name {
+            /// Takes relative paths of the client's files as relative to `directory`.
+            pub(in crate::scrape) fn set_client_directory(&mut self, directory: &std::path::Path) {
+                let basic = self.basic_auth.iter_mut().flat_map(|auth| [&mut auth.username_file, &mut auth.password_file]);
+                let authorization = self.authorization.iter_mut().map(|auth| &mut auth.credentials_file);
+                let (mut secrets, mut certificates) = (Vec::new(), Vec::new());
+                if let Some(oauth2) = &mut self.oauth2 {
+                    secrets.push(&mut oauth2.client_secret_file);
+                    certificates.extend(&mut oauth2.tls_config);
+                }
+                certificates.extend(&mut self.tls_config);
+                let tls = certificates.into_iter().flat_map(|tls| [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]);
+                let all = basic.chain(authorization).chain(secrets).chain(tls).chain([&mut self.bearer_token_file]);
+                let headers = self.http_headers.values_mut().flat_map(|header| &mut header.files);
+                for path in all.flatten().chain(headers).filter(|path| path.is_relative()) {
+                    *path = directory.join(&*path);
+                }
+            }
+
             /// The settings of the HTTP client in one piece.
             #[must_use]
             pub fn http_client(&self) -> HttpClientConfig {
@@ -92,6 +111,13 @@ pub(super) use with_http_client;
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// A list or map whose key stands there without a value is empty, as in Go.
+pub(super) fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A section that Prometheus has and Kymo does not act on. It is read, whatever it holds, and forgotten but for its
@@ -161,7 +187,7 @@ scrape_config! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scheme: Option<String>,
         /// Parameters of the URL.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
         pub params: BTreeMap<String, Vec<String>>,
         /// Whether a target's own labels win over those that the scraper adds.
         pub honor_labels: bool,
@@ -182,6 +208,12 @@ scrape_config! {
         /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are stored.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub extra_scrape_metrics: Option<bool>,
+        /// Which names are accepted: `utf8` unless given, or `legacy`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub metric_name_validation_scheme: Option<NameValidation>,
+        /// How targets are asked to write names that are not legacy ones.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub metric_name_escaping_scheme: Option<NameEscaping>,
         /// Largest answer after decompression; 0 for any.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub body_size_limit: Option<ByteSize>,
@@ -210,28 +242,26 @@ scrape_config! {
         #[serde(skip_serializing_if = "is_default")]
         pub native_histogram_min_bucket_factor: f64,
         /// Targets as listed.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub static_configs: Vec<TargetGroup>,
         /// Targets from files.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub file_sd_configs: Vec<FileSdConfig>,
         /// Targets from HTTP endpoints.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub http_sd_configs: Vec<HttpSdConfig>,
         /// Targets from DNS.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub dns_sd_configs: Vec<DnsSdConfig>,
         /// Rules over the labels of targets.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub relabel_configs: Vec<RelabelRule>,
         /// Rules over the labels of samples.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
         pub metric_relabel_configs: Vec<RelabelRule>,
     }
     not acted on {
         convert_classic_histograms_to_nhcb,
-        metric_name_validation_scheme,
-        metric_name_escaping_scheme,
         scrape_failure_log_file,
         aws_sd_configs,
         azure_sd_configs,
@@ -278,6 +308,10 @@ pub struct ScrapeDefaults {
     pub always_scrape_classic_histograms: bool,
     /// Whether more is stored about each scrape.
     pub extra_scrape_metrics: bool,
+    /// Which names are accepted.
+    pub metric_name_validation_scheme: NameValidation,
+    /// How targets are asked to write names.
+    pub metric_name_escaping_scheme: Option<NameEscaping>,
     /// Largest answer after decompression; 0 for any.
     pub body_size_limit: ByteSize,
     /// Most samples of a scrape; 0 for any number.
@@ -303,6 +337,8 @@ impl Default for ScrapeDefaults {
             scrape_native_histograms: false,
             always_scrape_classic_histograms: false,
             extra_scrape_metrics: false,
+            metric_name_validation_scheme: NameValidation::Utf8,
+            metric_name_escaping_scheme: None,
             body_size_limit: ByteSize(0),
             sample_limit: 0,
             label_limit: 0,
@@ -345,6 +381,10 @@ pub struct JobConfig {
     pub histograms: crate::exposition::HistogramParts,
     /// Whether more is stored about each scrape.
     pub extra_metrics: bool,
+    /// Which names are accepted.
+    pub names: NameValidation,
+    /// How targets are asked to write names.
+    pub escaping: NameEscaping,
     /// The limits.
     pub limits: Limits,
     /// Rules over the labels of targets.
@@ -452,6 +492,12 @@ impl ScrapeConfig {
         if let Some(twice) = protocols.iter().enumerate().find(|(at, one)| protocols[..*at].contains(one)) {
             return Err(bad("scrape_protocols", &format_args!("{} twice", twice.1.as_str())));
         }
+        let names = self.metric_name_validation_scheme.unwrap_or(defaults.metric_name_validation_scheme);
+        let escaping = self.metric_name_escaping_scheme.or(defaults.metric_name_escaping_scheme);
+        let escaping = escaping.unwrap_or_else(|| NameEscaping::default_of(names));
+        if names == NameValidation::Legacy && escaping == NameEscaping::AllowUtf8 {
+            return Err(bad("metric_name_escaping_scheme", &escaping.as_str()));
+        }
         let http = self.http_client();
         http.validate().map_err(|source| ScrapeConfigError::Http { job: job(), source })?;
         for sd in &self.http_sd_configs {
@@ -489,6 +535,8 @@ impl ScrapeConfig {
                 (true, true) => HistogramParts::NativeAndClassic,
             },
             extra_metrics: self.extra_scrape_metrics.unwrap_or(defaults.extra_scrape_metrics),
+            names,
+            escaping,
             limits: Limits {
                 body_bytes: self.body_size_limit.unwrap_or(defaults.body_size_limit).0,
                 samples: limit(self.sample_limit, defaults.sample_limit),
@@ -506,6 +554,21 @@ impl ScrapeConfig {
             discovery,
             ignored,
         })
+    }
+
+    /// Takes relative paths as relative to `directory`, that of the file the entry stands in, as Prometheus does.
+    pub fn set_directory(&mut self, directory: &Path) {
+        for files in &mut self.file_sd_configs {
+            for file in &mut files.files {
+                if !file.is_empty() && Path::new(file).is_relative() {
+                    *file = directory.join(&*file).to_string_lossy().into_owned();
+                }
+            }
+        }
+        self.set_client_directory(directory);
+        for endpoint in &mut self.http_sd_configs {
+            endpoint.set_client_directory(directory);
+        }
     }
 
     /// Interval and timeout: a timeout of the defaults gives way to a shorter interval of the job's own.

@@ -47,6 +47,12 @@ pub enum ScrapeError {
     /// A series without a name, after relabelling.
     #[error("missing metric name (__name__ label)")]
     MissingName,
+    /// A name that `metric_name_validation_scheme: legacy` does not accept.
+    #[error("invalid metric name or label names: {series}")]
+    Names {
+        /// The series.
+        series: String,
+    },
     /// A series whose labels are none.
     #[error(transparent)]
     Labels(#[from] LabelError),
@@ -124,7 +130,7 @@ impl ScrapeError {
             ScrapeError::Encoding { .. } => "bad_content_encoding",
             ScrapeError::Exposition(_) => "bad_exposition",
             ScrapeError::MissingName => "missing_name",
-            ScrapeError::Labels(_) => "bad_labels",
+            ScrapeError::Names { .. } | ScrapeError::Labels(_) => "bad_labels",
             ScrapeError::BodyLimit => "body_size_limit",
             ScrapeError::SampleLimit => "sample_limit",
             ScrapeError::BucketLimit => "native_histogram_bucket_limit",

@@ -122,6 +122,8 @@ pub struct ScrapeManager {
     shared: Arc<Shared>,
     clients: ClientFactory,
     jobs: watch::Sender<Vec<Arc<Job>>>,
+    /// Held while new jobs are made, so that of two reloads one sees what the other did.
+    applying: Mutex<()>,
     /// Taken by the one `run`.
     departed: Mutex<Option<mpsc::UnboundedReceiver<Arc<Scraper>>>>,
 }
@@ -155,6 +157,7 @@ impl ScrapeManager {
             shared: Arc::new(shared),
             clients: parts.clients,
             jobs: watch::Sender::new(Vec::new()),
+            applying: Mutex::default(),
             departed: Mutex::new(Some(receiver)),
         }
     }
@@ -165,6 +168,7 @@ impl ScrapeManager {
     /// # Errors
     /// [`ApplyError`]; then everything stays as it was.
     pub fn apply(&self, configs: Vec<JobConfig>) -> Result<(), ApplyError> {
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.jobs.borrow().clone();
         let mut jobs = Vec::with_capacity(configs.len());
         for config in configs {
@@ -220,7 +224,11 @@ impl ScrapeManager {
                     Some(gone) = departed.recv() => {
                         tasks.spawn(gone.run_end(shutdown.clone()));
                     }
-                    Some(_) = tasks.join_next() => {}
+                    Some(ended) = tasks.join_next() => {
+                        if let Err(error) = ended {
+                            tracing::error!(%error, "a scrape job ended by itself");
+                        }
+                    }
                 }
             }
         }

@@ -25,10 +25,12 @@ mod config;
 mod discovery;
 mod error;
 mod families;
+mod histogram;
 mod job;
 mod jobs;
 mod negotiate;
 mod relabel;
+mod report;
 mod schedule;
 mod scraper;
 mod store;
@@ -41,7 +43,7 @@ pub use config::{JobConfig, Limits, NotActedOn, ScrapeConfig, ScrapeConfigError,
 pub use discovery::{DiscoveryConfig, DnsSdConfig, FileSdConfig, HttpSdConfig, TargetGroup};
 pub use error::{ScrapeError, StoreError};
 pub use jobs::{ApplyError, ScrapeManager, ScrapeParts, TargetMetadata};
-pub use negotiate::{ContentTypeError, ScrapeProtocol};
+pub use negotiate::{ContentTypeError, NameEscaping, NameValidation, ScrapeProtocol};
 
 /// The source under which the loss ledger books what comes this way, staleness markers and the series about scrapes
 /// included.

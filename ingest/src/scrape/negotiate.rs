@@ -67,9 +67,57 @@ impl ScrapeProtocol {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
             }
             ScrapeProtocol::PrometheusText004 => "text/plain;version=0.0.4",
-            ScrapeProtocol::PrometheusText100 => "text/plain;version=1.0.0;escaping=allow-utf-8",
+            ScrapeProtocol::PrometheusText100 => "text/plain;version=1.0.0",
             ScrapeProtocol::OpenMetricsText001 => "application/openmetrics-text;version=0.0.1",
-            ScrapeProtocol::OpenMetricsText100 => "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+            ScrapeProtocol::OpenMetricsText100 => "application/openmetrics-text;version=1.0.0",
+        }
+    }
+}
+
+/// Which names of metrics and labels are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameValidation {
+    /// Any UTF-8 text.
+    #[default]
+    Utf8,
+    /// Letters, digits and underscores, and colons in names of metrics.
+    Legacy,
+}
+
+/// How targets are asked to write names that are not legacy ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameEscaping {
+    /// As they are.
+    #[serde(rename = "allow-utf-8")]
+    AllowUtf8,
+    /// With underscores in the place of what is not allowed.
+    Underscores,
+    /// With `_dot_` and the like.
+    Dots,
+    /// With the code points of what is not allowed.
+    Values,
+}
+
+impl NameEscaping {
+    /// What is asked for unless the job says something else.
+    #[must_use]
+    pub fn default_of(names: NameValidation) -> NameEscaping {
+        match names {
+            NameValidation::Utf8 => NameEscaping::AllowUtf8,
+            NameValidation::Legacy => NameEscaping::Underscores,
+        }
+    }
+
+    /// The name in a configuration and in the header.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NameEscaping::AllowUtf8 => "allow-utf-8",
+            NameEscaping::Underscores => "underscores",
+            NameEscaping::Dots => "dots",
+            NameEscaping::Values => "values",
         }
     }
 }
@@ -78,11 +126,15 @@ impl ScrapeProtocol {
 const PROTOCOLS: usize = 5;
 
 /// The `Accept` header, as Prometheus 3 writes it: weights fall with the order, anything else is accepted last.
-pub(super) fn accept_header(protocols: &[ScrapeProtocol]) -> String {
+pub(super) fn accept_header(protocols: &[ScrapeProtocol], escaping: NameEscaping) -> String {
     let mut header = String::new();
     let mut weight = PROTOCOLS + 1;
     for protocol in protocols {
-        header += &format!("{};q=0.{weight},", protocol.media_type());
+        header += protocol.media_type();
+        if matches!(protocol, ScrapeProtocol::PrometheusText100 | ScrapeProtocol::OpenMetricsText100) {
+            header += &format!(";escaping={}", escaping.as_str());
+        }
+        header += &format!(";q=0.{weight},");
         weight -= 1;
     }
     header + &format!("*/*;q=0.{weight}")
@@ -156,14 +208,15 @@ mod tests {
     #[test]
     fn prometheus_own_header_is_sent() {
         assert_eq!(
-            accept_header(&ScrapeProtocol::defaults(false)),
+            accept_header(&ScrapeProtocol::defaults(false), NameEscaping::AllowUtf8),
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
              application/openmetrics-text;version=0.0.1;q=0.5,\
              text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
              text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
         );
-        let with_protobuf = accept_header(&ScrapeProtocol::defaults(true));
+        let with_protobuf = accept_header(&ScrapeProtocol::defaults(true), NameEscaping::Underscores);
         assert!(with_protobuf.starts_with("application/vnd.google.protobuf;") && with_protobuf.ends_with("*/*;q=0.1"));
+        assert!(with_protobuf.contains("text/plain;version=1.0.0;escaping=underscores;q=0.3"), "{with_protobuf}");
     }
 
     #[test]

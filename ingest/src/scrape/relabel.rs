@@ -2,10 +2,12 @@
 
 use kymo_core::config::{Relabelled, relabel};
 use kymo_core::labels::LabelsRef;
+use kymo_core::text::{SeriesText, is_legacy_label_name, is_legacy_metric_name};
 use kymo_core::{Labels, LabelsBuilder, METRIC_NAME};
 
 use super::config::JobConfig;
 use super::error::ScrapeError;
+use super::negotiate::NameValidation;
 
 /// Goes before a target's own label that one of the scraper's pushes aside.
 const EXPORTED: &str = "exported_";
@@ -28,6 +30,7 @@ pub(super) fn sample_labels<'b>(
         return Ok(None);
     }
     let metric = labels.metric_name().ok_or(ScrapeError::MissingName)?;
+    check_names(job, metric, labels)?;
     check_limits(job, metric, labels)?;
     Ok(Some(labels))
 }
@@ -67,15 +70,23 @@ fn check_limits(job: &JobConfig, metric: &str, labels: LabelsRef<'_>) -> Result<
         return Ok(());
     }
     for (name, value) in labels.iter() {
-        let (metric, name) = (|| metric.to_owned(), || name.to_owned());
-        if over(name().len(), limits.label_name_bytes) {
-            let (len, limit) = (name().len(), limits.label_name_bytes);
-            return Err(ScrapeError::LabelNameLimit { metric: metric(), name: name(), len, limit });
+        if over(name.len(), limits.label_name_bytes) {
+            let (metric, len, limit) = (metric.to_owned(), name.len(), limits.label_name_bytes);
+            return Err(ScrapeError::LabelNameLimit { metric, name: name.to_owned(), len, limit });
         }
         if over(value.len(), limits.label_value_bytes) {
-            let (value, len, limit) = (value.to_owned(), value.len(), limits.label_value_bytes);
-            return Err(ScrapeError::LabelValueLimit { metric: metric(), name: name(), value, len, limit });
+            let (metric, len, limit) = (metric.to_owned(), value.len(), limits.label_value_bytes);
+            let (name, value) = (name.to_owned(), value.to_owned());
+            return Err(ScrapeError::LabelValueLimit { metric, name, value, len, limit });
         }
+    }
+    Ok(())
+}
+
+fn check_names(job: &JobConfig, metric: &str, labels: LabelsRef<'_>) -> Result<(), ScrapeError> {
+    let legacy = || is_legacy_metric_name(metric) && labels.iter().all(|(name, _)| is_legacy_label_name(name));
+    if job.names == NameValidation::Legacy && !legacy() {
+        return Err(ScrapeError::Names { series: SeriesText(labels.iter()).to_string() });
     }
     Ok(())
 }
@@ -146,6 +157,17 @@ mod tests {
         assert_eq!(missing, "missing metric name (__name__ label)");
         let twice = found(&[("__name__", "m"), ("a", "1"), ("a", "2")]).unwrap_err();
         assert_eq!(twice, "label name \"a\" is not unique");
+    }
+
+    #[test]
+    fn names_may_be_held_to_the_old_rules() {
+        let legacy = r#"{"job_name":"j","metric_name_validation_scheme":"legacy"}"#;
+        assert!(relabelled(legacy, &[], &[("__name__", "a:b"), ("c_1", "ü")]).unwrap().is_some());
+        for own in [&[("__name__", "a.b")][..], &[("__name__", "a"), ("b:c", "x")]] {
+            let error = relabelled(legacy, &[], own).unwrap_err();
+            assert!(error.starts_with("invalid metric name or label names: "), "{error}");
+            assert!(relabelled(r#"{"job_name":"j"}"#, &[], own).unwrap().is_some());
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One target and its scrapes.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,10 +53,11 @@ impl Scraper {
         let timeout = Duration::from_millis(target.timeout_ms.unsigned_abs());
         let request = Request {
             url: target.url.clone(),
-            accept: accept_header(&config.protocols),
+            accept: accept_header(&config.protocols, config.escaping),
             compression: config.compression,
             timeout,
             body_bytes_max: config.limits.body_bytes,
+            last_bytes: AtomicUsize::new(0),
         };
         let labels = target.labels.clone();
         let store = TargetStore::new(Arc::clone(config), labels, timeout.as_secs_f64(), shared.budget())?;
@@ -79,6 +81,10 @@ impl Scraper {
                 () = shutdown.cancelled() => return self,
                 () = stop.cancelled() => return self,
                 () = self.wait_until(planned_ms) => {}
+            }
+            if clock.now_ms() < planned_ms {
+                // The clock was set back: the next moment is another one now.
+                continue;
             }
             let time_ms = self.schedule.timestamp(planned_ms, clock.now_ms());
             tokio::select! {

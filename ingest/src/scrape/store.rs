@@ -12,8 +12,8 @@ use hashbrown::HashMap;
 use kymo_core::batch::{BatchSeries, PushSeries, RowValue};
 use kymo_core::storage::{AppendReport, FUTURE_LIMIT, RejectReason};
 use kymo_core::{
-    Budget, BudgetExceeded, Clock, Exemplar, FamilyType, Labels, LabelsBuilder, LossLedger, MetricStorage,
-    NativeHistogram, SampleBatch, SeriesRef,
+    Budget, BudgetExceeded, Clock, Exemplar, FamilyType, Labels, LabelsBuilder, LossLedger, MetricStorage, SampleBatch,
+    SeriesRef,
 };
 
 use super::SOURCE;
@@ -21,7 +21,9 @@ use super::cache::{Known, ScrapeCache, SeriesId};
 use super::config::JobConfig;
 use super::error::{ScrapeError, StoreError};
 use super::families::{Families, FamilyList};
+use super::histogram::within_limits;
 use super::relabel::{report_labels, sample_labels};
+use super::report::Report;
 use crate::exposition::{Entry, Exemplars, Format, Parser, Sample, SampleValue, push_exemplar_labels, push_labels};
 
 /// An exemplar's labels may have so many characters together (OpenMetrics 1.0).
@@ -61,47 +63,6 @@ struct Counts {
     series_added: u64,
     duplicates: u64,
     too_far_ahead: u64,
-}
-
-/// A series about the scrape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Report {
-    Up,
-    Duration,
-    Scraped,
-    Kept,
-    SeriesAdded,
-    Timeout,
-    SampleLimit,
-    BodyBytes,
-}
-
-impl Report {
-    const ALL: [Report; 8] = [
-        Report::Up,
-        Report::Duration,
-        Report::Scraped,
-        Report::Kept,
-        Report::SeriesAdded,
-        Report::Timeout,
-        Report::SampleLimit,
-        Report::BodyBytes,
-    ];
-    /// The first so many are always there, the others if the job wants more.
-    const USUAL: usize = 5;
-
-    fn name(self) -> &'static str {
-        match self {
-            Report::Up => "up",
-            Report::Duration => "scrape_duration_seconds",
-            Report::Scraped => "scrape_samples_scraped",
-            Report::Kept => "scrape_samples_post_metric_relabeling",
-            Report::SeriesAdded => "scrape_series_added",
-            Report::Timeout => "scrape_timeout_seconds",
-            Report::SampleLimit => "scrape_sample_limit",
-            Report::BodyBytes => "scrape_body_size_bytes",
-        }
-    }
 }
 
 /// What a row of the batch belongs to.
@@ -533,38 +494,4 @@ fn name_of<'b>(
 ) -> Option<kymo_core::LabelsRef<'b>> {
     push_labels(text, family_type, builder).ok()?;
     sample_labels(job, target, builder).ok().flatten()
-}
-
-/// A native histogram with buckets merged until it keeps the job's limits.
-pub(super) fn within_limits(mut histogram: NativeHistogram, job: &JobConfig) -> Result<NativeHistogram, ScrapeError> {
-    use kymo_core::histogram::{HistogramCounts, SCHEMA_MIN};
-
-    let finest = finest_schema(job.limits.bucket_factor);
-    let buckets = |histogram: &NativeHistogram| match &histogram.counts {
-        HistogramCounts::Integer(counts) => counts.positive.len() + counts.negative.len(),
-        HistogramCounts::Float(counts) => counts.positive.len() + counts.negative.len(),
-    };
-    loop {
-        let over = job.limits.buckets > 0 && buckets(&histogram) as u64 > job.limits.buckets;
-        let too_fine = !histogram.has_custom_bounds() && histogram.schema > finest;
-        if !over && !too_fine {
-            return Ok(histogram);
-        }
-        if histogram.has_custom_bounds() || histogram.schema <= SCHEMA_MIN {
-            return Err(ScrapeError::BucketLimit);
-        }
-        let schema = if too_fine { finest } else { histogram.schema - 1 };
-        histogram = histogram.at_schema(schema).map_err(|_| ScrapeError::BucketLimit)?;
-    }
-}
-
-/// The finest schema whose buckets grow by at least `factor` each.
-fn finest_schema(factor: f64) -> i8 {
-    use kymo_core::histogram::{SCHEMA_MAX, SCHEMA_MIN};
-
-    if factor <= 1.0 {
-        return SCHEMA_MAX;
-    }
-    let floor = (-factor.log2().log2()).floor();
-    floor.clamp(f64::from(SCHEMA_MIN), f64::from(SCHEMA_MAX)) as i8
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blocking::blocking;
 use super::client::ScrapeClient;
-use super::config::{ScrapeConfig, is_default, with_http_client};
+use super::config::{ScrapeConfig, is_default, null_is_default, with_http_client};
 
 pub use dns::DnsSdConfig;
 pub use file::FileSdConfig;
@@ -36,12 +36,6 @@ pub struct TargetGroup {
     /// Labels of each.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-}
-
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Discovered targets.

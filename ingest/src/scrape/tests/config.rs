@@ -76,6 +76,28 @@ metric_relabel_configs:
 }
 
 #[test]
+fn keys_without_a_value_are_empty() {
+    let config = read("job_name: j\nstatic_configs:\nrelabel_configs:\nparams:\nfile_sd_configs: []\n");
+    assert_eq!(config, read("job_name: j\n"));
+}
+
+#[test]
+fn paths_are_relative_to_the_file_they_stand_in() {
+    let mut config = read(
+        "{job_name: j, bearer_token_file: t, tls_config: {ca_file: /abs/ca, key_file: k, cert_file: c},
+          file_sd_configs: [{files: ['*.json', /abs/x.yml]}],
+          http_sd_configs: [{url: 'http://x', basic_auth: {password_file: p}}]}",
+    );
+    config.set_directory(std::path::Path::new("/etc/kymo"));
+    let tls = config.tls_config.as_ref().unwrap();
+    let shown = |path: &Option<std::path::PathBuf>| path.as_ref().unwrap().to_str().unwrap().to_owned();
+    assert_eq!([shown(&tls.ca_file), shown(&tls.key_file)], ["/abs/ca", "/etc/kymo/k"]);
+    assert_eq!(shown(&config.bearer_token_file), "/etc/kymo/t");
+    assert_eq!(config.file_sd_configs[0].files, ["/etc/kymo/*.json", "/abs/x.yml"]);
+    assert_eq!(shown(&config.http_sd_configs[0].basic_auth.as_ref().unwrap().password_file), "/etc/kymo/p");
+}
+
+#[test]
 fn defaults_are_those_of_prometheus() {
     let job = job(r#"{"job_name":"j"}"#);
     assert_eq!((job.interval, job.timeout), (ConfigDuration::from_secs(60), ConfigDuration::from_secs(10)));
@@ -120,6 +142,10 @@ fn senseless_entries_are_refused() {
         (
             "{job_name: j, dns_sd_configs: [{names: [x], type: A}]}",
             "invalid dns_sd_configs port \"none\" for scrape config with job name \"j\"",
+        ),
+        (
+            "{job_name: j, metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8}",
+            "invalid metric_name_escaping_scheme \"allow-utf-8\" for scrape config with job name \"j\"",
         ),
         (
             "{job_name: j, bearer_token: x, bearer_token_file: y}",

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use kymo_core::status::{StatusSource, TargetHealth};
 use tokio_util::sync::CancellationToken;
 
-use super::support::{Rig, START_MS, TestTarget, follow, job, scraper, text, until};
+use super::support::{Answer, Rig, START_MS, TestTarget, follow, job, page, scraper, text, until};
 use crate::scrape::job::targets_of;
 use crate::scrape::jobs::ScrapeManager;
 use crate::scrape::{ScrapeConfig, ScrapeDefaults, discovery};
@@ -155,4 +155,65 @@ fn equal_targets_are_one_and_bad_ones_are_named() {
     assert_eq!((found.targets.len(), found.dropped.len(), found.errors.len()), (2, 1, 1));
     assert_eq!(found.dropped[0]["__address__"], "h:3");
     assert!(found.errors[0].ends_with("no address"), "{:?}", found.errors);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_job_begins_with_what_was_discovered_before() {
+    let rig = Rig::new();
+    follow(&rig.clock);
+    let target = TestTarget::start(text("a 1\n")).await;
+    let listed = format!(r#"[{{"targets":["{}"]}}]"#, target.address);
+    let list = TestTarget::start(page("application/json", listed)).await;
+    let manager = rig.manager();
+    let named = |limit: u32| {
+        let json = r#"{"job_name":"j","sample_limit":LIMIT,"http_sd_configs":[{"url":"http://ADDRESS/"}]}"#;
+        job(&json.replace("LIMIT", &limit.to_string()).replace("ADDRESS", &list.address.to_string()))
+    };
+    manager.apply(vec![named(10)]).unwrap();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn({
+        let (manager, shutdown) = (manager.clone(), shutdown.clone());
+        async move { manager.run(shutdown).await }
+    });
+    until(|| !rig.samples("a").is_empty()).await;
+    list.answers(Answer::Reset);
+    manager.apply(vec![named(20)]).unwrap();
+    let before = rig.samples("a").len();
+    until(|| rig.samples("a").len() > before + 3).await;
+    // Long after the reload the series has no marker: the new scraper goes on with it.
+    assert!(rig.samples("a").iter().all(|line| !line.contains("stale")), "{:?}", rig.samples("a"));
+    assert_eq!(manager.targets().unwrap().len(), 1);
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_free_thread_a_scrape_is_lost_and_told() {
+    let rig = Rig::new();
+    let target = TestTarget::start(text("a 1\n")).await;
+    let shared = rig.manager_on(0, kymo_core::Budget::unlimited()).shared();
+    let scraper = scraper(&shared, job(r#"{"job_name":"j"}"#), target.address);
+    scraper.scrape(START_MS).await;
+    let status = scraper.status();
+    assert_eq!(
+        (status.health, status.last_error.as_str()),
+        (TargetHealth::Down, "the \"test\" pool is full: 0 jobs are waiting")
+    );
+    assert_eq!(rig.losses(), [("not_stored".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_the_memory_left_is_refused_and_the_memory_given_back() {
+    let rig = Rig::new();
+    let target = TestTarget::start(text("# a long comment\n".repeat(20_000))).await;
+    let budget = kymo_core::Budget::root("process", 200 << 10);
+    let shared = rig.manager_on(10, budget.clone()).shared();
+    let scraper = scraper(&shared, job(r#"{"job_name":"j"}"#), target.address);
+    scraper.scrape(START_MS).await;
+    assert!(scraper.status().last_error.contains("\"process\""), "{}", scraper.status().last_error);
+    assert_eq!(rig.losses(), [("memory_limit".to_owned(), 1)]);
+    assert_eq!((rig.report("up", 0), budget.used()), (Some(0.0), 0));
+    target.answers(text("a 1\n"));
+    scraper.scrape(START_MS + 10).await;
+    assert_eq!(rig.report("up", 10), Some(1.0));
 }

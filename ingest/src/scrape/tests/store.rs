@@ -374,31 +374,3 @@ fn the_end_of_a_target_is_marked_but_for_what_others_go_on_with() {
     assert_eq!(target.rig.samples("b").len(), 1);
     assert_eq!(target.rig.samples("up").last().unwrap(), r#"up{job="j"} stale @20"#);
 }
-
-#[test]
-fn native_histograms_are_merged_until_they_fit() {
-    use kymo_core::NativeHistogram;
-    use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, ResetHint};
-
-    let histogram = || NativeHistogram {
-        schema: 2,
-        hint: ResetHint::Unknown,
-        zero_threshold: 0.0,
-        counts: HistogramCounts::Integer(BucketCounts { zero: 0, count: 8, positive: vec![1; 8], negative: vec![] }),
-        sum: 1.0,
-        positive_spans: vec![BucketSpan { offset: 1, len: 8 }],
-        negative_spans: vec![],
-        custom_values: Arc::from([]),
-    };
-    let limited = |limit: &str| {
-        let config = job(&format!(r#"{{"job_name":"j",{limit}}}"#));
-        crate::scrape::store::within_limits(histogram(), &config).map(|h| h.schema).map_err(|e| e.to_string())
-    };
-    assert_eq!(limited(r#""native_histogram_bucket_limit":8"#), Ok(2));
-    assert_eq!(limited(r#""native_histogram_bucket_limit":4"#), Ok(1));
-    assert_eq!(limited(r#""native_histogram_bucket_limit":2"#), Ok(0));
-    assert_eq!(limited(r#""native_histogram_min_bucket_factor":1.1"#), Ok(2));
-    assert_eq!(limited(r#""native_histogram_min_bucket_factor":1.9"#), Ok(0));
-    assert_eq!(limited(r#""native_histogram_min_bucket_factor":2"#), Ok(0));
-    assert_eq!(limited(r#""native_histogram_min_bucket_factor":4"#), Ok(-1));
-}

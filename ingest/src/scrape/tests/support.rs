@@ -51,12 +51,17 @@ impl Rig {
     }
 
     pub(in crate::scrape) fn manager(&self) -> Arc<ScrapeManager> {
+        self.manager_on(100, Budget::unlimited())
+    }
+
+    /// With so many places in the queue of its one thread.
+    pub(in crate::scrape) fn manager_on(&self, queue: usize, budget: Budget) -> Arc<ScrapeManager> {
         Arc::new(ScrapeManager::new(ScrapeParts {
             storage: self.storage.clone(),
             ledger: self.ledger.clone(),
             clock: self.clock.clone(),
-            pool: Arc::new(ThreadPool::start("test", 1, 100).unwrap()),
-            budget: Budget::unlimited(),
+            pool: Arc::new(ThreadPool::start("test", 1, queue).unwrap()),
+            budget,
             clients: clients(),
             seed: 0,
         }))
