@@ -1,6 +1,7 @@
 //! Prints what Kymo costs beside floors and peers; `cargo xtask bench` builds what it needs and runs it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,6 +64,7 @@ fn run(cli: Cli) -> Result<bool> {
     let dir = tempfile::tempdir_in(&below).context("cannot create a folder for data")?;
     let setup = Setup { kymo: cli.kymo, peers: cli.peers, dir: dir.path().to_owned(), series, scrapes };
     let report = groups::run(&setup, cli.group);
-    println!("{report}");
+    // Not `println!`: who reads may have gone, which is no bug of ours.
+    writeln!(io::stdout(), "{report}").context("cannot print the report")?;
     Ok(report.is_complete())
 }

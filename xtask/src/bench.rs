@@ -83,10 +83,11 @@ fn kymo(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join(PROFILE).join(format!("kymo{EXE_SUFFIX}")))
 }
 
-/// Has a lock file and a build folder of its own, so that nothing of it reaches the product.
+/// Has a lock file and a build folder of its own, so that nothing of it reaches the product. The lock file follows the
+/// dependencies of our crates, so it is not held to what it is.
 fn other_crates(workspace: &Workspace) -> std::process::Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "--quiet", "--locked", "--profile", PROFILE, "--manifest-path", "benches/peers/Cargo.toml"]);
+    cargo.args(["run", "--quiet", "--profile", PROFILE, "--manifest-path", "benches/peers/Cargo.toml"]);
     cargo.env("CARGO_TARGET_DIR", workspace.target.join("bench-peers"));
     cargo
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use kymo_core::{MetricStorage, SampleBatch, SeriesRef};
+use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Version};
 use kymo_storage::fs::RealFs;
 use kymo_storage::{Engine, OpenReport, Options};
 
-use crate::load::Load;
+use crate::load::{Load, Request};
 
 /// Rows of one batch, as many as a usual request brings.
 const ROWS_PER_BATCH: usize = 2_000;
@@ -114,6 +115,24 @@ impl Appending {
     pub fn abandon(self) {
         drop(self.engine);
     }
+}
+
+/// A receiver in front of an engine, as it is behind `/api/v1/write`.
+///
+/// # Errors
+/// The engine's.
+pub fn receiver(dir: &Path) -> Result<Receiver> {
+    let (engine, _) = open(dir)?;
+    Ok(Receiver::new(RemoteWriteConfig::default(), ReceiverParts::around(Arc::new(engine)))?)
+}
+
+/// Writes requests and gives the samples that were stored.
+///
+/// # Errors
+/// A request was not accepted as a whole.
+pub fn receive(receiver: &Receiver, requests: &[Request]) -> Result<u64> {
+    let write = |request: &Request| -> Result<u64> { Ok(receiver.write(Version::V1, &request.body)?.written.samples) };
+    requests.iter().map(write).sum()
 }
 
 /// Opens an engine as `kymo serve` does by default.
