@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::config::ConfigArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
 use crate::logging::LogArgs;
 use crate::promqltest::PromqltestArgs;
@@ -24,6 +25,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Query(QueryArgs),
     Promqltest(PromqltestArgs),
+    Config(ConfigArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Reference(ReferenceArgs),

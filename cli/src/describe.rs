@@ -128,9 +128,16 @@ fn cli_page() -> String {
         if let Some(about) = sub.get_long_about().or(sub.get_about()) {
             let _ = write!(page, "{about}\n\n");
         }
-        push_arguments(&mut page, sub.get_arguments().filter(|argument| !argument.is_global_set()));
+        if !sub.has_subcommands() {
+            push_arguments(&mut page, sub.get_arguments().filter(|argument| !argument.is_global_set()));
+        }
         if let Some(examples) = sub.get_after_help() {
             let _ = write!(page, "\n```text\n{examples}\n```\n");
+        }
+        for below in sub.get_subcommands().filter(|below| below.get_name() != "help") {
+            let about = below.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = write!(page, "\n### kymo {} {}\n\n{about}\n\n", sub.get_name(), below.get_name());
+            push_arguments(&mut page, below.get_arguments().filter(|argument| !argument.is_global_set()));
         }
     }
     page
@@ -224,9 +231,10 @@ fn limits_page() -> String {
 
 fn metrics_page() -> String {
     let mut page = head("Metrics of Kymo itself");
-    page.push_str("\nRecorded by the server. There is no `/metrics` to read them from yet.\n\n");
+    page.push_str("\nWhat the server says of itself at `/metrics`.\n\n");
     page.push_str("| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n");
-    for MetricDesc { name, kind, labels, help, .. } in kymo_ingest::metrics::METRICS {
+    let metrics = kymo_ingest::metrics::METRICS.iter().chain(serve::reload::METRICS);
+    for MetricDesc { name, kind, labels, help, .. } in metrics {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         let kind = match kind {
             MetricKind::Counter => "counter",

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::config::Faults;
+
 /// Exit status of a command that failed.
 pub(crate) const FAILED: u8 = 1;
 /// Exit status of a command line, or a value in it, that the program does not understand.
@@ -16,17 +18,28 @@ pub(crate) struct Failure {
     what: String,
     /// One line: what to do about it.
     hint: Option<String>,
+    /// What is said first, several lines, already made for a person.
+    before: Option<String>,
     status: u8,
 }
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>) -> Failure {
-        Failure { what: what.into(), hint: None, status: FAILED }
+        Failure { what: what.into(), hint: None, before: None, status: FAILED }
     }
 
     /// `doing: error: its cause: …`, on one line.
     pub(crate) fn because(doing: impl Display, error: &dyn Error) -> Failure {
         Failure::new(format!("{doing}: {}", chain(error)))
+    }
+
+    /// A configuration file that cannot be acted on.
+    pub(crate) fn faults(faults: &Faults) -> Failure {
+        let count = match faults.count() {
+            1 => "an error".to_owned(),
+            count => format!("{count} errors"),
+        };
+        Failure { before: Some(faults.framed()), ..Failure::new(format!("{count} in the configuration file")) }
     }
 
     /// A value on the command line that is understood and cannot be right.
@@ -41,6 +54,9 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
+        if let Some(before) = &self.before {
+            anstream::eprintln!("{before}\n");
+        }
         anstream::eprintln!("\x1b[1;31merror\x1b[0m: {}", self.what);
         if let Some(hint) = &self.hint {
             anstream::eprintln!("  \x1b[1;36mhint\x1b[0m: {hint}");

@@ -1,9 +1,10 @@
 //! The `kymo` program: reads the command line, builds the parts, connects them, and renders what goes wrong.
 //!
 //! ```text
-//! command ─▶ serve        engine + ingest routes + API routes + upkeep threads, until a signal
+//! command ─▶ serve        engine + every way in + API routes + upkeep threads, until a signal
 //!         ─▶ query        one expression over any Prometheus API
 //!         ─▶ promqltest   scripts, on an engine of their own
+//!         ─▶ config       a configuration file checked or shown
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! is; what remains here is tested by running the program (`tests/it`).
 
 mod command;
+mod config;
 mod describe;
 mod failure;
 mod logging;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

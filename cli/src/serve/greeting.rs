@@ -8,18 +8,28 @@ use kymo_core::text::{DurationText, write_size_rounded};
 use kymo_storage::{OpenReport, SyncPolicy};
 
 use super::engine;
+use super::listeners::Addresses;
 use super::plan::Plan;
 use crate::failure::Failure;
 use crate::output;
 
-pub(super) fn print(plan: &Plan, address: SocketAddr, report: &OpenReport) -> Result<(), Failure> {
+pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> Result<(), Failure> {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {name:<11} {value}");
     };
-    let url = url_of(address);
+    let url = url_of(addresses.http);
     line("listening", &url);
+    if let Some(address) = addresses.otlp_grpc {
+        line("otlp grpc", &url_of(address));
+    }
+    if let Some(address) = addresses.otlp_http {
+        line("otlp http", &format!("{}/v1/metrics", url_of(address)));
+    }
+    if let Some(config) = &plan.config {
+        line("config", &format!("{}: {} scrape jobs", config.path.display(), config.jobs.len()));
+    }
     line("data", &path(&plan.data_dir));
     line("kept", &kept(plan));
     line("memory", &memory(plan));
@@ -36,7 +46,7 @@ pub(super) fn print(plan: &Plan, address: SocketAddr, report: &OpenReport) -> Re
     line("write to", &format!("{url}/api/v1/write (remote_write of Prometheus)"));
     line("try", &format!("kymo query 'count({{__name__!=\"\"}})'{server}{token}"));
     output::print(&format!("Kymo {} is ready\n{text}", env!("CARGO_PKG_VERSION")))?;
-    if plan.is_open_to_the_network() {
+    if let Some(address) = plan.open_to_the_network() {
         anstream::eprintln!(
             "\x1b[1;33mWARNING\x1b[0m: {address} can be reached from other machines and asks for no token: anyone there \
              can read and write.\n         Listen on 127.0.0.1, or give --auth-token-file FILE."

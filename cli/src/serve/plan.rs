@@ -1,53 +1,112 @@
-//! The flags of `kymo serve`, checked and completed.
+//! What a server is to be: flags over the configuration file over defaults.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kymo_core::status::FlagStatus;
 use kymo_export::server::BearerTokens;
 use kymo_storage::SyncPolicy;
 
 use super::memory::MemoryLimit;
-use super::options::{AddressOrOff, Collect, ServeArgs};
+use super::options::{AddressOrOff, Collect, Retention, ServeArgs};
+use crate::config::{self, Configuration, KymoSection};
 use crate::failure::Failure;
+
+const DATA_DIR: &str = "./kymo-data";
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9911);
+/// The port that OTLP has over gRPC.
+const OTLP_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4317);
+/// The port that OTLP has over HTTP.
+const OTLP_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4318);
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a server is to be.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) config: Option<Configuration>,
     pub(super) data_dir: PathBuf,
     pub(super) listen: SocketAddr,
+    pub(super) otlp_grpc: Option<SocketAddr>,
+    pub(super) otlp_http: Option<SocketAddr>,
+    pub(super) collect: Collect,
     pub(super) tokens: BearerTokens,
     pub(super) retention: Option<Duration>,
     pub(super) memory_limit: MemoryLimit,
     pub(super) sync: SyncPolicy,
     pub(super) ports_file: Option<PathBuf>,
-    /// Flags that were given and have no effect yet, each with what is missing.
+    pub(super) enable_lifecycle: bool,
+    /// What was asked for and has no effect yet, each with what is missing.
     pub(super) not_served: Vec<String>,
 }
 
 impl Plan {
     pub(super) fn new(args: ServeArgs) -> Result<Plan, Failure> {
-        let not_served = not_served(&args);
-        let tokens = match &args.auth_token_file {
-            Some(file) => tokens(file)?,
+        let config = args.config.as_deref().map(config::load).transpose().map_err(|faults| Failure::faults(&faults))?;
+        let file = config.as_ref().map(|config| config.kymo.clone()).unwrap_or_default();
+        let KymoSection { data_dir, listen, otlp, collect, retention, memory_limit, sync, auth_token_file, .. } = file;
+        let tokens = match args.auth_token_file.or(auth_token_file) {
+            Some(file) => tokens(&file)?,
             None => BearerTokens::default(),
         };
-        Ok(Plan {
-            data_dir: args.data_dir,
-            listen: args.listen,
+        let watched_unasked = Collect { host: config.is_none(), itself: config.is_none() };
+        let mut plan = Plan {
+            data_dir: args.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into()),
+            listen: args.listen.or(listen).unwrap_or(LISTEN),
+            otlp_grpc: args.otlp_grpc.or(otlp.grpc).unwrap_or(AddressOrOff::At(OTLP_GRPC)).address(),
+            otlp_http: args.otlp_http.or(otlp.http).unwrap_or(AddressOrOff::At(OTLP_HTTP)).address(),
+            collect: args.collect.or(collect).unwrap_or(watched_unasked),
             tokens,
-            retention: args.retention.0,
-            memory_limit: args.memory_limit.map_or_else(MemoryLimit::of_this_process, MemoryLimit::asked_for),
-            sync: args.sync,
+            retention: args.retention.or(retention).map_or(Some(RETENTION), |retention| retention.0),
+            memory_limit: args
+                .memory_limit
+                .or(memory_limit)
+                .map_or_else(MemoryLimit::of_this_process, |limit| MemoryLimit::asked_for(limit.0)),
+            sync: args.sync.or(sync).unwrap_or_default(),
             ports_file: args.ports_file,
-            not_served,
-        })
+            enable_lifecycle: args.enable_lifecycle || file.enable_lifecycle.unwrap_or_default(),
+            not_served: config.as_ref().map(|config| config.notices.clone()).unwrap_or_default(),
+            config,
+        };
+        if args.enable_admin_api || file.enable_admin_api.unwrap_or_default() {
+            plan.not_served.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
+        }
+        let watched = plan.collect.names().map(|name| format!("--collect {name}: there are no collectors"));
+        plan.not_served.extend(watched);
+        // Nothing there asks for a token, and a server that asks for one must not be written to without.
+        if !plan.tokens.is_open()
+            && let Some(address) = plan.otlp_grpc.take()
+        {
+            plan.not_served.push(format!("--otlp-grpc {address}: it cannot ask for tokens yet; OTLP over HTTP does"));
+        }
+        Ok(plan)
     }
 
-    /// Whether others on the network can ask without a token.
-    pub(super) fn is_open_to_the_network(&self) -> bool {
-        self.tokens.is_open() && !self.listen.ip().is_loopback()
+    /// An address at which others on the network can ask and write without a token.
+    pub(super) fn open_to_the_network(&self) -> Option<SocketAddr> {
+        let addresses = [Some(self.listen), self.otlp_grpc, self.otlp_http];
+        addresses.into_iter().flatten().find(|address| self.tokens.is_open() && !address.ip().is_loopback())
+    }
+
+    /// The settings in force, by the names of their flags, sorted.
+    pub(super) fn flags(&self) -> Vec<FlagStatus> {
+        let address = |address: Option<SocketAddr>| address.map_or(AddressOrOff::Off, AddressOrOff::At).to_string();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let flags = [
+            ("collect", self.collect.to_string()),
+            ("config", self.config.as_ref().map(|config| config.path.display().to_string()).unwrap_or_default()),
+            ("data-dir", self.data_dir.display().to_string()),
+            ("enable-lifecycle", self.enable_lifecycle.to_string()),
+            ("listen", self.listen.to_string()),
+            ("memory-limit", self.memory_limit.bytes.to_string()),
+            ("otlp-grpc", address(self.otlp_grpc)),
+            ("otlp-http", address(self.otlp_http)),
+            ("ports-file", path(&self.ports_file)),
+            ("retention", Retention(self.retention).to_string()),
+            ("sync", self.sync.to_string()),
+        ];
+        flags.into_iter().map(|(name, value)| FlagStatus { name: name.to_owned(), value }).collect()
     }
 }
 
@@ -60,31 +119,4 @@ fn tokens(file: &Path) -> Result<BearerTokens, Failure> {
             .hint("write one token a line into it; without --auth-token-file the server is open to all who reach it"));
     }
     Ok(tokens)
-}
-
-/// Doors that are asked for and do not exist yet.
-fn not_served(args: &ServeArgs) -> Vec<String> {
-    let mut missing = Vec::new();
-    if let Some(file) = &args.config {
-        missing.push(format!("--config {}: configuration files are not read", file.display()));
-    }
-    if let Some(AddressOrOff::At(address)) = args.otlp_grpc {
-        missing.push(format!("--otlp-grpc {address}: there is no OTLP listener"));
-    }
-    if let Some(AddressOrOff::At(address)) = args.otlp_http {
-        missing.push(format!("--otlp-http {address}: there is no OTLP listener"));
-    }
-    if let Some(Collect { host, itself }) = args.collect {
-        let asked = [("host", host), ("self", itself)];
-        for (name, _) in asked.iter().filter(|(_, asked)| *asked) {
-            missing.push(format!("--collect {name}: there are no collectors"));
-        }
-    }
-    if args.enable_admin_api {
-        missing.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
-    }
-    if args.enable_lifecycle {
-        missing.push("--enable-lifecycle: there is nothing to reload, and signals stop the server".to_owned());
-    }
-    missing
 }

@@ -1,8 +1,15 @@
-//! SIGTERM and SIGINT.
+//! SIGTERM, SIGINT and SIGHUP.
 
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
 use crate::failure::Failure;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Stop(Signal),
+    Reload,
+}
 
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,29 +35,44 @@ impl Signal {
     }
 }
 
-/// Both signals, caught from [`listen`](Self::listen) on.
+/// All three, caught from [`listen`](Self::listen) on.
 pub(super) struct Signals {
     interrupt: Listener,
     terminate: Listener,
+    hangup: Listener,
 }
 
 impl Signals {
     pub(super) fn listen() -> Result<Signals, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::because("cannot listen for signals", &error));
-        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Asked::Stop(Signal::Interrupt),
+            _ = self.terminate.recv() => Asked::Stop(Signal::Terminate),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 
-    /// Ends the process at the next signal, whatever it is doing. What was acknowledged is in the log.
+    /// The next request to stop; there is nothing to reload meanwhile.
+    pub(super) async fn stop(&mut self) -> Signal {
+        loop {
+            if let Asked::Stop(signal) = self.next().await {
+                return signal;
+            }
+        }
+    }
+
+    /// Ends the process at the next request to stop, whatever it is doing. What was acknowledged is in the log.
     pub(super) fn leave_at_next(mut self) {
         tokio::spawn(async move {
-            let signal = self.next().await;
+            let signal = self.stop().await;
             tracing::warn!(signal = signal.name(), "leaving at once, without a flush");
             std::process::exit(signal.exit_status());
         });

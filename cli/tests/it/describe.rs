@@ -8,7 +8,7 @@ use crate::process::run;
 
 #[test]
 fn help_has_examples_and_names_the_environment() {
-    for command in ["serve", "query", "promqltest", "completions", "man"] {
+    for command in ["serve", "query", "promqltest", "config", "completions", "man"] {
         let said = run([command, "--help"]);
         assert!(said.status == 0 && said.out.contains("Examples:"), "{command}: {said:?}");
     }
@@ -51,6 +51,9 @@ fn reference_pages_are_the_same_everywhere_and_name_every_flag() {
     }
     let changed = crate::process::kymo(["reference", "--cli"]).env("KYMO_DATA_DIR", "/elsewhere").output().unwrap();
     assert_eq!(String::from_utf8(changed.stdout).unwrap(), page);
+    for command in ["config check", "config show"] {
+        assert!(page.contains(&format!("\n### kymo {command}\n")), "{command} is not in\n{page}");
+    }
     let limits = run(["reference", "--limits"]).out;
     assert!(limits.contains("| points per series of a range query | 11000 |"), "{limits}");
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();

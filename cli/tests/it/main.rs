@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod config;
 mod describe;
+mod doors;
 mod durability;
 mod http;
 mod peers;

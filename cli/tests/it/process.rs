@@ -32,6 +32,10 @@ pub(crate) fn wait_until<T>(what: &str, deadline: Duration, mut ask: impl FnMut(
     }
 }
 
+/// Flags of a server that takes no port that another one has, and does nothing unasked.
+pub(crate) const QUIET: [&str; 8] =
+    ["--listen", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--collect", "none"];
+
 /// A `kymo` command that sees none of the caller's settings.
 pub(crate) fn kymo<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kymo"));
@@ -93,7 +97,9 @@ impl Server {
         let ports = folder.join("ports.json");
         let _ = fs::remove_file(&ports);
         let log = |name: &str| fs::File::create(folder.join(name)).unwrap();
-        let child = kymo(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        let child = kymo(["serve"])
+            .args(QUIET)
+            .arg("--data-dir")
             .arg(folder.join("data"))
             .arg("--ports-file")
             .arg(&ports)
@@ -115,6 +121,12 @@ impl Server {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("the server ended with {status}\n{}\n{}", self.out(), self.err());
         }
+    }
+
+    /// A port of the ports file, by its name there.
+    pub(crate) fn port_of(&self, name: &str) -> Option<u16> {
+        let ports: Value = serde_json::from_str(&fs::read_to_string(self.folder.join("ports.json")).ok()?).ok()?;
+        ports[name].as_u64()?.try_into().ok()
     }
 
     pub(crate) fn url(&self) -> String {

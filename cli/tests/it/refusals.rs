@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::process::{Said, Server, kymo, run};
+use crate::process::{QUIET, Said, Server, kymo, run};
 use crate::remote_write::{Request, now_ms};
 
 /// Runs a `kymo serve` that must end by itself.
 fn refused(flags: &[&str]) -> Said {
-    run(["serve", "--listen", "127.0.0.1:0"].iter().chain(flags))
+    run(["serve"].iter().chain(&QUIET).chain(flags))
 }
 
 #[test]
@@ -26,6 +26,12 @@ fn a_port_in_use_is_named_and_nothing_is_touched() {
     assert!(said.err.contains(&address) && said.err.contains("--listen"), "{said:?}");
     assert!(said.out.is_empty(), "{said:?}");
     assert!(!data.exists(), "the data directory was made although the server could not start");
+    for flag in ["--otlp-grpc", "--otlp-http"] {
+        let said = refused(&[flag, &address, "--data-dir", data.to_str().unwrap()]);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.err.contains(&address) && said.err.contains(&format!("{flag} (off for none)")), "{said:?}");
+        assert!(said.out.is_empty() && !data.exists(), "{said:?}");
+    }
 }
 
 #[test]

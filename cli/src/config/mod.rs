@@ -1,0 +1,135 @@
+//! The configuration file: read, checked, completed, shown.
+//!
+//! ```text
+//!  FILE ─▶ expand ─▶ read ─▶ ConfigFile ─▶ resolve ─▶ Configuration ─▶ serve, reload
+//!         ${NAME}    YAML    (as written)   defaults,       │
+//!                      │                    paths, jobs     └─▶ show (secrets masked)
+//!                      └─▶ Faults: file, line, column, what was expected, the nearest right key
+//! ```
+//!
+//! A Prometheus file is taken as it is; what Kymo reads and does not act on is named in
+//! [`Configuration::notices`]. Settings of Kymo itself are in its section `kymo`.
+
+mod command;
+mod expand;
+mod fault;
+mod file;
+mod paths;
+mod read;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use kymo_export::client::{HttpBuildError, http_client};
+use kymo_ingest::otlp::OtlpConfig;
+use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeDefaults};
+
+pub(crate) use command::{ConfigArgs, run};
+pub(crate) use fault::Faults;
+pub(crate) use file::KymoSection;
+
+use fault::{Fault, Place};
+use file::ConfigFile;
+
+/// Largest file that is read. A thousand jobs written out take a tenth of it.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A file that can be acted on.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) path: PathBuf,
+    /// Settings of the server itself, paths resolved.
+    pub(crate) kymo: KymoSection,
+    /// Scrape jobs, complete.
+    pub(crate) jobs: Vec<JobConfig>,
+    pub(crate) otlp: OtlpConfig,
+    /// What is said in the file and not acted on, each with what is missing.
+    pub(crate) notices: Vec<String>,
+    /// The effective values as YAML, secrets masked.
+    pub(crate) text: String,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as one fault does not hide another.
+pub(crate) fn load(path: &Path) -> Result<Configuration, Faults> {
+    let unread = |message| Faults::unread(path, message);
+    let size = std::fs::metadata(path).map_err(|error| unread(error.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(unread(format!("it has {size} bytes; at most {FILE_BYTES_MAX} are read")));
+    }
+    let written = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
+    let refused = |faults| Faults::new(path, written.clone(), faults);
+    let mut file = read::read(&written).map_err(refused)?;
+    paths::resolve(&mut file, path.parent().unwrap_or(Path::new("")));
+    resolve(path, file).map_err(refused)
+}
+
+/// Completes what was read.
+fn resolve(path: &Path, mut file: ConfigFile) -> Result<Configuration, Vec<Fault>> {
+    let (defaults, mut notices, mut faults) = (file.global.defaults(), file.unserved(), Vec::new());
+    let jobs = jobs(&mut file, &defaults, &mut notices, &mut faults);
+    let otlp = match &file.otlp {
+        Some(section) => {
+            if let Err(error) = section.value.validate() {
+                faults.push(Fault::at(Place::of(&section.referenced), format!("otlp: {error}")));
+            }
+            section.value.clone()
+        }
+        None => OtlpConfig::default(),
+    };
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let text = show::yaml(&mut file, &notices);
+    Ok(Configuration { path: path.to_owned(), kymo: file.kymo, jobs, otlp, notices, text })
+}
+
+/// The jobs that can be scraped. What they leave open is filled in in the file too.
+fn jobs(
+    file: &mut ConfigFile,
+    defaults: &ScrapeDefaults,
+    notices: &mut Vec<String>,
+    faults: &mut Vec<Fault>,
+) -> Vec<JobConfig> {
+    let mut jobs: Vec<JobConfig> = Vec::new();
+    for entry in &mut file.scrape_configs {
+        let place = Place::of(&entry.referenced);
+        let job = match entry.value.resolve(defaults) {
+            Ok(job) if jobs.iter().any(|known| known.name == job.name) => {
+                faults.push(Fault::at(place, ScrapeConfigError::NameTwice { job: job.name }.to_string()));
+                continue;
+            }
+            Ok(job) => job,
+            Err(error) => {
+                faults.push(Fault::at(place, crate::failure::chain(&error)));
+                continue;
+            }
+        };
+        show::complete(&mut entry.value, &job);
+        let name = &job.name;
+        notices.extend(job.not_acted_on().iter().map(|what| format!("{what} of scrape job {name:?}")));
+        match clients(&job) {
+            Ok(()) => jobs.push(job),
+            Err(error @ HttpBuildError::Unsupported { .. }) => {
+                notices.push(format!("scrape job {name:?}, because {error}"));
+            }
+            Err(error) => {
+                faults.push(Fault::at(place, format!("scrape job {name:?}: {}", crate::failure::chain(&error))));
+            }
+        }
+    }
+    jobs
+}
+
+/// Tries the HTTP clients of a job, so that a missing certificate is found now.
+fn clients(job: &JobConfig) -> Result<(), HttpBuildError> {
+    http_client(&job.http)?;
+    for source in &job.discovery {
+        if let DiscoveryConfig::Http(endpoint) = source {
+            http_client(&endpoint.http_client())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! What the server itself has to say at `/api/v1/status`.
+
+use kymo_core::status::{FlagStatus, RuntimeInfo, StatusError, StatusSource};
+
+use super::plan::Plan;
+
+/// Settled when the server starts.
+pub(super) struct Facts {
+    flags: Vec<FlagStatus>,
+    runtime: RuntimeInfo,
+}
+
+impl Facts {
+    /// `corruptions`: damaged pieces found when the data was opened.
+    pub(super) fn new(plan: &Plan, started_ms: i64, corruptions: usize) -> Facts {
+        let folder = std::env::current_dir().map(|path| path.display().to_string());
+        let runtime = RuntimeInfo {
+            started_ms,
+            working_directory: folder.unwrap_or_default(),
+            data_directory: plan.data_dir.display().to_string(),
+            retention_ms: plan.retention.map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
+            memory_limit_bytes: plan.memory_limit.bytes,
+            corruptions: corruptions as u64,
+        };
+        Facts { flags: plan.flags(), runtime }
+    }
+}
+
+impl StatusSource for Facts {
+    fn flags(&self) -> Result<Vec<FlagStatus>, StatusError> {
+        Ok(self.flags.clone())
+    }
+
+    fn runtime_info(&self) -> Result<Option<RuntimeInfo>, StatusError> {
+        Ok(Some(self.runtime.clone()))
+    }
+}

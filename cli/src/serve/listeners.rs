@@ -1,0 +1,174 @@
+//! The addresses a server listens on: all bound before anything else is touched, or none.
+
+use std::io;
+use std::net::SocketAddr;
+
+use axum::Router;
+use kymo_export::server::{Drained, Server, ServerError, ServerOptions};
+use kymo_ingest::otlp::{self, OtlpState};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::door::Door;
+use super::plan::Plan;
+use crate::failure::Failure;
+
+/// Where the server really listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addresses {
+    pub(super) http: SocketAddr,
+    pub(super) otlp_grpc: Option<SocketAddr>,
+    pub(super) otlp_http: Option<SocketAddr>,
+}
+
+/// Sockets that are bound and not yet served.
+pub(super) struct Listeners {
+    http: Server,
+    otlp_http: Option<Server>,
+    otlp_grpc: Option<TcpListener>,
+    addresses: Addresses,
+}
+
+impl Listeners {
+    pub(super) async fn bind(plan: &Plan) -> Result<Listeners, Failure> {
+        let http =
+            server(plan, plan.listen).await.map_err(|error| refused(error, "--listen", "port 0 picks a free one"))?;
+        let otlp_http = match plan.otlp_http {
+            Some(address) => {
+                Some(server(plan, address).await.map_err(|error| refused(error, "--otlp-http", "off for none"))?)
+            }
+            None => None,
+        };
+        let otlp_grpc = match plan.otlp_grpc {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                let bound = bound.map_err(|source| ServerError::Listen { address, source });
+                Some(bound.map_err(|error| refused(error, "--otlp-grpc", "off for none"))?)
+            }
+            None => None,
+        };
+        let grpc_address = otlp_grpc.as_ref().map(TcpListener::local_addr).transpose();
+        let addresses = Addresses {
+            http: http.addresses()[0],
+            otlp_grpc: grpc_address.map_err(|error| Failure::because("cannot start", &error))?,
+            otlp_http: otlp_http.as_ref().map(|server| server.addresses()[0]),
+        };
+        Ok(Listeners { http, otlp_http, otlp_grpc, addresses })
+    }
+
+    pub(super) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves both HTTP listeners from now on, each behind its door; a gRPC client is let in by [`Serving::open`].
+    pub(super) fn serve(self, stop: CancellationToken) -> Serving {
+        let (door, otlp_door) = (Door::default(), Door::default());
+        Serving {
+            http: tokio::spawn(self.http.run(door.router(), stop.clone())),
+            otlp_http: self.otlp_http.map(|server| tokio::spawn(server.run(otlp_door.router(), stop.clone()))),
+            otlp_grpc: Grpc::Waiting(self.otlp_grpc),
+            door,
+            otlp_door,
+            stop,
+        }
+    }
+}
+
+/// The listeners at work.
+pub(super) struct Serving {
+    http: JoinHandle<Drained>,
+    otlp_http: Option<JoinHandle<Drained>>,
+    otlp_grpc: Grpc,
+    door: Door,
+    otlp_door: Door,
+    stop: CancellationToken,
+}
+
+enum Grpc {
+    /// Connections wait in the system's queue.
+    Waiting(Option<TcpListener>),
+    Serving(JoinHandle<io::Result<()>>),
+}
+
+impl Serving {
+    /// Lets requests through.
+    pub(super) fn open(&mut self, routes: Router, otlp: OtlpState) {
+        self.door.open(routes);
+        self.otlp_door.open(otlp::standalone_routes(otlp.clone()));
+        if let Grpc::Waiting(listener) = &mut self.otlp_grpc
+            && let Some(listener) = listener.take()
+        {
+            self.otlp_grpc = Grpc::Serving(tokio::spawn(otlp::serve_grpc(listener, otlp, self.stop.clone())));
+        }
+    }
+
+    /// Waits until a listener ends, which none does before it is told to.
+    pub(super) async fn ended(&mut self) {
+        let Serving { http, otlp_http, otlp_grpc, .. } = self;
+        let otlp_http = async {
+            match otlp_http {
+                Some(task) => drop(task.await),
+                None => std::future::pending().await,
+            }
+        };
+        let otlp_grpc = async {
+            match otlp_grpc {
+                Grpc::Serving(task) => {
+                    if let Ok(Err(error)) = task.await {
+                        tracing::error!(%error, "OTLP over gRPC cannot be served any more");
+                    }
+                }
+                Grpc::Waiting(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = http => {}
+            () = otlp_http => {}
+            () = otlp_grpc => {}
+        }
+    }
+
+    /// Takes no new requests and waits for those in flight. What has ended before is not waited for.
+    pub(super) async fn drain(self) {
+        self.stop.cancel();
+        let mut drained = Drained::default();
+        for task in [Some(self.http), self.otlp_http].into_iter().flatten().filter(|task| !task.is_finished()) {
+            if let Ok(Drained { finished, cut_off }) = task.await {
+                drained.finished += finished;
+                drained.cut_off += cut_off;
+            }
+        }
+        if let Grpc::Serving(task) = self.otlp_grpc
+            && !task.is_finished()
+        {
+            // Its faults are told by `ended`.
+            drop(task.await);
+        }
+        tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "requests are done");
+    }
+}
+
+async fn server(plan: &Plan, address: SocketAddr) -> Result<Server, ServerError> {
+    let mut options = ServerOptions::default();
+    options.listen = vec![address];
+    options.tokens = plan.tokens.clone();
+    Server::bind(options).await
+}
+
+/// Why an address cannot be had, and with which flag to choose another.
+fn refused(error: ServerError, flag: &str, or: &str) -> Failure {
+    let failure = Failure::because("cannot start", &error);
+    let ServerError::Listen { source, address } = &error else { return failure };
+    match source.kind() {
+        io::ErrorKind::AddrInUse => failure
+            .hint(format!("another process has port {}; stop it, or choose a port with {flag} ({or})", address.port())),
+        io::ErrorKind::AddrNotAvailable => {
+            failure.hint(format!("{} is no address of this machine; choose another with {flag}", address.ip()))
+        }
+        io::ErrorKind::PermissionDenied => {
+            failure.hint(format!("ports below 1024 are kept for root; choose another with {flag}"))
+        }
+        _ => failure,
+    }
+}

@@ -1,0 +1,233 @@
+//! What runs while the server serves: every way in, the API, and the engine's upkeep.
+
+use std::sync::Arc;
+
+use axum::Router;
+use kymo_core::pool::ThreadPool;
+use kymo_core::registry::Registry;
+use kymo_core::status::StatusSources;
+use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
+use kymo_export::api::{self, ApiState, FactsState, Lifecycle};
+use kymo_ingest::otlp::{self, OtlpLimits, OtlpState};
+use kymo_ingest::remote_write::handler::RemoteWriteState;
+use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
+use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
+use kymo_storage::Engine;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::Facts;
+use super::plan::Plan;
+use super::reload::Reload;
+use super::scrape;
+use super::upkeep::Upkeep;
+use crate::describe::Limit;
+use crate::failure::Failure;
+
+/// Threads of the ingest pool. An append is CPU work under short locks, and waits only for its log write.
+const INGEST_THREADS: usize = 4;
+/// Requests that wait for the ingest pool; the next is answered 503, which senders repeat.
+const INGEST_QUEUE: usize = 256;
+/// Queries that run at once. As many as Prometheus allows.
+const QUERY_THREADS: usize = 20;
+/// Queries that wait for a thread; the next is answered 503.
+const QUERY_QUEUE: usize = 256;
+/// Share of the memory limit that the engine may hold. The shares overlap: the limit itself holds for all together.
+const STORAGE_PERCENT: u64 = 80;
+/// Share of the memory limit for requests and scrapes on their way in.
+const INGEST_PERCENT: u64 = 30;
+/// Share of the memory limit for queries and their answers.
+const QUERIES_PERCENT: u64 = 50;
+
+/// What each part may reserve.
+pub(super) struct Shares {
+    pub(super) storage: Budget,
+    ingest: Budget,
+    queries: Budget,
+}
+
+impl Shares {
+    pub(super) fn of(memory: &Budget, limit_bytes: u64) -> Shares {
+        let share = |name, percent| memory.child(name, limit_bytes / 100 * percent);
+        Shares {
+            storage: share("storage", STORAGE_PERCENT),
+            ingest: share("ingest", INGEST_PERCENT),
+            queries: share("queries", QUERIES_PERCENT),
+        }
+    }
+}
+
+/// Everything that was started, and what its routes need.
+pub(super) struct Parts {
+    engine: Arc<Engine>,
+    upkeep: Upkeep,
+    registry: Registry,
+    remote_write: RemoteWriteState,
+    otlp: OtlpState,
+    scrape: Arc<ScrapeManager>,
+    reload: Arc<Reload>,
+    api: ApiState,
+    facts: FactsState,
+    /// `None` unless it was switched on.
+    lifecycle: Option<Lifecycle>,
+    /// What asks others on its own account, until told to stop.
+    watching: JoinSet<()>,
+}
+
+impl Parts {
+    pub(super) fn start(
+        plan: &Plan,
+        engine: Engine,
+        clock: Arc<dyn Clock>,
+        shares: &Shares,
+        facts: Facts,
+        quit: CancellationToken,
+    ) -> Result<Parts, Failure> {
+        let engine = Arc::new(engine);
+        let storage: Arc<dyn MetricStorage> = engine.clone();
+        let (ledger, registry) = (Arc::new(LossLedger::default()), Registry::new());
+        let ingest_pool = pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?;
+        let query_pool = pool("kymo-query", QUERY_THREADS, QUERY_QUEUE)?;
+
+        let receiver = Receiver::new(
+            RemoteWriteConfig::default(),
+            ReceiverParts {
+                storage: storage.clone(),
+                ledger: ledger.clone(),
+                clock: clock.clone(),
+                budget: shares.ingest.clone(),
+                registry: registry.clone(),
+            },
+        );
+        let unregistered =
+            |what| move |error| Failure::because(format_args!("cannot register the metrics of {what}"), &error);
+        let remote_write = RemoteWriteState {
+            receiver: Arc::new(receiver.map_err(unregistered("remote write"))?),
+            pool: ingest_pool.clone(),
+        };
+        let otlp = otlp::Receiver::new(
+            plan.config.as_ref().map(|config| config.otlp.clone()).unwrap_or_default(),
+            OtlpLimits::default(),
+            ReceiverParts {
+                storage: storage.clone(),
+                ledger: ledger.clone(),
+                clock: clock.clone(),
+                budget: shares.ingest.clone(),
+                registry: registry.clone(),
+            },
+        );
+        let otlp = OtlpState { receiver: Arc::new(otlp.map_err(unregistered("OTLP"))?), pool: ingest_pool.clone() };
+        let scrape = Arc::new(ScrapeManager::new(ScrapeParts {
+            storage: storage.clone(),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+            pool: ingest_pool,
+            budget: shares.ingest.clone(),
+            clients: scrape::clients(),
+            seed: scrape::seed(),
+        }));
+        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), clock.clone(), &registry);
+        let reload = Arc::new(reload.map_err(unregistered("the configuration"))?);
+        reload
+            .apply(plan.config.as_ref())
+            .map_err(|reason| Failure::new(format!("cannot put the configuration file in force: {reason}")))?;
+
+        let mut sources = StatusSources::new();
+        sources.push(scrape.clone());
+        sources.push(reload.clone());
+        sources.push(Arc::new(facts));
+        let backend = Arc::new(kymo_query::Engine::new(storage));
+        Ok(Parts {
+            upkeep: Upkeep::start(&engine, &clock)?,
+            engine,
+            registry,
+            remote_write,
+            otlp,
+            scrape,
+            lifecycle: plan.enable_lifecycle.then(|| lifecycle(&reload, quit)),
+            reload,
+            facts: FactsState { sources: Arc::new(sources), clock: clock.clone() },
+            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone()),
+            watching: JoinSet::new(),
+        })
+    }
+
+    /// Everything behind the main listener.
+    pub(super) fn routes(&self) -> Router {
+        kymo_ingest::remote_write::handler::routes(self.remote_write.clone())
+            .nest("/api/v1/otlp", otlp::routes(self.otlp.clone()))
+            .merge(api::routes(self.api.clone()))
+            .merge(api::status_routes(self.facts.clone()))
+            .merge(api::lifecycle_routes(self.lifecycle.clone()))
+            .merge(kymo_export::exposition::routes(self.registry.clone()))
+            .merge(kymo_export::page::routes(self.api.clone()))
+    }
+
+    /// What the OTLP listeners need.
+    pub(super) fn otlp(&self) -> OtlpState {
+        self.otlp.clone()
+    }
+
+    pub(super) fn reload(&self) -> Arc<Reload> {
+        self.reload.clone()
+    }
+
+    /// Begins to scrape, until `stop`.
+    pub(super) fn watch(&mut self, stop: &CancellationToken) {
+        let (scrape, stop) = (self.scrape.clone(), stop.clone());
+        self.watching.spawn(async move { scrape.run(stop).await });
+    }
+
+    /// Says that no traffic is taken any more.
+    pub(super) fn is_stopping(&self) {
+        self.api.readiness.set(false);
+    }
+
+    /// Waits for what [`watch`](Self::watch) began.
+    pub(super) async fn unwatch(&mut self) {
+        while let Some(ended) = self.watching.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part ended by a fault of Kymo");
+            }
+        }
+    }
+
+    /// Ends what was started, in the order of invariant 3. The last requests are done by then.
+    pub(super) fn stop(self) -> Result<(), Failure> {
+        let Parts { engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, .. } = self;
+        upkeep.stop();
+        // The pools end with their last owner.
+        drop((remote_write, otlp, scrape, reload, api, facts, lifecycle));
+        engine.close().map_err(|error| {
+            Failure::because("the last flush failed", &error)
+                .hint("nothing is lost: what was acknowledged is in the log, and the next start reads it from there")
+        })?;
+        tracing::info!("stopped; everything is on disk");
+        Ok(())
+    }
+}
+
+fn lifecycle(reload: &Arc<Reload>, quit: CancellationToken) -> Lifecycle {
+    let reload = reload.clone();
+    Lifecycle { reload: Arc::new(move || reload.reload()), quit: Arc::new(move || quit.cancel()) }
+}
+
+/// What the program itself limits, for the reference page.
+pub(crate) fn limits() -> Vec<Limit> {
+    let share = |percent: u64| format!("{percent} % of the memory limit");
+    vec![
+        Limit::new("memory (`--memory-limit`)", "60 % of what the process may have", "503 for writes, 422 for queries"),
+        Limit::new("memory of the engine", share(STORAGE_PERCENT), "503, and the head is flushed"),
+        Limit::new("memory of requests on their way in", share(INGEST_PERCENT), "503"),
+        Limit::new("memory of queries and their answers", share(QUERIES_PERCENT), "422, naming the limit"),
+        Limit::new("write requests waiting", INGEST_QUEUE, "503"),
+        Limit::new("queries at once", QUERY_THREADS, "they wait"),
+        Limit::new("queries waiting", QUERY_QUEUE, "503"),
+    ]
+}
+
+fn pool(name: &str, threads: usize, queue: usize) -> Result<Arc<dyn BlockingPool>, Failure> {
+    let pool = ThreadPool::start(name, threads, queue)
+        .map_err(|error| Failure::because(format_args!("cannot start the threads of {name}"), &error))?;
+    Ok(Arc::new(pool))
+}

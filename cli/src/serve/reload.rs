@@ -1,0 +1,130 @@
+//! The configuration in force, and putting a changed file in its place.
+//!
+//! A file is put in force whole or not at all. Scrape jobs change at once, and those that did not change go on
+//! untouched; settings of the server itself and of OTLP are those of its start, and a change of them is said.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kymo_core::Clock;
+use kymo_core::metric::MetricKind;
+use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
+use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource};
+use kymo_ingest::otlp::OtlpConfig;
+use kymo_ingest::scrape::ScrapeManager;
+
+use crate::config::{self, Configuration, KymoSection};
+use crate::failure::chain;
+
+/// Every metric of the program itself.
+pub(crate) const METRICS: &[MetricDesc] = &[SUCCESSFUL, LOADED];
+
+const SUCCESSFUL: MetricDesc = MetricDesc {
+    name: "kymo_config_last_reload_successful",
+    kind: MetricKind::Gauge,
+    unit: "",
+    help: "Whether the configuration file could be put in force when it was last read: 1 or 0.",
+    labels: &[],
+};
+const LOADED: MetricDesc = MetricDesc {
+    name: "kymo_config_last_reload_success_timestamp_seconds",
+    kind: MetricKind::Gauge,
+    unit: "seconds",
+    help: "When the configuration in force was read, since the Unix epoch.",
+    labels: &[],
+};
+
+/// The file, what of it is in force, and what became of the last attempt to read it.
+pub(super) struct Reload {
+    path: Option<PathBuf>,
+    /// In force since the start.
+    kymo: KymoSection,
+    otlp: OtlpConfig,
+    scrape: Arc<ScrapeManager>,
+    clock: Arc<dyn Clock>,
+    /// Held for a whole reload, so that two do not cross.
+    status: Mutex<ConfigurationStatus>,
+    successful: Gauge,
+    loaded: Gauge,
+}
+
+impl Reload {
+    /// What the server starts with; its jobs are put in force by [`apply`](Self::apply).
+    pub(super) fn new(
+        config: Option<&Configuration>,
+        scrape: Arc<ScrapeManager>,
+        clock: Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> Result<Reload, RegisterError> {
+        Ok(Reload {
+            path: config.map(|config| config.path.clone()),
+            kymo: config.map(|config| config.kymo.clone()).unwrap_or_default(),
+            otlp: config.map(|config| config.otlp.clone()).unwrap_or_default(),
+            scrape,
+            clock,
+            status: Mutex::default(),
+            successful: registry.gauge(&SUCCESSFUL).register()?,
+            loaded: registry.gauge(&LOADED).register()?,
+        })
+    }
+
+    /// Reads the file again. Blocking.
+    ///
+    /// # Errors
+    /// Why the old configuration stays in force.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        let Some(path) = &self.path else {
+            return Err("the server was started without a configuration file".to_owned());
+        };
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = match config::load(path) {
+            Ok(config) => self.put_in_force(&config, &mut status),
+            Err(faults) => Err(faults.lines()),
+        };
+        match &done {
+            Ok(()) => tracing::info!(path = %path.display(), "the configuration file was read again"),
+            Err(reason) => {
+                self.successful.set(0.0);
+                status.reload_error.clone_from(reason);
+                tracing::error!(path = %path.display(), "the configuration stays as it was: {reason}");
+            }
+        }
+        done
+    }
+
+    /// Puts the configuration of the start in force.
+    pub(super) fn apply(&self, config: Option<&Configuration>) -> Result<(), String> {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        match config {
+            Some(config) => self.put_in_force(config, &mut status),
+            None => {
+                self.note_success(String::new(), &mut status);
+                Ok(())
+            }
+        }
+    }
+
+    fn put_in_force(&self, config: &Configuration, status: &mut ConfigurationStatus) -> Result<(), String> {
+        self.scrape.apply(config.jobs.clone()).map_err(|error| chain(&error))?;
+        for (section, changed) in [("kymo", config.kymo != self.kymo), ("otlp", config.otlp != self.otlp)] {
+            if changed {
+                tracing::warn!(section, "changes of this section come into force with the next start");
+            }
+        }
+        self.note_success(config.text.clone(), status);
+        Ok(())
+    }
+
+    fn note_success(&self, text: String, status: &mut ConfigurationStatus) {
+        let loaded_ms = self.clock.now_ms();
+        *status = ConfigurationStatus { text, loaded_ms, reload_error: String::new() };
+        self.successful.set(1.0);
+        self.loaded.set(loaded_ms as f64 / 1e3);
+    }
+}
+
+impl StatusSource for Reload {
+    fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
+        Ok(Some(self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+}

@@ -1,0 +1,222 @@
+//! Every way in but remote write, as the server composes them: scraping, OTLP, reload.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::config::PROMETHEUS;
+use crate::http;
+use crate::process::{Server, wait_for};
+use crate::remote_write::now_ms;
+
+/// A target that says `answer 42` to everyone, until the test process ends.
+fn target() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            // A request's head ends with an empty line.
+            let whole = head.any(|line| line.is_ok_and(|line| line.is_empty()));
+            let body = "# TYPE answer gauge\nanswer 42\n";
+            let length = body.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            // Whoever asked may be gone.
+            let _ = whole && write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").is_ok();
+        }
+    });
+    port
+}
+
+/// The value of an instant query of one series.
+fn value(server: &Server, query: &str) -> Option<String> {
+    let answer = http::get(server.port, &format!("/api/v1/query?query={}", http::encoded(query))).ok()?.json();
+    Some(answer["data"]["result"][0]["value"][1].as_str()?.to_owned())
+}
+
+fn wait_for_value(server: &Server, query: &str, expected: &str) {
+    wait_for(query, || value(server, query).filter(|found| found == expected));
+}
+
+fn data(server: &Server, path: &str) -> Value {
+    let answer = http::get(server.port, path).unwrap();
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    answer.json()["data"].clone()
+}
+
+struct Configured {
+    _folder: TempDir,
+    path: PathBuf,
+    server: Server,
+}
+
+fn configured(text: &str, flags: &[&str]) -> Configured {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("prometheus.yml");
+    fs::write(&path, text).unwrap();
+    let flags: Vec<&str> = ["--config", path.to_str().unwrap()].iter().chain(flags).copied().collect();
+    let server = Server::start_with(folder.path(), &flags);
+    Configured { _folder: folder, path, server }
+}
+
+fn job(name: &str, port: u16) -> String {
+    format!("  - job_name: {name}\n    scrape_interval: 1s\n    static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n")
+}
+
+#[test]
+fn a_file_is_acted_on_and_the_start_says_what_is_left_out() {
+    let configured = configured(PROMETHEUS, &[]);
+    let out = configured.server.out();
+    assert!(out.contains(&format!("config      {}: 2 scrape jobs\n", configured.path.display())), "{out}");
+    let named: Vec<&str> = out.lines().filter_map(|line| line.trim().strip_prefix("not served")).collect();
+    assert_eq!(named.len(), 4, "{out}");
+    for what in ["alerting", "remote_write", "global.external_labels", "consul_sd_configs"] {
+        assert!(named.iter().any(|line| line.trim().starts_with(what)), "{what} is not in\n{out}");
+    }
+    let yaml = data(&configured.server, "/api/v1/status/config");
+    assert!(yaml["yaml"].as_str().unwrap().contains("job_name: prometheus"), "{yaml}");
+    let flags = data(&configured.server, "/api/v1/status/flags");
+    assert_eq!((&flags["retention"], &flags["collect"]), (&json!("30d"), &json!("none")), "{flags}");
+    let runtime = data(&configured.server, "/api/v1/status/runtimeinfo");
+    assert_eq!((&runtime["reloadConfigSuccess"], &runtime["storageRetention"]), (&json!(true), &json!("30d")));
+}
+
+#[test]
+fn targets_are_scraped_and_told() {
+    let port = target();
+    let Configured { server, _folder, .. } = configured(&format!("scrape_configs:\n{}", job("one", port)), &[]);
+    wait_for_value(&server, "answer{job=\"one\"}", "42");
+    wait_for_value(&server, "up{job=\"one\"}", "1");
+    let target = wait_for("the target", || {
+        let targets = data(&server, "/api/v1/targets");
+        Some(targets["activeTargets"][0].clone()).filter(|target| target["health"] == "up")
+    });
+    assert_eq!(target["scrapeUrl"], format!("http://127.0.0.1:{port}/metrics"), "{target}");
+    assert_eq!((&target["scrapePool"], &target["scrapeInterval"]), (&json!("one"), &json!("1s")), "{target}");
+    assert_eq!(data(&server, "/api/v1/scrape_pools"), json!({"scrapePools": ["one"]}));
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn settings_come_from_the_file_and_flags_win() {
+    let text = "kymo: {retention: 9d, sync: always, memory_limit: 256MiB, collect: [host], data_dir: never-made}";
+    let Configured { server, path, _folder } = configured(text, &["--retention", "8d"]);
+    let out = server.out();
+    for expected in ["kept        8d\n", "sync        always", "memory      at most 256.0 MiB"] {
+        assert!(out.contains(expected), "{expected:?} is not in\n{out}");
+    }
+    assert!(!path.with_file_name("never-made").exists(), "the flag names another directory");
+    assert_eq!(data(&server, "/api/v1/status/flags")["collect"], "none", "the flag wins");
+}
+
+#[test]
+fn a_reload_puts_a_good_file_in_force_and_keeps_the_old_one_before_a_bad_one() {
+    let port = target();
+    let text = format!("scrape_configs:\n{}", job("one", port));
+    let Configured { server, path, _folder } = configured(&text, &["--enable-lifecycle"]);
+    let metric = |name: &str| {
+        let page = http::get(server.port, "/metrics").unwrap().body;
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
+    };
+    let reload = || http::send(server.port, "POST", "/-/reload", &[], &[]).unwrap();
+    assert_eq!(metric("kymo_config_last_reload_successful").as_deref(), Some("1"));
+
+    fs::write(&path, format!("{text}{}", job("two", port))).unwrap();
+    let answer = reload();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    wait_for_value(&server, "up{job=\"two\"}", "1");
+    wait_for_value(&server, "up{job=\"one\"}", "1");
+
+    fs::write(&path, "scrape_configs:\n  - job_nam: one\n").unwrap();
+    let refused = reload();
+    assert_eq!(refused.status, 500, "{refused:?}");
+    let expected = format!("failed to reload config: {}:2:5: unknown key \"job_nam\"", path.display());
+    assert!(refused.body.starts_with(&expected), "{refused:?}");
+    assert_eq!(metric("kymo_config_last_reload_successful").as_deref(), Some("0"));
+    let runtime = data(&server, "/api/v1/status/runtimeinfo");
+    assert_eq!(runtime["reloadConfigSuccess"], false, "{runtime}");
+    assert_eq!(data(&server, "/api/v1/scrape_pools"), json!({"scrapePools": ["one", "two"]}));
+
+    fs::write(&path, format!("scrape_configs:\n{}", job("three", port))).unwrap();
+    server.signal("HUP");
+    wait_for_value(&server, "up{job=\"three\"}", "1");
+    assert_eq!(metric("kymo_config_last_reload_successful").as_deref(), Some("1"));
+    // What is scraped no longer is marked stale.
+    wait_for("the end of job one", || value(&server, "up{job=\"one\"}").is_none().then_some(()));
+
+    let answer = http::send(server.port, "POST", "/-/quit", &[], &[]).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut server = server;
+    assert!(server.wait().success());
+}
+
+#[test]
+fn nobody_reloads_or_stops_a_server_over_http_unasked() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    for path in ["/-/reload", "/-/quit"] {
+        assert_eq!(http::send(server.port, "POST", path, &[], &[]).unwrap().status, 403, "{path}");
+    }
+    // Without a file there is nothing to read again, and a hangup ends nothing.
+    server.signal("HUP");
+    assert_eq!(http::get(server.port, "/-/ready").unwrap().status, 200);
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn a_bad_file_starts_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("bad.yml");
+    fs::write(&path, "scrape_configs:\n  - job_nam: one\n").unwrap();
+    let said = crate::process::run(["serve", "--config", path.to_str().unwrap()]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains(&format!("{}:2:5", path.display())) && said.err.contains("job_name"), "{said:?}");
+}
+
+fn otlp(name: &str) -> String {
+    let nanos = format!("{}000000", now_ms());
+    let point = json!({"timeUnixNano": nanos, "asDouble": 7.5});
+    let metric = json!({"name": name, "gauge": {"dataPoints": [point]}});
+    json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}).to_string()
+}
+
+#[test]
+fn otlp_is_taken_on_its_own_ports_and_on_the_main_one() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let (grpc, own) = (server.port_of("otlp_grpc").unwrap(), server.port_of("otlp_http").unwrap());
+    let headers = [("Content-Type", "application/json")];
+    for (port, path, name) in [(own, "/v1/metrics", "own"), (server.port, "/api/v1/otlp/v1/metrics", "main")] {
+        let sent = http::send(port, "POST", path, &headers, otlp(name).as_bytes()).unwrap();
+        assert_eq!((sent.status, &*sent.body), (200, "{}"), "{name}: {sent:?}");
+        assert_eq!(value(&server, name).as_deref(), Some("7.5"));
+    }
+    assert_eq!(http::get(own, "/api/v1/query?query=own").unwrap().status, 404, "only OTLP is spoken there");
+    assert!(TcpStream::connect(("127.0.0.1", grpc)).is_ok());
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn a_token_is_asked_of_otlp_too() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tokens");
+    fs::write(&file, "secret\n").unwrap();
+    let server = Server::start_with(folder.path(), &["--auth-token-file", file.to_str().unwrap()]);
+    assert!(
+        server.port_of("otlp_grpc").is_none() && server.out().contains("not served  --otlp-grpc"),
+        "{}",
+        server.out()
+    );
+    let own = server.port_of("otlp_http").unwrap();
+    let send =
+        |headers: &[(&str, &str)]| http::send(own, "POST", "/v1/metrics", headers, otlp("x").as_bytes()).unwrap();
+    assert_eq!(send(&[("Content-Type", "application/json")]).status, 401);
+    let with_token = [("Content-Type", "application/json"), ("Authorization", "Bearer secret")];
+    assert_eq!(send(&with_token).status, 200);
+}
