@@ -14,6 +14,23 @@
 //! A reader that knows which series comes next says so ([`Parser::next_expecting`]): the text is then compared instead of
 //! taken apart.
 //!
+//! ```
+//! use kymo_core::LabelsBuilder;
+//! use kymo_ingest::exposition::{Entry, Format, HistogramParts, Parser, SampleValue, push_labels};
+//!
+//! let page = b"# TYPE h histogram\nh_bucket{le=\"1\"} 3\n";
+//! let mut parser = Parser::new(Format::Text, page, HistogramParts::Classic);
+//! let mut labels = LabelsBuilder::new();
+//! while let Some(entry) = parser.next_entry()? {
+//!     if let Entry::Sample(sample) = entry {
+//!         assert_eq!((sample.series, &sample.value), (&b"h_bucket{le=\"1\"}"[..], &SampleValue::Float(3.0)));
+//!         push_labels(sample.series, sample.family_type, &mut labels)?;
+//!         assert_eq!(labels.get("le"), Some("1.0"));
+//!     }
+//! }
+//! # Ok::<(), kymo_ingest::exposition::ExpositionError>(())
+//! ```
+//!
 //! Rules that hold here: (1) no bytes make a parser panic; (2) what Prometheus 3 accepts is accepted with
 //! the same meaning, what it refuses is refused; (3) an error ends the exposition: what came before is not to be
 //! stored either, which is the caller's to keep; (4) floats are read exactly, NaN is always the one normal NaN.

@@ -13,6 +13,19 @@
 //! [`ScrapeManager`] owns all of it: [`apply`](ScrapeManager::apply) puts jobs in force and leaves those that did not change
 //! alone; [`run`](ScrapeManager::run) works until it is told to stop and has then joined everything it began.
 //!
+//! ```
+//! use kymo_ingest::scrape::{ScrapeConfig, ScrapeDefaults, resolve_all};
+//!
+//! let entry: ScrapeConfig = serde_json::from_str(
+//!     r#"{"job_name": "node", "scrape_interval": "15s", "static_configs": [{"targets": ["localhost:9100"]}],
+//!         "kubernetes_sd_configs": [{"role": "node"}]}"#,
+//! )?;
+//! let jobs = resolve_all(&ScrapeDefaults::default(), &[entry])?;
+//! assert_eq!(jobs[0].timeout.as_ms(), 10_000);
+//! assert_eq!(jobs[0].not_acted_on(), ["kubernetes_sd_configs"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Rules that hold here: (1) a slow target delays nobody: each has its own task, and a scrape that is not done when
 //! the next is due makes that one be skipped; (2) a scrape is stored whole or not at all; (3) what is stored of a target that
 //! vanished ends with staleness markers, unless another target goes on with its series; (4) a reload cuts no scrape

@@ -34,8 +34,14 @@ pub struct TargetGroup {
     #[serde(deserialize_with = "null_is_default")]
     pub targets: Vec<String>,
     /// Labels of each.
-    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// A label without a value is an absent one.
+fn labels<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let labels: BTreeMap<String, Option<String>> = null_is_default(deserializer)?;
+    Ok(labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
 /// Discovered targets.

@@ -79,6 +79,9 @@ metric_relabel_configs:
 fn keys_without_a_value_are_empty() {
     let config = read("job_name: j\nstatic_configs:\nrelabel_configs:\nparams:\nfile_sd_configs: []\n");
     assert_eq!(config, read("job_name: j\n"));
+    let group = &read("{job_name: j, static_configs: [{targets: [h], labels: {a: , b: 5, c: yes}}]}").static_configs[0];
+    let labels: Vec<(&str, &str)> = group.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(labels, [("b", "5"), ("c", "yes")]);
 }
 
 #[test]
