@@ -217,3 +217,30 @@ async fn an_answer_larger_than_the_memory_left_is_refused_and_the_memory_given_b
     scraper.scrape(START_MS + 10).await;
     assert_eq!(rig.report("up", 10), Some(1.0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_hangs_delays_nobody_and_dropped_ones_are_shown() {
+    let rig = Rig::new();
+    follow(&rig.clock);
+    let (good, hangs) = (TestTarget::start(text("a 1\n")).await, TestTarget::start(Answer::Hang).await);
+    let manager = rig.manager();
+    let rules = r#"{"relabel_configs":[{"source_labels":["__address__"],"regex":"dropped:.*","action":"drop"}],"#;
+    let config = config("15s", &[good.address, hangs.address]).replace(r#"],"labels""#, r#","dropped:1"],"labels""#);
+    manager.apply(vec![job(&config.replacen('{', rules, 1))]).unwrap();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn({
+        let (manager, shutdown) = (manager.clone(), shutdown.clone());
+        async move { manager.run(shutdown).await }
+    });
+    let ups = |health: &str| rig.samples("up").iter().filter(|line| line.contains(health)).count();
+    until(|| ups(" 0 @") >= 2 && rig.samples("a").len() >= 2).await;
+    let mut targets = manager.targets().unwrap();
+    targets.sort_by_key(|target| target.health == TargetHealth::Dropped);
+    let down = targets.iter().find(|target| target.url.contains(&hangs.address.to_string())).unwrap();
+    assert!(down.last_error.ends_with("context deadline exceeded"), "{}", down.last_error);
+    assert_eq!(targets.len(), 3);
+    assert_eq!(targets[2].discovered_labels["__address__"], "dropped:1");
+    assert!(targets[2].labels.is_empty() && targets[2].url.is_empty());
+    shutdown.cancel();
+    running.await.unwrap();
+}
