@@ -1,7 +1,7 @@
 //! `test`: every test of the workspace, doctests included, with all of its set-up.
 //!
 //! Tests learn from the environment what they can have: `KYMO_PEERS` is the path of the table of reference servers
-//! (see `peers`), `KYMO_SKIP_LOG` that of a file to which a test that cannot do its work appends `test name: reason`.
+//! (see `peers`), `KYMO_OTEL_PYTHON` an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to which a test that cannot do its work appends `test name: reason`.
 
 use std::fmt;
 use std::fs;
@@ -84,6 +84,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
             println!("test: tests that need a missing server are skipped");
         }
         cargo.env("KYMO_PEERS", peers::table(&dir));
+        match peers::python::interpreter(&dir) {
+            Ok(python) => {
+                cargo.env("KYMO_OTEL_PYTHON", python);
+            }
+            Err(error) => println!("test: OpenTelemetry's Python SDK cannot be had: {error:#}"),
+        }
     }
 
     let mut child = cargo.spawn().context("cannot start cargo test")?;
