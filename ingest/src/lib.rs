@@ -3,7 +3,8 @@
 //! ```text
 //!   remote write 1.0, 2.0 ──► remote_write ──────────┐
 //!   OTLP over HTTP, gRPC  ──► otlp ──────────────────┤
-//!   targets ◄── discovery ──► exposition ──► scrape ─┴► SampleBatch ──► MetricStorage
+//!   targets ◄── discovery ──► exposition ──► scrape ─┤
+//!   /proc, /sys, Registry ──► collect ───────────────┴► SampleBatch ──► MetricStorage
 //! ```
 //!
 //! Wire shapes stop here: each way in turns its messages into a [`SampleBatch`](kymo_core::SampleBatch) once, appends it to the
@@ -12,7 +13,10 @@
 //! [`remote_write::Receiver`] is synchronous and knows no HTTP; with feature `http` (on by default)
 //! [`remote_write::handler::routes`] gives the routes for a server to merge. So does [`otlp`], with feature `otlp`.
 //! [`scrape::ScrapeManager`], with feature `scrape`, asks targets by itself; [`exposition`] reads what they answer.
+//! `collect`, with feature `collect` and on Linux, tells what the machine and the process themselves show.
 
+#[cfg(all(feature = "collect", target_os = "linux"))]
+pub mod collect;
 pub mod exposition;
 pub mod metrics;
 #[cfg(feature = "otlp")]

@@ -1,0 +1,66 @@
+//! This process: its registry and the standard `process_*` metrics, as samples.
+
+use kymo_core::FamilyType;
+use kymo_core::metric::{MetricKind, MetricType};
+use kymo_core::registry::{FamilySnapshot, Registry, SeriesSnapshot};
+use kymo_core::text::FloatText;
+
+use super::gathered::{FamilyWriter, Gathered};
+use super::process::Process;
+use super::runner::Source;
+
+/// A registry and the process around it.
+pub(super) struct Own {
+    pub(super) registry: Registry,
+    pub(super) process: Process,
+}
+
+impl Source for Own {
+    fn gather(&mut self, out: &mut Gathered) {
+        for family in self.registry.snapshot().iter().chain(&self.process.families()) {
+            push_family(out, family);
+        }
+    }
+}
+
+/// Adds a family as the series that a scrape of it would give.
+pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
+    let family_type = match family.kind {
+        MetricKind::Counter => FamilyType::Counter,
+        MetricKind::Gauge => FamilyType::Gauge,
+        MetricKind::Histogram => FamilyType::Histogram,
+        MetricKind::Summary => FamilyType::Summary,
+    };
+    let mut writer = out.family_with_unit(family_type, &family.name, &family.unit, &family.help);
+    for series in &family.series {
+        push_series(&mut writer, series);
+    }
+}
+
+fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
+    let (sum, count) = match &series.value {
+        MetricType::Counter { value, .. } | MetricType::Gauge { value } => return writer.push(labels(series), *value),
+        MetricType::Histogram { buckets, sum, count, .. } => {
+            for bucket in buckets {
+                // Bounds as OpenMetrics and Prometheus 3 write them, so that the series are those of a scrape.
+                let bound = FloatText::open_metrics(bucket.upper_bound);
+                let labels = labels(series).chain([("le", bound.as_str())]);
+                writer.push_part("_bucket", labels, bucket.cumulative_count as f64);
+            }
+            (sum, count)
+        }
+        MetricType::Summary { quantiles, sum, count } => {
+            for quantile in quantiles {
+                let rank = FloatText::open_metrics(quantile.quantile);
+                writer.push(labels(series).chain([("quantile", rank.as_str())]), quantile.value);
+            }
+            (sum, count)
+        }
+    };
+    writer.push_part("_sum", labels(series), *sum);
+    writer.push_part("_count", labels(series), *count as f64);
+}
+
+fn labels(series: &SeriesSnapshot) -> impl Iterator<Item = (&str, &str)> {
+    series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
