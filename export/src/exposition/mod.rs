@@ -1,180 +1,98 @@
-//! A registry's live values as the Prometheus text format 0.0.4, for whoever scrapes this process.
+//! A program's live values for whoever scrapes it: Prometheus text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0.
 //!
-//! Families stand by name, series by labels, so two expositions of the same values are the same bytes.
-//! The format knows only `[a-zA-Z_:][a-zA-Z0-9_:]*`: any other character becomes `_`. Where that would
-//! make two names one, the later of them keeps its identity in the `U__` form, so no series is lost.
+//! ```text
+//!   Registry ─┐                       ┌─ text ────────┐
+//!   others ───┴► FamilySnapshot ──────┤               ├──► bytes
+//!                        Accept ► Format ─ openmetrics ┘
+//! ```
 //!
-//! Deliberately absent: OpenMetrics, exemplars, and quoted names, which all need a negotiated version.
+//! Families stand by name, series by labels, so two expositions of the same values are the same bytes. Which format is
+//! spoken is the client's choice ([`Format::negotiate`]), and so is whether names may hold any character: where not, odd
+//! characters become `_`, and where that would make two names one, the later of them keeps its identity in the `U__` form,
+//! so no series is lost.
+//!
+//! Compression is not done here: the server of this crate compresses whatever it answers.
+//!
+//! Deliberately absent: protobuf, and with it native histograms.
 
+mod format;
+mod lines;
+mod names;
+mod openmetrics;
+#[cfg(any(feature = "api", feature = "server"))]
+mod routes;
 #[cfg(test)]
 mod tests;
+mod text;
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
-use kymo_core::metric::MetricType;
-use kymo_core::registry::{FamilySnapshot, SeriesSnapshot};
-use kymo_core::text::{
-    is_legacy_label_name, is_legacy_metric_name, write_escaped_help, write_escaped_label_value, write_float_general,
-    write_u64,
-};
+use kymo_core::registry::{FamilySnapshot, Registry};
 
-use crate::label_name;
-
-/// What the format is called in `Content-Type`.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// `GET /metrics` over `registry`.
+pub use format::{Escaping, Format};
 #[cfg(any(feature = "api", feature = "server"))]
-pub fn routes(registry: kymo_core::registry::Registry) -> axum::Router {
-    let answer = move || async move {
-        let mut text = Vec::new();
-        write_text(&mut text, &registry.snapshot());
-        ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], text)
-    };
-    axum::Router::new().route("/metrics", axum::routing::get(answer))
+pub use routes::routes;
+
+type Families = dyn Fn() -> Vec<FamilySnapshot> + Send + Sync;
+
+/// What a page shows: a registry, and what others know.
+///
+/// ```
+/// use kymo_core::registry::Registry;
+/// use kymo_export::exposition::{Exposition, Format};
+///
+/// let registry = Registry::new();
+/// registry.counter("asked_total").help("Questions.").register()?.inc();
+/// let page = Exposition::from(registry).render(Format::negotiate("application/openmetrics-text;version=1.0.0"));
+/// assert_eq!(page, b"# HELP asked Questions.\n# TYPE asked counter\nasked_total 1.0\n# EOF\n");
+/// # Ok::<(), kymo_core::registry::RegisterError>(())
+/// ```
+#[derive(Clone)]
+pub struct Exposition {
+    registry: Registry,
+    others: Vec<Arc<Families>>,
 }
 
-/// Appends all families.
-pub fn write_text(out: &mut Vec<u8>, families: &[FamilySnapshot]) {
-    let mut names = Names::new(families.iter().map(|f| f.name.as_str()), is_legacy_metric_name);
-    for family in families {
-        let name = names.of(&family.name);
-        if !family.help.is_empty() {
-            out.extend_from_slice(b"# HELP ");
-            out.extend_from_slice(name.as_bytes());
-            out.push(b' ');
-            write_escaped_help(out, &family.help);
-            out.push(b'\n');
-        }
-        out.extend_from_slice(b"# TYPE ");
-        out.extend_from_slice(name.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(family.kind.as_str().as_bytes());
-        out.push(b'\n');
-        for series in &family.series {
-            write_series(out, &name, series);
-        }
+impl From<Registry> for Exposition {
+    fn from(registry: Registry) -> Exposition {
+        Exposition { registry, others: Vec::new() }
     }
 }
 
-fn write_series(out: &mut Vec<u8>, name: &str, series: &SeriesSnapshot) {
-    let labels = label_text(series);
-    let mut line = Lines { out, name, labels: &labels };
-    match &series.value {
-        MetricType::Counter { value, .. } | MetricType::Gauge { value } => line.float("", None, *value),
-        MetricType::Histogram { buckets, sum, count, .. } => {
-            for bucket in buckets {
-                line.count("_bucket", Some(("le", bucket.upper_bound)), bucket.cumulative_count);
-            }
-            line.float("_sum", None, *sum);
-            line.count("_count", None, *count);
-        }
-        MetricType::Summary { quantiles, sum, count } => {
-            for quantile in quantiles {
-                line.float("", Some(("quantile", quantile.quantile)), quantile.value);
-            }
-            line.float("_sum", None, *sum);
-            line.count("_count", None, *count);
-        }
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").field("registry", &self.registry).finish_non_exhaustive()
     }
 }
 
-/// `a="1",b="2"`, shared by all lines of a series.
-fn label_text(series: &SeriesSnapshot) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut names = Names::new(series.labels.iter().map(|(name, _)| name.as_str()), is_legacy_label_name);
-    for (name, value) in series.labels.iter() {
-        if !text.is_empty() {
-            text.push(b',');
-        }
-        text.extend_from_slice(names.of(name).as_bytes());
-        text.extend_from_slice(b"=\"");
-        write_escaped_label_value(&mut text, value);
-        text.push(b'"');
-    }
-    text
-}
-
-/// The lines of one series.
-struct Lines<'a> {
-    out: &'a mut Vec<u8>,
-    name: &'a str,
-    labels: &'a [u8],
-}
-
-impl Lines<'_> {
-    fn float(&mut self, suffix: &str, extra: Option<(&str, f64)>, value: f64) {
-        self.start(suffix, extra);
-        write_float_general(self.out, value);
-        self.out.push(b'\n');
+impl Exposition {
+    /// Shows more families, asked for with every page: those of the process, say. Of two families of one name the
+    /// registry's counts, then the one added first.
+    #[must_use]
+    pub fn with(mut self, families: impl Fn() -> Vec<FamilySnapshot> + Send + Sync + 'static) -> Exposition {
+        self.others.push(Arc::new(families));
+        self
     }
 
-    fn count(&mut self, suffix: &str, extra: Option<(&str, f64)>, value: u64) {
-        self.start(suffix, extra);
-        write_u64(self.out, value);
-        self.out.push(b'\n');
-    }
-
-    fn start(&mut self, suffix: &str, extra: Option<(&str, f64)>) {
-        self.out.extend_from_slice(self.name.as_bytes());
-        self.out.extend_from_slice(suffix.as_bytes());
-        if extra.is_some() || !self.labels.is_empty() {
-            self.out.push(b'{');
-            self.out.extend_from_slice(self.labels);
-            if let Some((label, value)) = extra {
-                if !self.labels.is_empty() {
-                    self.out.push(b',');
-                }
-                self.out.extend_from_slice(label.as_bytes());
-                self.out.extend_from_slice(b"=\"");
-                write_float_general(self.out, value);
-                self.out.push(b'"');
-            }
-            self.out.push(b'}');
-        }
-        self.out.push(b' ');
+    /// The page now, in this format.
+    #[must_use]
+    pub fn render(&self, format: Format) -> Vec<u8> {
+        let mut families = self.registry.snapshot();
+        families.extend(self.others.iter().flat_map(|others| others()));
+        // A stable sort keeps the registry's in front.
+        families.sort_by(|a, b| a.name.cmp(&b.name));
+        families.dedup_by(|a, b| a.name == b.name);
+        let mut page = Vec::new();
+        write(&mut page, format, &families);
+        page
     }
 }
 
-/// Names as the format can write them, no two the same.
-struct Names {
-    is_legacy: fn(&str) -> bool,
-    /// Taken: every name that needs no change, and every changed one given out. Empty while nothing needs a change.
-    taken: BTreeSet<String>,
-}
-
-impl Names {
-    fn new<'a>(names: impl Iterator<Item = &'a str> + Clone, is_legacy: fn(&str) -> bool) -> Names {
-        let mut taken = BTreeSet::new();
-        if !names.clone().all(is_legacy) {
-            taken.extend(names.filter(|name| is_legacy(name)).map(str::to_owned));
-        }
-        Names { is_legacy, taken }
-    }
-
-    fn of<'a>(&mut self, name: &'a str) -> Cow<'a, str> {
-        if (self.is_legacy)(name) {
-            return name.into();
-        }
-        let plain = |(at, c): (usize, char)| {
-            // A digit may stand anywhere but first.
-            let mut utf8 = [0; 4];
-            let text = c.encode_utf8(&mut utf8);
-            match c {
-                '0'..='9' if at > 0 => c,
-                _ if (self.is_legacy)(text) => c,
-                _ => '_',
-            }
-        };
-        let underscored: String = name.char_indices().map(plain).collect();
-        let given = if self.taken.insert(underscored.clone()) {
-            underscored
-        } else {
-            let kept = label_name::escape(name).replace(':', "_3a_");
-            self.taken.insert(kept.clone());
-            kept
-        };
-        given.into()
+/// Appends families, which must be sorted by name and each there once, as a whole page.
+pub fn write(out: &mut Vec<u8>, format: Format, families: &[FamilySnapshot]) {
+    match format {
+        Format::Text004 | Format::Text100(_) => text::write(out, format.escaping(), families),
+        Format::OpenMetrics001 | Format::OpenMetrics100(_) => openmetrics::write(out, format.escaping(), families),
     }
 }
