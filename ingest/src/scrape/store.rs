@@ -109,7 +109,7 @@ impl TargetStore {
             labels,
             timeout_seconds,
             cache: ScrapeCache::new(budget)?,
-            families: Families::default(),
+            families: Families::new(budget)?,
             reports: Default::default(),
             batch: SampleBatch::new(),
             again: SampleBatch::new(),
