@@ -77,6 +77,13 @@ impl OpenRun {
         self.times.last().copied()
     }
 
+    /// Forgets the samples and keeps the buffers.
+    pub(crate) fn clear(&mut self) {
+        self.times.clear();
+        self.bits.clear();
+        self.rare = None;
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {

@@ -1,13 +1,15 @@
 //! Reading: a snapshot of matching series, and the catalogue.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use foldhash::{HashSet, HashSetExt};
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
 use kymo_core::storage::Columns;
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
+use crate::block::Block;
 use crate::blocks::Blocks;
 use crate::engine::Engine;
 use crate::head::HeadSnapshot;
@@ -15,6 +17,29 @@ use crate::merge::{Run, Source, merge};
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
+
+/// Strings seen, each kept once.
+struct Distinct(HashSet<String>);
+
+impl Default for Distinct {
+    fn default() -> Distinct {
+        Distinct(HashSet::new())
+    }
+}
+
+impl Distinct {
+    fn add(&mut self, text: &str) {
+        if !self.0.contains(text) {
+            self.0.insert(text.to_owned());
+        }
+    }
+
+    fn sorted(self) -> Vec<String> {
+        let mut all: Vec<String> = self.0.into_iter().collect();
+        all.sort_unstable();
+        all
+    }
+}
 
 /// A snapshot of matching series.
 pub(crate) struct Selection {
@@ -74,31 +99,33 @@ impl Engine {
     }
 
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
-        let what = &self.inside_retention(what);
-        let mut found: Vec<Labels> = Vec::new();
-        let blocks = {
-            let shards = self.head.read_all();
-            for shard in &shards {
-                ctx.check()?;
-                let numbers = shard.postings.select(&what.matchers);
-                let series = numbers.iter().filter_map(|number| shard.get(u64::from(number)));
-                found.extend(series.filter(|s| s.reaches(what.start_ms, what.end_ms)).map(|s| s.labels.clone()));
-            }
-            self.blocks()
-        };
-        for block in blocks.list() {
-            ctx.check()?;
-            found.extend(block.select(what).into_iter().map(|number| block.labels(number)));
-        }
+        let found: RefCell<Vec<Labels>> = RefCell::default();
+        self.visit(
+            what,
+            ctx,
+            |labels| found.borrow_mut().push(labels.clone()),
+            |block, series| {
+                found.borrow_mut().push(block.labels(series));
+            },
+        )?;
+        let mut found = found.into_inner();
         found.sort_unstable();
         found.dedup();
         Ok(found)
     }
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        let series = self.list_series(what, ctx)?;
-        let names: BTreeSet<&str> = series.iter().flat_map(|labels| labels.iter().map(|(name, _)| name)).collect();
-        Ok(names.into_iter().map(str::to_owned).collect())
+        let names = RefCell::new(Distinct::default());
+        let add = |name: &str| names.borrow_mut().add(name);
+        self.visit(
+            what,
+            ctx,
+            |labels| labels.iter().for_each(|(name, _)| add(name)),
+            |block, series| {
+                block.label_pairs(series).for_each(|(name, _)| add(name));
+            },
+        )?;
+        Ok(names.into_inner().sorted())
     }
 
     pub(crate) fn list_values(
@@ -107,9 +134,43 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
-        let series = self.list_series(what, ctx)?;
-        let values: BTreeSet<&str> = series.iter().filter_map(|labels| labels.get(name)).collect();
-        Ok(values.into_iter().map(str::to_owned).collect())
+        let values = RefCell::new(Distinct::default());
+        let add = |value: Option<&str>| value.into_iter().for_each(|value| values.borrow_mut().add(value));
+        self.visit(
+            what,
+            ctx,
+            |labels| add(labels.get(name)),
+            |block, series| {
+                add(block.label_pairs(series).find(|(found, _)| *found == name).map(|(_, value)| value));
+            },
+        )?;
+        Ok(values.into_inner().sorted())
+    }
+
+    /// Shows every matching series of the head, then of the blocks; one may be shown more than once.
+    fn visit(
+        &self,
+        what: &Selector,
+        ctx: &QueryContext,
+        mut in_head: impl FnMut(&Labels),
+        mut in_block: impl FnMut(&Block, usize),
+    ) -> Result<(), SelectError> {
+        let what = &self.inside_retention(what);
+        let blocks = {
+            let shards = self.head.read_all();
+            for shard in &shards {
+                ctx.check()?;
+                let numbers = shard.postings.select(&what.matchers);
+                let series = numbers.iter().filter_map(|number| shard.get(u64::from(number)));
+                series.filter(|s| s.reaches(what.start_ms, what.end_ms)).for_each(|s| in_head(&s.labels));
+            }
+            self.blocks()
+        };
+        for block in blocks.list() {
+            ctx.check()?;
+            block.select(what).into_iter().for_each(|series| in_block(block, series));
+        }
+        Ok(())
     }
 
     pub(crate) fn list_exemplars(

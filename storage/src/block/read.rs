@@ -132,6 +132,11 @@ impl Block {
         Labels::from_pairs(self.index.labels(series))
     }
 
+    /// The labels of a series as they stand in the index, without building the set.
+    pub(crate) fn label_pairs(&self, series: usize) -> impl Iterator<Item = (&str, &str)> {
+        self.index.labels(series)
+    }
+
     /// Series that satisfy the matchers and have a chunk that reaches into the window, rising.
     pub(crate) fn select(&self, what: &Selector) -> Vec<usize> {
         if what.end_ms < self.footer.min_time_ms || what.start_ms >= self.footer.max_time_ms {
