@@ -233,7 +233,12 @@ fn metrics_page() -> String {
     let mut page = head("Metrics of Kymo itself");
     page.push_str("\nWhat the server says of itself at `/metrics`.\n\n");
     page.push_str("| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n");
-    let metrics = kymo_ingest::metrics::METRICS.iter().chain(serve::reload::METRICS);
+    let metrics = kymo_ingest::metrics::METRICS
+        .iter()
+        .chain(kymo_ingest::otlp::metrics::METRICS)
+        .chain(kymo_ingest::collect::metrics::METRICS)
+        .chain(kymo_storage::METRICS)
+        .chain(serve::reload::METRICS);
     for MetricDesc { name, kind, labels, help, .. } in metrics {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         let kind = match kind {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use kymo_core::registry::Registry;
 use kymo_core::text::write_size_rounded;
 use kymo_core::{Budget, Clock};
 use kymo_storage::fs::RealFs;
@@ -13,8 +14,13 @@ use super::plan::Plan;
 use crate::failure::{Failure, chain};
 
 /// Opens the data directory, off the async threads: replay takes as long as it takes.
-pub(super) async fn open(plan: &Plan, clock: Arc<dyn Clock>, budget: Budget) -> Result<(Engine, OpenReport), Failure> {
-    let options = Options { clock, budget, retention: plan.retention, sync: plan.sync, ..Options::default() };
+pub(super) async fn open(
+    plan: &Plan,
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+    registry: Registry,
+) -> Result<(Engine, OpenReport), Failure> {
+    let options = Options { clock, budget, registry, retention: plan.retention, sync: plan.sync, ..Options::default() };
     let dir = plan.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))

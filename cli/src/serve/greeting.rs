@@ -9,6 +9,7 @@ use kymo_storage::{OpenReport, SyncPolicy};
 
 use super::engine;
 use super::listeners::Addresses;
+use super::options::Collect;
 use super::plan::Plan;
 use crate::failure::Failure;
 use crate::output;
@@ -27,6 +28,9 @@ pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> R
     if let Some(address) = addresses.otlp_http {
         line("otlp http", &format!("{}/v1/metrics", url_of(address)));
     }
+    if plan.collect != Collect::default() {
+        line("collecting", &plan.collect.to_string());
+    }
     if let Some(config) = &plan.config {
         line("config", &format!("{}: {} scrape jobs", config.path.display(), config.jobs.len()));
     }
@@ -44,7 +48,11 @@ pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> R
     let server = if url == "http://127.0.0.1:9911" { String::new() } else { format!(" --server {url}") };
     let token = if plan.tokens.is_open() { "" } else { " --auth-token-file FILE" };
     line("write to", &format!("{url}/api/v1/write (remote_write of Prometheus)"));
-    line("try", &format!("kymo query 'count({{__name__!=\"\"}})'{server}{token}"));
+    let expression = match plan.collect.host {
+        true => "sum by (mode) (rate(node_cpu_seconds_total[30s]))",
+        false => "count({__name__!=\"\"})",
+    };
+    line("try", &format!("kymo query '{expression}'{server}{token}"));
     output::print(&format!("Kymo {} is ready\n{text}", env!("CARGO_PKG_VERSION")))?;
     if let Some(address) = plan.open_to_the_network() {
         anstream::eprintln!(

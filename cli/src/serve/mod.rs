@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kymo_core::registry::Registry;
 use kymo_core::{Budget, Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +76,8 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let shares = Shares::of(&memory, plan.memory_limit.bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started_ms = clock.now_ms();
-    let opening = engine::open(&plan, clock.clone(), shares.storage.clone());
+    let registry = Registry::new();
+    let opening = engine::open(&plan, clock.clone(), shares.storage.clone(), registry.clone());
     let (engine, report) = tokio::select! {
         opened = opening => opened?,
         // Nothing of this run was acknowledged yet, and opening can be cut short anywhere, as by a kill.
@@ -84,7 +86,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
 
     let facts = Facts::new(&plan, started_ms, report.log_damage.len() + report.quarantined.len());
     let quit = CancellationToken::new();
-    let mut parts = Parts::start(&plan, engine, clock, &shares, facts, quit.clone())?;
+    let mut parts = Parts::start(&plan, engine, registry, clock, &shares, facts, quit.clone())?;
     serving.open(parts.routes(), parts.otlp());
     parts.watch(&stop);
     greeting::print(&plan, addresses, &report)?;

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use kymo_core::pool::ThreadPool;
-use kymo_core::registry::Registry;
+use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::StatusSources;
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
 use kymo_export::api::{self, ApiState, FactsState, Lifecycle};
+use kymo_export::exposition::{self, Exposition};
+use kymo_ingest::collect::process::Process;
+use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions, Roots};
 use kymo_ingest::otlp::{self, OtlpLimits, OtlpState};
 use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
@@ -17,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
+use super::options::Collect;
 use super::plan::Plan;
 use super::reload::Reload;
 use super::scrape;
@@ -70,7 +74,9 @@ pub(super) struct Parts {
     facts: FactsState,
     /// `None` unless it was switched on.
     lifecycle: Option<Lifecycle>,
-    /// What asks others on its own account, until told to stop.
+    /// Not begun yet.
+    collectors: Vec<Collector>,
+    /// What gathers on its own account, until told to stop.
     watching: JoinSet<()>,
 }
 
@@ -78,6 +84,7 @@ impl Parts {
     pub(super) fn start(
         plan: &Plan,
         engine: Engine,
+        registry: Registry,
         clock: Arc<dyn Clock>,
         shares: &Shares,
         facts: Facts,
@@ -85,7 +92,7 @@ impl Parts {
     ) -> Result<Parts, Failure> {
         let engine = Arc::new(engine);
         let storage: Arc<dyn MetricStorage> = engine.clone();
-        let (ledger, registry) = (Arc::new(LossLedger::default()), Registry::new());
+        let ledger = Arc::new(LossLedger::default());
         let ingest_pool = pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?;
         let query_pool = pool("kymo-query", QUERY_THREADS, QUERY_QUEUE)?;
 
@@ -117,6 +124,14 @@ impl Parts {
             },
         );
         let otlp = OtlpState { receiver: Arc::new(otlp.map_err(unregistered("OTLP"))?), pool: ingest_pool.clone() };
+        let collect = CollectParts {
+            storage: storage.clone(),
+            pool: ingest_pool.clone(),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+            registry: registry.clone(),
+        };
+        let collectors = collectors(plan.collect, &collect).map_err(unregistered("the collectors"))?;
         let scrape = Arc::new(ScrapeManager::new(ScrapeParts {
             storage: storage.clone(),
             ledger: ledger.clone(),
@@ -148,6 +163,7 @@ impl Parts {
             reload,
             facts: FactsState { sources: Arc::new(sources), clock: clock.clone() },
             api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone()),
+            collectors,
             watching: JoinSet::new(),
         })
     }
@@ -159,8 +175,14 @@ impl Parts {
             .merge(api::routes(self.api.clone()))
             .merge(api::status_routes(self.facts.clone()))
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
-            .merge(kymo_export::exposition::routes(self.registry.clone()))
+            .merge(self.own_metrics())
             .merge(kymo_export::page::routes(self.api.clone()))
+    }
+
+    /// `/metrics`: what the parts record, and what the system says of this process.
+    fn own_metrics(&self) -> Router {
+        let process = Process::new(Roots::default());
+        exposition::routes(Exposition::from(self.registry.clone()).with(move || process.families()))
     }
 
     /// What the OTLP listeners need.
@@ -172,10 +194,13 @@ impl Parts {
         self.reload.clone()
     }
 
-    /// Begins to scrape, until `stop`.
+    /// Begins to scrape and to collect, until `stop`.
     pub(super) fn watch(&mut self, stop: &CancellationToken) {
-        let (scrape, stop) = (self.scrape.clone(), stop.clone());
-        self.watching.spawn(async move { scrape.run(stop).await });
+        let (scrape, until) = (self.scrape.clone(), stop.clone());
+        self.watching.spawn(async move { scrape.run(until).await });
+        for collector in self.collectors.drain(..) {
+            self.watching.spawn(collector.run(stop.clone()));
+        }
     }
 
     /// Says that no traffic is taken any more.
@@ -194,10 +219,10 @@ impl Parts {
 
     /// Ends what was started, in the order of invariant 3. The last requests are done by then.
     pub(super) fn stop(self) -> Result<(), Failure> {
-        let Parts { engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, .. } = self;
+        let Parts { engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors, .. } = self;
         upkeep.stop();
         // The pools end with their last owner.
-        drop((remote_write, otlp, scrape, reload, api, facts, lifecycle));
+        drop((remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors));
         engine.close().map_err(|error| {
             Failure::because("the last flush failed", &error)
                 .hint("nothing is lost: what was acknowledged is in the log, and the next start reads it from there")
@@ -205,6 +230,17 @@ impl Parts {
         tracing::info!("stopped; everything is on disk");
         Ok(())
     }
+}
+
+fn collectors(asked: Collect, parts: &CollectParts) -> Result<Vec<Collector>, RegisterError> {
+    let mut collectors = Vec::new();
+    if asked.host {
+        collectors.push(Collector::host(CollectorOptions::host(), HostOptions::default(), parts.clone())?);
+    }
+    if asked.itself {
+        collectors.push(Collector::own(CollectorOptions::own(), parts.clone())?);
+    }
+    Ok(collectors)
 }
 
 fn lifecycle(reload: &Arc<Reload>, quit: CancellationToken) -> Lifecycle {

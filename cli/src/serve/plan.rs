@@ -72,8 +72,6 @@ impl Plan {
         if args.enable_admin_api || file.enable_admin_api.unwrap_or_default() {
             plan.not_served.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
         }
-        let watched = plan.collect.names().map(|name| format!("--collect {name}: there are no collectors"));
-        plan.not_served.extend(watched);
         // Nothing there asks for a token, and a server that asks for one must not be written to without.
         if !plan.tokens.is_open()
             && let Some(address) = plan.otlp_grpc.take()

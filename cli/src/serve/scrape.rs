@@ -20,7 +20,6 @@ pub(super) fn clients() -> ClientFactory {
 /// their targets at the same moments. The hasher is keyed with zeros.
 pub(super) fn seed() -> u64 {
     let mut hasher = DefaultHasher::new();
-    // A machine that does not say its name asks as one that is called nothing.
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().hash(&mut hasher);
+    kymo_ingest::collect::hostname().hash(&mut hasher);
     hasher.finish()
 }

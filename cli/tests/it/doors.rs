@@ -112,7 +112,7 @@ fn settings_come_from_the_file_and_flags_win() {
         assert!(out.contains(expected), "{expected:?} is not in\n{out}");
     }
     assert!(!path.with_file_name("never-made").exists(), "the flag names another directory");
-    assert_eq!(data(&server, "/api/v1/status/flags")["collect"], "none", "the flag wins");
+    assert_eq!(data(&server, "/api/v1/status/flags")["collect"], "host");
 }
 
 #[test]
@@ -219,4 +219,29 @@ fn a_token_is_asked_of_otlp_too() {
     assert_eq!(send(&[("Content-Type", "application/json")]).status, 401);
     let with_token = [("Content-Type", "application/json"), ("Authorization", "Bearer secret")];
     assert_eq!(send(&with_token).status, 200);
+}
+
+#[test]
+fn without_a_file_the_host_and_the_server_itself_are_watched() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_with(folder.path(), &["--collect", "host,self"]);
+    assert!(server.out().contains("collecting  host,self\n"), "{}", server.out());
+    for query in ["node_memory_MemTotal_bytes > bool 0", "up{job=\"host\"}", "up{job=\"kymo\"}"] {
+        wait_for_value(&server, query, "1");
+    }
+    wait_for_value(&server, "kymo_config_last_reload_successful{job=\"kymo\"}", "1");
+    let page = http::get(server.port, "/metrics").unwrap().body;
+    for metric in
+        ["process_cpu_seconds_total", "kymo_otlp_", "kymo_remote_write_", "kymo_collect_rounds_total", "kymo_config_"]
+    {
+        assert!(page.contains(&format!("\n# TYPE {metric}")), "{metric} is not in\n{page}");
+    }
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn with_a_file_only_what_it_asks_for_is_watched() {
+    let Configured { server, _folder, .. } = configured("scrape_configs: []", &[]);
+    assert!(!server.out().contains("collecting"), "{}", server.out());
+    assert_eq!(data(&server, "/api/v1/status/flags")["collect"], "none");
 }

@@ -32,9 +32,9 @@ pub(crate) fn wait_until<T>(what: &str, deadline: Duration, mut ask: impl FnMut(
     }
 }
 
-/// Flags of a server that takes no port that another one has, and does nothing unasked.
-pub(crate) const QUIET: [&str; 8] =
-    ["--listen", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--collect", "none"];
+/// Flags of a server that takes no port that another one has.
+pub(crate) const ANY_PORTS: [&str; 6] =
+    ["--listen", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0"];
 
 /// A `kymo` command that sees none of the caller's settings.
 pub(crate) fn kymo<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
@@ -98,7 +98,9 @@ impl Server {
         let _ = fs::remove_file(&ports);
         let log = |name: &str| fs::File::create(folder.join(name)).unwrap();
         let child = kymo(["serve"])
-            .args(QUIET)
+            .args(ANY_PORTS)
+            // With a configuration file nothing is collected that it does not ask for.
+            .args(if flags.contains(&"--config") { &[][..] } else { &["--collect", "none"] })
             .arg("--data-dir")
             .arg(folder.join("data"))
             .arg("--ports-file")

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::process::{QUIET, Said, Server, kymo, run};
+use crate::process::{ANY_PORTS, Said, Server, kymo, run};
 use crate::remote_write::{Request, now_ms};
 
 /// Runs a `kymo serve` that must end by itself.
 fn refused(flags: &[&str]) -> Said {
-    run(["serve"].iter().chain(&QUIET).chain(flags))
+    run(["serve"].iter().chain(&ANY_PORTS).chain(flags))
 }
 
 #[test]
