@@ -54,3 +54,21 @@ impl RoundMetrics {
 pub(super) fn failures(registry: &Registry) -> Result<Family<Counter, 1>, RegisterError> {
     registry.counter(&FAILURES).labels(["collector"]).family()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_holds_exactly_what_is_registered() {
+        let registry = Registry::new();
+        RoundMetrics::register(&registry, "host").unwrap();
+        failures(&registry).unwrap();
+        let registered: BTreeSet<String> = registry.snapshot().into_iter().map(|family| family.name).collect();
+        let listed: BTreeSet<String> = METRICS.iter().map(|metric| metric.name.to_owned()).collect();
+        assert_eq!(registered, listed);
+        assert_eq!(listed.len(), METRICS.len());
+    }
+}

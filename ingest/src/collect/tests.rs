@@ -348,6 +348,31 @@ async fn rounds_begin_at_once_and_then_lie_on_the_grid_until_the_end_is_marked()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_stores_its_registry_and_itself() {
+    let recorder = Arc::new(Recorder::default());
+    let mut parts = CollectParts::around(recorder.clone(), Arc::new(InlinePool::default()));
+    parts.clock = Arc::new(RuntimeClock(tokio::time::Instant::now()));
+    parts.registry.counter("work_total").register().unwrap().add(7);
+    let options = CollectorOptions { instance: "i".into(), ..CollectorOptions::own() };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Collector::own(options, parts).unwrap().run(stop.clone()));
+    // The only other task runs its first round.
+    tokio::task::yield_now().await;
+    stop.cancel();
+    running.await.unwrap();
+    let stored = recorder.stored();
+    for start in [
+        r#"kymo_collect_rounds_total{instance="i", job="kymo", outcome="stored", source="self"} @0 0"#,
+        r#"process_cpu_seconds_total{instance="i", job="kymo"} @0 "#,
+        r#"process_resident_memory_bytes{instance="i", job="kymo"} @0 "#,
+        r#"up{instance="i", job="kymo"} @0 1"#,
+        r#"work_total{instance="i", job="kymo"} @0 7"#,
+    ] {
+        assert!(stored.iter().any(|line| line.starts_with(start)), "{start} in {stored:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_panics_costs_one_round() {
     let (recorder, registry, _) = run(3, Some(2)).await;
     let rounds: Vec<String> = recorder.stored().into_iter().filter(|line| line.starts_with("rounds")).collect();

@@ -23,10 +23,11 @@ use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOption
 use tokio_util::sync::CancellationToken;
 
 /// Collectors that both have.
-const COLLECTORS: [&str; 25] = [
+const COLLECTORS: [&str; 26] = [
     "arp",
     "conntrack",
     "cpu",
+    "cpufreq",
     "diskstats",
     "entropy",
     "filefd",
@@ -57,7 +58,9 @@ const LEFT_OUT: [&str; 3] =
     ["node_exporter_build_info", "node_filesystem_purgeable_bytes", "node_time_zone_offset_seconds"];
 
 /// Gauges that may be anything from one moment to the next.
-const FLEETING: [&str; 10] = [
+const FLEETING: [&str; 12] = [
+    "node_cpu_frequency_hertz",
+    "node_cpu_scaling_frequency_hertz",
     "node_disk_io_now",
     "node_entropy_available_bits",
     "node_filefd_allocated",

@@ -7,7 +7,12 @@ use super::{Gathered, Roots};
 
 pub(super) fn read(roots: &Roots, out: &mut Gathered) -> Result<(), ReadError> {
     let all = roots.sys.join("class/thermal");
-    for name in names_in(all.clone())? {
+    let names = match names_in(all.clone()) {
+        // node_exporter takes a machine without sensors for success here.
+        Err(error) if error.is_absence() => return Ok(()),
+        names => names?,
+    };
+    for name in names {
         let dir = all.join(&name);
         let kind = attribute(&dir.join("type")).unwrap_or_default();
         let of = |file: &str| integer(&dir.join(file)).map(|value| value as f64);
