@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::batch::Metadata;
+use crate::batch::{Exemplar, Metadata};
 use crate::error::ErrorKind;
 use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
@@ -46,6 +46,22 @@ pub trait QueryBackend: Send + Sync {
     /// # Errors
     /// As [`query`](Self::query).
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError>;
+
+    /// Exemplars between `start_ms` and `end_ms`, both inclusive, of the series that the selectors of the
+    /// expression `text` name: series sorted by labels, exemplars by time.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); [`ErrorKind::NotFound`] from a backend that has none to give.
+    fn exemplars(
+        &self,
+        text: &str,
+        start_ms: i64,
+        end_ms: i64,
+        ctx: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let _ = (text, start_ms, end_ms, ctx);
+        Err(QueryError::execute(ErrorKind::NotFound, "exemplars cannot be asked for here"))
+    }
 }
 
 /// When an expression is evaluated. Both ends are inclusive.

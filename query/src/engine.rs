@@ -1,9 +1,10 @@
 //! The engine: requests in, answers out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kymo_core::batch::Metadata;
+use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::query::{
     Annotations, CatalogRequest, DEFAULT_LOOKBACK, EngineOptions, Grid, Listed, POINTS_MAX, QueryError, QueryRequest,
     QueryResult, QueryValue, StatsWanted,
@@ -12,8 +13,8 @@ use kymo_core::{Labels, MetricStorage, QueryBackend, QueryContext, Selector};
 
 use crate::eval::labels::NameRemoval;
 use crate::eval::{Evaluation, evaluate};
-use crate::parser::{ParseOptions, parse};
-use crate::plan::{Plan, check_length, check_root};
+use crate::parser::{ExprKind, ParseOptions, parse};
+use crate::plan::{self, Plan, check_length, check_root};
 
 /// What an [`Engine`] allows and assumes.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,6 +179,32 @@ impl QueryBackend for Engine {
 
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
         Ok(self.storage.metadata(family, ctx)?)
+    }
+
+    fn exemplars(
+        &self,
+        text: &str,
+        start_ms: i64,
+        end_ms: i64,
+        ctx: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let ast = parse(text, &parse_options(&self.config.options))
+            .map_err(|error| QueryError::parse(error.to_string(), Some((error.span.start, error.span.end))))?;
+        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        for node in ast.nodes() {
+            let selector = match &node.kind {
+                ExprKind::VectorSelector(selector) => selector,
+                ExprKind::MatrixSelector(matrix) => &matrix.selector,
+                _ => continue,
+            };
+            let matchers = plan::matchers(selector, node.span)?;
+            let what = Selector::new(matchers, start_ms.saturating_sub(1), end_ms);
+            for (labels, exemplars) in self.storage.exemplars(&what, ctx)? {
+                // Two selectors may name one series; its exemplars are the same.
+                found.insert(labels, exemplars);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 }
 

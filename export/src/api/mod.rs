@@ -13,13 +13,15 @@
 //! What the parts say of themselves (`targets`, `status/config`, …) is [`status_routes`], over a
 //! [`StatusSource`](kymo_core::status::StatusSource); stopping and reloading is [`lifecycle_routes`].
 //!
-//! Deliberately absent for now: `format_query`, `parse_query`, `query_exemplars` (the seam has no
-//! exemplars yet), `rules`, `alerts`: they answer 404, which clients take as "not here".
+//! Deliberately absent for now: `format_query`, `parse_query`, `rules`, `alerts`: they answer 404, which
+//! clients take as "not here".
 
 mod body;
 mod catalog;
+mod exemplars;
 #[cfg(test)]
 pub(crate) mod fake;
+mod federate;
 mod histogram;
 mod lifecycle;
 mod params;
@@ -151,7 +153,7 @@ impl Readiness {
     }
 }
 
-/// The routes below `/api/v1`, and `/-/healthy` and `/-/ready`.
+/// The routes below `/api/v1`, `/federate`, and `/-/healthy` and `/-/ready`.
 pub fn routes(state: ApiState) -> Router {
     let v1 = Router::new()
         .route("/query", get(query::instant).post(query::instant))
@@ -160,10 +162,12 @@ pub fn routes(state: ApiState) -> Router {
         .route("/labels", get(catalog::label_names).post(catalog::label_names))
         .route("/label/{name}/values", get(catalog::label_values))
         .route("/metadata", get(catalog::metadata))
+        .route("/query_exemplars", get(exemplars::query_exemplars).post(exemplars::query_exemplars))
         .route("/status/buildinfo", get(server_status::build_info))
         .route("/status/drops", get(server_status::drops));
     Router::new()
         .nest("/api/v1", v1)
+        .route("/federate", get(federate::federate))
         .route("/-/healthy", get(server_status::healthy))
         .route("/-/ready", get(server_status::ready))
         .with_state(state)

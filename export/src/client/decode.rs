@@ -10,7 +10,7 @@ use kymo_core::query::{
     Annotations, Listed, PointTimes, QueryError, QueryResult, QueryStats, QueryValue, ResultSeries,
 };
 use kymo_core::text::parse_float;
-use kymo_core::{ErrorKind, FamilyType, Labels, Metadata, NativeHistogram};
+use kymo_core::{ErrorKind, Exemplar, FamilyType, Labels, Metadata, NativeHistogram};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -141,6 +141,26 @@ pub(super) fn metadata(body: &[u8]) -> Result<Vec<(String, Vec<Metadata>)>, Quer
     let read =
         |wire: WireMetadata| Metadata { family_type: family_type(&wire.family_type), unit: wire.unit, help: wire.help };
     Ok(families.into_iter().map(|(name, list)| (name, list.into_iter().map(read).collect())).collect())
+}
+
+#[derive(Deserialize)]
+struct WireExemplars {
+    #[serde(rename = "seriesLabels")]
+    series: WireLabels,
+    exemplars: Vec<WireExemplar>,
+}
+
+#[derive(Deserialize)]
+struct WireExemplar {
+    labels: WireLabels,
+    value: Number,
+    timestamp: Time,
+}
+
+pub(super) fn exemplars(body: &[u8]) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+    let (series, _) = open::<Vec<WireExemplars>>(body)?;
+    let read = |wire: WireExemplar| Exemplar { labels: wire.labels.0, value: wire.value.0, time_ms: wire.timestamp.0 };
+    Ok(series.into_iter().map(|wire| (wire.series.0, wire.exemplars.into_iter().map(read).collect())).collect())
 }
 
 fn family_type(name: &str) -> FamilyType {

@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use kymo_core::config::HttpClientConfig;
 use kymo_core::query::{CatalogRequest, Listed, QueryError, QueryRequest, QueryResult};
-use kymo_core::{BudgetExceeded, ErrorKind, Labels, Metadata, QueryBackend, QueryContext, Reservation, SelectError};
+use kymo_core::{
+    BudgetExceeded, ErrorKind, Exemplar, Labels, Metadata, QueryBackend, QueryContext, Reservation, SelectError,
+};
 use reqwest::{Method, StatusCode, Url, header};
 use tokio::runtime::Handle;
 
@@ -246,6 +248,17 @@ impl QueryBackend for PrometheusClient {
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
         let params: Vec<_> = family.iter().map(|name| ("metric", (*name).to_owned())).collect();
         decode::metadata(&self.ask(&["metadata"], &params, Way::Get, ctx)?.body)
+    }
+
+    fn exemplars(
+        &self,
+        text: &str,
+        start_ms: i64,
+        end_ms: i64,
+        ctx: &QueryContext,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let params = request::exemplars(text, start_ms, end_ms);
+        decode::exemplars(&self.ask(&["query_exemplars"], &params, Way::Post, ctx)?.body)
     }
 }
 

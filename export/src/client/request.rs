@@ -47,6 +47,14 @@ pub(super) fn catalog(what: &CatalogRequest) -> Params {
     params
 }
 
+/// The extremes of time stand for no bound.
+pub(super) fn exemplars(text: &str, start_ms: i64, end_ms: i64) -> Params {
+    let mut params = vec![("query", text.to_owned())];
+    params.extend((start_ms != i64::MIN).then(|| ("start", seconds(start_ms))));
+    params.extend((end_ms != i64::MAX).then(|| ("end", seconds(end_ms))));
+    params
+}
+
 /// `{__name__="up",job=~"a|b"}`
 fn selector(matchers: &[Matcher]) -> String {
     let mut text = String::from("{");

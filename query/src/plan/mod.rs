@@ -299,7 +299,7 @@ fn duration_fault(error: &parser::DurationError, expr: &DurationExpr) -> QueryEr
     QueryError::parse(error.to_string(), Some((expr.span().start, expr.span().end)))
 }
 
-fn matchers(selector: &VectorSelector, span: Span) -> Result<Vec<Matcher>, QueryError> {
+pub(crate) fn matchers(selector: &VectorSelector, span: Span) -> Result<Vec<Matcher>, QueryError> {
     let compile = |matcher: &LabelMatcher| {
         let op = match matcher.op {
             parser::MatchOp::Equal => kymo_core::MatchOp::Equal,
