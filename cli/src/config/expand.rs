@@ -1,11 +1,11 @@
 //! `${NAME}` in the file stands for the environment variable.
 //!
-//! Expanded in the text, before it is YAML, so that a value of any type can come from the environment. Left alone, because
-//! `${…}` means something else or nothing there: comments, and the keys of relabel rules in which `${1}` and `${name}`
-//! stand for groups of the expression. `$${NAME}` is written for a literal `${NAME}`.
+//! Expanded in the text, before it is YAML, so that a value of any type can come from the environment. Left alone,
+//! because `${…}` means something else or nothing there: comments, and the keys of relabel rules in which `${1}` and
+//! `${name}` stand for groups of the expression. `$${NAME}` is written for a literal `${NAME}`.
 //!
-//! A value cannot change the structure of the file: inside quotes it is escaped, and outside of them it is refused if it
-//! is more than a plain word of YAML. Quotes are followed within their line.
+//! A value cannot change the structure of the file: inside quotes it is escaped, and outside of them it is refused if
+//! it is more than a plain word of YAML. Quotes are followed within their line.
 
 use super::fault::{Fault, Place};
 

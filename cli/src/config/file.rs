@@ -1,9 +1,10 @@
 //! A configuration file as it is written.
 //!
-//! Every key that Prometheus knows is here, so that its files are accepted; [`ConfigFile::unserved`] names those that are
-//! read and not acted on.
+//! Every key that Prometheus knows is here, so that its files are accepted; [`ConfigFile::unserved`] names those that
+//! are read and not acted on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{NameEscaping, NameValidation, ScrapeConfig, ScrapeDefaults, ScrapeProtocol};
 use kymo_storage::SyncPolicy;
-use serde::de::{Deserializer, Error, IgnoredAny};
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
@@ -201,7 +202,7 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(des
 }
 
 /// A value that is written as the flag's.
-fn text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
@@ -211,16 +212,39 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAdd
     text.map(|text| address(&text).map_err(D::Error::custom)).transpose()
 }
 
+/// A list of names, or what the flag takes.
 fn collect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Collect>, D::Error> {
-    let names = Option::<Vec<String>>::deserialize(deserializer)?;
-    let parse = |names: Vec<String>| match names.is_empty() {
-        true => Ok(Collect::default()),
-        false => names.join(",").parse().map_err(D::Error::custom),
-    };
-    names.map(parse).transpose()
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<Collect>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of host and self, or none")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Option<Collect>, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<Collect>, E> {
+            text.parse().map(Some).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Option<Collect>, A::Error> {
+            let mut collect = Collect::default();
+            while let Some(name) = names.next_element::<String>()? {
+                let Collect { host, itself } = name.parse().map_err(A::Error::custom)?;
+                collect = Collect { host: collect.host || host, itself: collect.itself || itself };
+            }
+            Ok(Some(collect))
+        }
+    }
+
+    deserializer.deserialize_any(Names)
 }
 
-fn as_text<S: Serializer, T: std::fmt::Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer, T: fmt::Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),

@@ -103,8 +103,8 @@ fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     (best >= ALIKE_MIN).then_some(known)
 }
 
-/// Takes the entry (`key: value`) that begins at this line, counted from 1, out of a file in block style, with the lines
-/// below that belong to it; says whether there was one.
+/// Takes the entry (`key: value`) that begins at this line, counted from 1, out of a file in block style, with the
+/// lines below that belong to it; says whether there was one.
 fn blank(lines: &mut [&str], number: u64) -> bool {
     let Some(first) = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)) else { return false };
     let Some(line) = lines.get(first).copied() else { return false };

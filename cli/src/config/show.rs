@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kymo_core::config::Secret;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{JobConfig, ScrapeConfig};
 use serde::Serialize;
@@ -66,6 +67,9 @@ pub(super) fn yaml(file: &mut ConfigFile, notices: &[String]) -> String {
     let defaults = file.global.defaults();
     file.global.scrape_interval = Some(defaults.scrape_interval);
     file.global.scrape_timeout = Some(defaults.scrape_timeout);
+    for entry in &mut file.scrape_configs {
+        mask(&mut entry.value);
+    }
     let otlp = file.otlp.as_ref().map(|section| section.value.clone()).unwrap_or_default();
     let shown = Shown {
         global: &file.global,
@@ -85,4 +89,24 @@ pub(super) fn yaml(file: &mut ConfigFile, notices: &[String]) -> String {
         }
     }
     text
+}
+
+/// Hides what is secret and has no type that says so: passwords in URLs.
+fn mask(job: &mut ScrapeConfig) {
+    let endpoints = job.http_sd_configs.iter_mut();
+    let urls = endpoints.flat_map(|endpoint| [Some(&mut endpoint.url), endpoint.proxy_url.as_mut()]);
+    for url in urls.chain([job.proxy_url.as_mut()]).flatten() {
+        if let Some(masked) = without_password(url) {
+            *url = masked;
+        }
+    }
+}
+
+/// `scheme://user:password@host…` with the password masked; `None` if there is none.
+fn without_password(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (credentials, _) = authority.rsplit_once('@')?;
+    let (user, password) = credentials.split_once(':')?;
+    Some(format!("{scheme}://{user}:{}{}", Secret::new(password), &rest[credentials.len()..]))
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
-use kymo_export::server::{Drained, Server, ServerError, ServerOptions};
+use kymo_export::server::{Drained, Server, ServerError, ServerOptions, guard};
 use kymo_ingest::otlp::{self, OtlpState};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,6 +28,8 @@ pub(super) struct Listeners {
     otlp_http: Option<Server>,
     otlp_grpc: Option<TcpListener>,
     addresses: Addresses,
+    /// Of all of them.
+    options: ServerOptions,
 }
 
 impl Listeners {
@@ -54,7 +56,7 @@ impl Listeners {
             otlp_grpc: grpc_address.map_err(|error| Failure::because("cannot start", &error))?,
             otlp_http: otlp_http.as_ref().map(|server| server.addresses()[0]),
         };
-        Ok(Listeners { http, otlp_http, otlp_grpc, addresses })
+        Ok(Listeners { http, otlp_http, otlp_grpc, addresses, options: options(plan) })
     }
 
     pub(super) fn addresses(&self) -> Addresses {
@@ -70,6 +72,7 @@ impl Listeners {
             otlp_grpc: Grpc::Waiting(self.otlp_grpc),
             door,
             otlp_door,
+            options: self.options,
             stop,
         }
     }
@@ -82,6 +85,7 @@ pub(super) struct Serving {
     otlp_grpc: Grpc,
     door: Door,
     otlp_door: Door,
+    options: ServerOptions,
     stop: CancellationToken,
 }
 
@@ -99,7 +103,8 @@ impl Serving {
         if let Grpc::Waiting(listener) = &mut self.otlp_grpc
             && let Some(listener) = listener.take()
         {
-            self.otlp_grpc = Grpc::Serving(tokio::spawn(otlp::serve_grpc(listener, otlp, self.stop.clone())));
+            let service = guard(otlp::grpc_service(otlp), &self.options);
+            self.otlp_grpc = Grpc::Serving(tokio::spawn(otlp::serve_http2(listener, service, self.stop.clone())));
         }
     }
 
@@ -139,20 +144,26 @@ impl Serving {
                 drained.cut_off += cut_off;
             }
         }
-        if let Grpc::Serving(task) = self.otlp_grpc
+        if let Grpc::Serving(mut task) = self.otlp_grpc
             && !task.is_finished()
+            && tokio::time::timeout(self.options.grace, &mut task).await.is_err()
         {
-            // Its faults are told by `ended`.
-            drop(task.await);
+            task.abort();
+            drained.cut_off += 1;
         }
         tracing::info!(finished = drained.finished, cut_off = drained.cut_off, "requests are done");
     }
 }
 
-async fn server(plan: &Plan, address: SocketAddr) -> Result<Server, ServerError> {
+fn options(plan: &Plan) -> ServerOptions {
     let mut options = ServerOptions::default();
-    options.listen = vec![address];
     options.tokens = plan.tokens.clone();
+    options
+}
+
+async fn server(plan: &Plan, address: SocketAddr) -> Result<Server, ServerError> {
+    let mut options = options(plan);
+    options.listen = vec![address];
     Server::bind(options).await
 }
 

@@ -9,8 +9,8 @@
 //!
 //! 1. The listeners are bound before the data directory is touched: a port in use leaves no lock and no directory.
 //! 2. From the bind on every HTTP request is answered: until the engine is open with 503 and `Retry-After`.
-//! 3. Who starts a thread names it and joins it. On the way down: no new requests and scrapes, then those in flight, then
-//!    upkeep, then pools, then the engine's last flush; a second signal leaves at any point, and loses nothing that was
+//! 3. Who starts a thread names it and joins it. On the way down: no new requests and scrapes, then those in flight,
+//!    then upkeep, then pools, then the engine's last flush; a second signal leaves at any point, and loses nothing that was
 //!    acknowledged.
 
 mod door;

@@ -72,12 +72,6 @@ impl Plan {
         if args.enable_admin_api || file.enable_admin_api.unwrap_or_default() {
             plan.not_served.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
         }
-        // Nothing there asks for a token, and a server that asks for one must not be written to without.
-        if !plan.tokens.is_open()
-            && let Some(address) = plan.otlp_grpc.take()
-        {
-            plan.not_served.push(format!("--otlp-grpc {address}: it cannot ask for tokens yet; OTLP over HTTP does"));
-        }
         Ok(plan)
     }
 

@@ -78,7 +78,7 @@ impl Reload {
         };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match config::load(path) {
-            Ok(config) => self.put_in_force(&config, &mut status),
+            Ok(config) => self.put_in_force(&config, &mut status).inspect(|()| Reload::log_notices(&config)),
             Err(faults) => Err(faults.lines()),
         };
         match &done {
@@ -113,6 +113,13 @@ impl Reload {
         }
         self.note_success(config.text.clone(), status);
         Ok(())
+    }
+
+    /// Says what a file that was read again asks for in vain; of the first one the greeting does.
+    fn log_notices(config: &Configuration) {
+        for notice in &config.notices {
+            tracing::warn!(notice, "not served");
+        }
     }
 
     fn note_success(&self, text: String, status: &mut ConfigurationStatus) {

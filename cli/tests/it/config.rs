@@ -194,6 +194,7 @@ scrape_configs:
     metrics_path: "/$${literal}"
     params: {quoted: ["${KYMO_TEST_ODD}", '${KYMO_TEST_ODD}']}
     basic_auth: {username: u, password: "${KYMO_TEST_PASSWORD}"}
+    proxy_url: http://u:${KYMO_TEST_PASSWORD}@proxy:3128
     scrape_interval: ${KYMO_TEST_JOB} s
 "#,
     );
@@ -206,7 +207,7 @@ scrape_configs:
     let said = with_environment("check");
     assert_eq!(said.status, 1, "{said:?}");
     assert!(
-        said.err.contains(":7:22\n") && said.err.contains("${KYMO_TEST_JOB} s"),
+        said.err.contains(":8:22\n") && said.err.contains("${KYMO_TEST_JOB} s"),
         "places are those of the file: {said:?}"
     );
 
@@ -214,7 +215,9 @@ scrape_configs:
     fs::write(&file.path, text).unwrap();
     let said = with_environment("show");
     assert_eq!(said.status, 0, "{said:?}");
-    for expected in ["scrape_interval: 30s", "metrics_path: /${literal}", "password: <secret>"] {
+    for expected in
+        ["scrape_interval: 30s", "metrics_path: /${literal}", "password: <secret>", "http://u:<secret>@proxy:3128"]
+    {
         assert!(said.out.contains(expected), "{expected:?} is not in\n{}", said.out);
     }
     assert_eq!(said.out.matches("a\"b'c\\d").count() + said.out.matches("a\\\"b'c\\\\d").count(), 2, "{}", said.out);

@@ -30,6 +30,15 @@ pub(super) fn around(router: Router, options: &ServerOptions) -> Router {
         .layer(from_fn(log))
 }
 
+/// Wraps a router that something other than a [`Server`](super::Server) serves, a gRPC service say: the tokens of
+/// `options` are asked for, and a body that is not there in time is given up. A gRPC client takes the 401 for
+/// `UNAUTHENTICATED`.
+pub fn guard(router: Router, options: &ServerOptions) -> Router {
+    router
+        .layer(RequestBodyDeadlineLayer::new(options.body_timeout))
+        .layer(from_fn_with_state(options.tokens.clone(), auth::check))
+}
+
 /// Lets the routes of `router` take gzip and zstd bodies, at most `bytes_max` both as sent and unpacked.
 ///
 /// Two limits are needed: a small body may unpack to a large one, and a large zstd body of skippable

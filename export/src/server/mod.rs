@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::BearerTokens;
 pub use cors::CorsOrigins;
-pub use layers::decompress;
+pub use layers::{decompress, guard};
 
 /// How a [`Server`] listens and what it allows.
 #[derive(Debug, Clone)]

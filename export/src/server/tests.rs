@@ -357,3 +357,23 @@ async fn a_connection_that_closes_cancels_its_query() {
     assert_eq!(on_end.recv().await, Some(true));
     assert_eq!(running.stop().await.cut_off, 0);
 }
+
+#[tokio::test]
+async fn a_guarded_router_asks_for_tokens_wherever_it_is_served() {
+    use tower::ServiceExt;
+
+    let routes = || Router::new().route("/Service/Method", axum::routing::post(async || "answer"));
+    let ask = async |router: Router, token: Option<&str>| {
+        let mut request = axum::extract::Request::post("/Service/Method");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    let mut options = ServerOptions::default();
+    assert_eq!(ask(guard(routes(), &options), None).await, 200);
+    options.tokens = BearerTokens::new(["secret"]);
+    for (token, status) in [(None, 401), (Some("wrong"), 401), (Some("secret"), 200)] {
+        assert_eq!(ask(guard(routes(), &options), token).await, status, "{token:?}");
+    }
+}
