@@ -1,7 +1,8 @@
 //! `test`: every test of the workspace, doctests included, with all of its set-up.
 //!
 //! Tests learn from the environment what they can have: `KYMO_PEERS` is the path of the table of reference servers
-//! (see `peers`), `KYMO_OTEL_PYTHON` an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to which a test that cannot do its work appends `test name: reason`.
+//! (see `peers`), `KYMO_OTEL_PYTHON` that of an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to
+//! which a test that cannot do its work appends `test name: reason`.
 
 use std::fmt;
 use std::fs;
