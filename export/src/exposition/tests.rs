@@ -394,3 +394,61 @@ mod route {
         out
     }
 }
+
+/// `promtool check metrics` of the peers that `cargo xtask peers` unpacks, named by `KYMO_PEERS`.
+#[cfg(any(feature = "api", feature = "client"))]
+mod promtool {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn promtool() -> Result<String, String> {
+        let file = std::env::var("KYMO_PEERS").map_err(|_| "KYMO_PEERS names no table of peers".to_owned())?;
+        let text = fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
+        let table: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+        let entry = &table["promtool"];
+        let missing = || format!("no promtool: {}", entry["missing"].as_str().unwrap_or("not in the table"));
+        entry["path"].as_str().map(str::to_owned).ok_or_else(missing)
+    }
+
+    fn skip(test: &str, reason: &str) {
+        println!("SKIPPED {test}: {reason}");
+        if let Ok(log) = std::env::var("KYMO_SKIP_LOG") {
+            let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+            writeln!(log, "{test}: {reason}").unwrap();
+        }
+    }
+
+    #[test]
+    fn promtool_finds_no_fault_in_a_page() {
+        let program = match promtool() {
+            Ok(program) => program,
+            Err(reason) => return skip("promtool_finds_no_fault_in_a_page", &reason),
+        };
+        let registry = Registry::new();
+        let requests = registry.counter("asked_requests_total").help("Asked \"what\\how\".").labels(["path"]);
+        requests.family().unwrap().with(["/b\"\\\n温"]).add(3);
+        registry.gauge("depth").help("Depth.").register().unwrap().set(f64::NAN);
+        registry.histogram("wait_seconds").unit("seconds").help("Wait.").register().unwrap().record(0.2);
+        registry.summary("answer_bytes").unit("bytes").help("Size.").register().unwrap().record(7.0);
+        registry.gauge("silent").help("Nothing yet.").labels(["never"]).family().unwrap();
+        let mut child = Command::new(program)
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text(&registry).as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(),
+            "{}{}",
+            words(&said.stdout),
+            words(&said.stderr)
+        );
+    }
+}
