@@ -53,7 +53,7 @@ impl ConfigFile {
             ("storage: settings of Prometheus' own engine", self.storage.is_given()),
             ("tracing: no traces are sent", self.tracing.is_given()),
             ("runtime: settings of Go's runtime", self.runtime.is_given()),
-            ("global.external_labels: nothing is sent on that would carry them", !global.external_labels.is_empty()),
+            ("global.external_labels: they are not added to what is federated", !global.external_labels.is_empty()),
             ("global.query_log_file: there is no query log", global.query_log_file.is_given()),
             (
                 "global.scrape_failure_log_file: there is no log of failed scrapes",

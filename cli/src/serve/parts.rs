@@ -7,7 +7,7 @@ use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::StatusSources;
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
-use kymo_export::api::{self, ApiState, FactsState, Lifecycle};
+use kymo_export::api::{self, ApiState, FactsState, Lifecycle, TargetFamilies};
 use kymo_export::exposition::{self, Exposition};
 use kymo_ingest::collect::process::Process;
 use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions, Roots};
@@ -174,9 +174,19 @@ impl Parts {
             .nest("/api/v1/otlp", otlp::routes(self.otlp.clone()))
             .merge(api::routes(self.api.clone()))
             .merge(api::status_routes(self.facts.clone()))
+            .merge(self.target_metadata())
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
             .merge(self.own_metrics())
             .merge(kymo_export::page::routes(self.api.clone()))
+    }
+
+    /// `/api/v1/targets/metadata`
+    fn target_metadata(&self) -> Router {
+        let scrape = self.scrape.clone();
+        api::target_metadata_routes(self.api.clone(), move || {
+            let targets = scrape.metadata().into_iter();
+            targets.map(|target| TargetFamilies { labels: target.labels, families: target.families }).collect()
+        })
     }
 
     /// `/metrics`: what the parts record, and what the system says of this process.

@@ -100,6 +100,9 @@ fn targets_are_scraped_and_told() {
     assert_eq!(target["scrapeUrl"], format!("http://127.0.0.1:{port}/metrics"), "{target}");
     assert_eq!((&target["scrapePool"], &target["scrapeInterval"]), (&json!("one"), &json!("1s")), "{target}");
     assert_eq!(data(&server, "/api/v1/scrape_pools"), json!({"scrapePools": ["one"]}));
+    let metadata = data(&server, "/api/v1/targets/metadata?metric=answer&match_target=%7Bjob%3D%22one%22%7D");
+    let labels = json!({"instance": format!("127.0.0.1:{port}"), "job": "one"});
+    assert_eq!(metadata, json!([{"target": labels, "type": "gauge", "help": "", "unit": ""}]));
     assert!(server.terminate().success());
 }
 

@@ -102,7 +102,7 @@ pub(super) async fn metadata(State(state): State<ApiState>, request: Request) ->
 }
 
 /// A limit that is off when absent or negative; 0 is a limit here.
-fn count(params: &Params, name: &str) -> Result<usize, ApiError> {
+pub(super) fn count(params: &Params, name: &str) -> Result<usize, ApiError> {
     match params.first(name) {
         "" => Ok(usize::MAX),
         text => match super::params::parse_go_int(text) {

@@ -30,6 +30,7 @@ mod run;
 mod selector;
 mod server_status;
 mod status_facts;
+mod target_metadata;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -44,6 +45,7 @@ use kymo_core::{BlockingPool, Budget, Clock, LossLedger, QueryBackend};
 
 pub use lifecycle::{Lifecycle, lifecycle_routes};
 pub use status_facts::{FactsState, status_routes};
+pub use target_metadata::{TargetFamilies, target_metadata_routes};
 
 pub(crate) use body::AnswerBuffers;
 pub(crate) use params::Params;

@@ -6,8 +6,6 @@
 //! | `status/config` | `configuration` |
 //! | `status/flags` | `flags` |
 //! | `status/runtimeinfo` | `runtime_info`, `configuration` |
-//!
-//! Deliberately absent for now: `targets/metadata`, which needs a fact that the seam does not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

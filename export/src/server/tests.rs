@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{BearerTokens, CorsOrigins, Drained, Server, ServerError, ServerOptions, decompress, layers};
+use super::{BearerTokens, CorsOrigins, Drained, Server, ServerError, ServerOptions, decompress, guard, layers};
 
 fn options() -> ServerOptions {
     ServerOptions { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..ServerOptions::default() }
@@ -360,15 +360,13 @@ async fn a_connection_that_closes_cancels_its_query() {
 
 #[tokio::test]
 async fn a_guarded_router_asks_for_tokens_wherever_it_is_served() {
-    use tower::ServiceExt;
-
-    let routes = || Router::new().route("/Service/Method", axum::routing::post(async || "answer"));
+    let routes = || Router::new().route("/Service/Method", post(async || "answer"));
     let ask = async |router: Router, token: Option<&str>| {
-        let mut request = axum::extract::Request::post("/Service/Method");
+        let mut request = Request::post("/Service/Method");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
     };
     let mut options = ServerOptions::default();
     assert_eq!(ask(guard(routes(), &options), None).await, 200);
