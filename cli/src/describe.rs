@@ -15,6 +15,7 @@ use kymo_core::storage::FUTURE_LIMIT;
 use kymo_core::text::{DurationText, write_size};
 use kymo_export::api::ApiOptions;
 use kymo_export::server::ServerOptions;
+use kymo_ingest::otlp::OtlpLimits;
 use kymo_ingest::remote_write::RemoteWriteConfig;
 use kymo_query::EngineConfig;
 use kymo_storage::Limits;
@@ -218,6 +219,7 @@ fn limits_page() -> String {
     for (title, limits) in [
         ("Memory and queues", serve::limits()),
         ("Writing", writing_limits()),
+        ("OTLP", otlp_limits()),
         ("Querying", querying_limits()),
         ("HTTP", http_limits()),
     ] {
@@ -250,6 +252,23 @@ fn metrics_page() -> String {
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {} |", labels.join(", "), cell(help));
     }
     page
+}
+
+fn otlp_limits() -> Vec<Limit> {
+    let otlp = OtlpLimits::default();
+    vec![
+        Limit::new("bytes of a request as sent", size(otlp.body_bytes_max), "413, `RESOURCE_EXHAUSTED`"),
+        Limit::new(
+            "bytes of a request after decompression",
+            size(otlp.decompressed_bytes_max),
+            "413, `RESOURCE_EXHAUSTED`",
+        ),
+        Limit::new(
+            "bytes that the series of a request unfold to",
+            size(otlp.unfolded_bytes_max),
+            "413, `RESOURCE_EXHAUSTED`",
+        ),
+    ]
 }
 
 fn writing_limits() -> Vec<Limit> {

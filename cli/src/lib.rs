@@ -4,7 +4,7 @@
 //!   core      types and seams: labels, batches, MetricStorage, QueryBackend
 //!   storage   the engine on disk
 //!   query     PromQL over any MetricStorage
-//!   ingest    remote write into any MetricStorage
+//!   ingest    every way into any MetricStorage: scraping, OTLP, remote write, the host
 //!   export    the HTTP API over any QueryBackend, and a client that is one
 //! ```
 //!

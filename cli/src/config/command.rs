@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::load;
+use super::file::ConfigFile;
+use super::{load, show};
 use crate::failure::Failure;
 use crate::output;
 
@@ -27,7 +28,14 @@ enum ConfigCommand {
     Check(FileArgs),
     /// Print the effective values as YAML, secrets masked
     #[command(after_help = "Examples:\n  kymo config show prometheus.yml")]
-    Show(FileArgs),
+    Show(ShowArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The configuration file; without one the defaults are shown
+    #[arg(env = "KYMO_CONFIG", hide_env_values = true, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,17 +46,20 @@ struct FileArgs {
 }
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<ExitCode, Failure> {
-    let (ConfigCommand::Check(FileArgs { file }) | ConfigCommand::Show(FileArgs { file })) = &args.command;
-    let configuration = load(file).map_err(|faults| Failure::faults(&faults))?;
-    match args.command {
-        ConfigCommand::Show(_) => output::print(&configuration.text)?,
-        ConfigCommand::Check(_) => {
+    match &args.command {
+        ConfigCommand::Check(FileArgs { file }) => {
+            let configuration = load(file).map_err(|faults| Failure::faults(&faults))?;
             let mut text = format!("{} can be used: {} scrape jobs\n", file.display(), configuration.jobs.len());
             for notice in &configuration.notices {
                 text.push_str(&format!("  not acted on: {notice}\n"));
             }
             output::print(&text)?;
         }
+        ConfigCommand::Show(ShowArgs { file: Some(file) }) => {
+            let configuration = load(file).map_err(|faults| Failure::faults(&faults))?;
+            output::print(&configuration.text)?;
+        }
+        ConfigCommand::Show(ShowArgs { file: None }) => output::print(&show::yaml(&mut ConfigFile::default(), &[]))?,
     }
     Ok(ExitCode::SUCCESS)
 }

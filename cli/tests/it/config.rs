@@ -101,6 +101,13 @@ fn effective_values_are_shown_with_defaults_and_paths_filled_in() {
 }
 
 #[test]
+fn without_a_file_the_defaults_are_shown() {
+    let said = run(["config", "show"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.starts_with("global:\n  scrape_interval: 1m\n  scrape_timeout: 10s\n"), "{said:?}");
+}
+
+#[test]
 fn every_fault_is_told_with_its_place_and_the_nearest_right_key() {
     let file = file(
         "\

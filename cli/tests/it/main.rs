@@ -13,4 +13,5 @@ mod promqltest;
 mod query;
 mod refusals;
 mod remote_write;
+mod scrape_peers;
 mod serve;
