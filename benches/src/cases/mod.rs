@@ -2,4 +2,6 @@
 
 pub mod append;
 pub mod decode;
+pub mod exposition;
 pub mod handles;
+pub mod otlp;

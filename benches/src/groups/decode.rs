@@ -1,11 +1,14 @@
-//! What remote write costs without HTTP: ns per sample, from the compressed body.
+//! What the ways in cost without HTTP: ns per sample of remote write from the compressed body, GB/s of a page, ns per
+//! point of OTLP.
 
 use anyhow::{Context, Result, ensure};
 
 use super::Setup;
 use crate::cases::append;
 use crate::cases::decode::Decode;
-use crate::load::Requests;
+use crate::cases::exposition::Page;
+use crate::cases::otlp::Otlp;
+use crate::load::{Load, Requests};
 use crate::machine;
 use crate::report::{Goal, Report, Row};
 use crate::rounds::{self, Case};
@@ -41,7 +44,38 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
             .floor("snap + walk", snap + walk)
             .goal(Goal::AtMost(280.0)),
     );
+    exposition(&load, report)?;
+    otlp(report)?;
     report.note(format!("Decode: of the floor, snap is {snap:.0} ns and the walk {walk:.0} ns a sample."));
+    Ok(())
+}
+
+/// Bytes of a page per ns, which are GB/s.
+fn exposition(load: &Load, report: &mut Report) -> Result<()> {
+    let page = Page::new(load)?;
+    let mut cases = [
+        Case::passes("lines", || page.lines()),
+        Case::passes("parsed", || page.parsed()),
+        Case::passes("first sight", || page.first_sight()),
+        Case::passes("repeated", || page.repeated()),
+    ];
+    let found = rounds::in_turn(&mut cases, ROUNDS);
+    let [lines, parsed, first_sight, repeated] = std::array::from_fn(|index| page.bytes() as f64 / found[index].median);
+    report.row(Row::new("page parsed", "GB/s", parsed).floor("newlines counted", lines).goal(Goal::AtLeast(1.0)));
+    report.row(Row::new("page parsed and every label set built", "GB/s", first_sight));
+    report.row(Row::new("page parsed again, known series", "GB/s", repeated).goal(Goal::AtLeast(2.0)));
+    report.note(format!("Decode: the page has {} samples and {} bytes.", page.samples(), page.bytes()));
+    Ok(())
+}
+
+/// ns per point of an OTLP request, into an engine that keeps nothing.
+fn otlp(report: &mut Report) -> Result<()> {
+    let otlp = Otlp::new()?;
+    let mut cases = [Case::passes("prost", || otlp.prost()), Case::passes("ours", || otlp.export())];
+    let found = rounds::in_turn(&mut cases, ROUNDS);
+    let [prost, ours] = std::array::from_fn(|index| found[index].per(otlp.points()).median);
+    report
+        .row(Row::new("OTLP read and translated, 5 attributes", "ns/point", ours).peer("prost, decoding alone", prost));
     Ok(())
 }
 

@@ -1,0 +1,183 @@
+//! An OTLP request, and an engine that keeps nothing of it: what is left is reading and translating.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
+use kymo_core::memory::one_of;
+use kymo_core::storage::{Changes, StorageStatistics};
+use kymo_core::{
+    AppendError, AppendReport, Clock, Labels, LabelsRef, MetricStorage, QueryContext, SelectError, Selector, SeriesRef,
+    SeriesSet, SystemClock,
+};
+use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
+use kymo_ingest::remote_write::ReceiverParts;
+use prost::Message;
+use prost::bytes::Bytes;
+
+/// Metrics of one request, each with [`POINTS`] points of five attributes.
+const METRICS: usize = 40;
+const POINTS: usize = 25;
+
+#[derive(Clone, PartialEq, Message)]
+struct Request {
+    #[prost(message, repeated, tag = "1")]
+    resource_metrics: Vec<ResourceMetrics>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct ResourceMetrics {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scope_metrics: Vec<ScopeMetrics>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct Resource {
+    #[prost(message, repeated, tag = "1")]
+    attributes: Vec<KeyValue>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct ScopeMetrics {
+    #[prost(message, repeated, tag = "2")]
+    metrics: Vec<Metric>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct Metric {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "5")]
+    gauge: Option<Gauge>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct Gauge {
+    #[prost(message, repeated, tag = "1")]
+    points: Vec<Point>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct Point {
+    #[prost(fixed64, tag = "3")]
+    time_ns: u64,
+    #[prost(double, optional, tag = "4")]
+    value: Option<f64>,
+    #[prost(message, repeated, tag = "7")]
+    attributes: Vec<KeyValue>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<AnyValue>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct AnyValue {
+    #[prost(string, tag = "1")]
+    text: String,
+}
+
+fn attribute(key: &str, text: String) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { text }) }
+}
+
+/// A request, and a receiver in front of an engine that keeps nothing.
+pub struct Otlp {
+    body: Bytes,
+    receiver: Receiver,
+}
+
+impl Otlp {
+    /// # Errors
+    /// The receiver does not take every point.
+    pub fn new() -> Result<Otlp> {
+        let now_ns = u64::try_from(SystemClock::new().now_ms()).context("the clock is before 1970")? * 1_000_000;
+        let point = |n: usize| Point {
+            time_ns: now_ns,
+            value: Some(n as f64 * 0.5),
+            attributes: vec![
+                attribute("http.request.method", ["GET", "POST"][n % 2].to_owned()),
+                attribute("http.response.status_code", (200 + n).to_string()),
+                attribute("http.route", format!("/api/v1/items/{n}")),
+                attribute("server.address", "shop.example".to_owned()),
+                attribute("network.protocol.version", "1.1".to_owned()),
+            ],
+        };
+        let metric = |n: usize| Metric {
+            name: format!("http.server.metric.{n}"),
+            gauge: Some(Gauge { points: (0..POINTS).map(point).collect() }),
+        };
+        let resource = Resource { attributes: vec![attribute("service.name", "shop".to_owned())] };
+        let metrics = (0..METRICS).map(metric).collect();
+        let request = Request {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(resource),
+                scope_metrics: vec![ScopeMetrics { metrics }],
+            }],
+        };
+        let parts = ReceiverParts::around(Arc::new(KeepsNothing));
+        let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts)?;
+        let otlp = Otlp { body: request.encode_to_vec().into(), receiver };
+        ensure!(otlp.export() == otlp.points(), "the receiver does not take every point");
+        Ok(otlp)
+    }
+
+    /// Points of the request.
+    #[must_use]
+    pub fn points(&self) -> u64 {
+        (METRICS * POINTS) as u64
+    }
+
+    /// Decodes the request with prost and no more; gives its metrics.
+    #[must_use]
+    pub fn prost(&self) -> usize {
+        let request = Request::decode(&self.body[..]).unwrap_or_default();
+        request.resource_metrics.iter().flat_map(|one| &one.scope_metrics).map(|scope| scope.metrics.len()).sum()
+    }
+
+    /// Hands the request in; gives the points taken.
+    #[must_use]
+    pub fn export(&self) -> u64 {
+        let outcome = self.receiver.export(Encoding::Protobuf, Coding::Identity, self.body.clone());
+        outcome.map_or(0, |outcome| outcome.written)
+    }
+}
+
+/// Says of every row that it is stored.
+struct KeepsNothing;
+
+impl MetricStorage for KeepsNothing {
+    fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
+        let mut report = AppendReport::default();
+        batch.rows().for_each(|row| report.stored += one_of(&row));
+        Ok(report)
+    }
+    fn select(&self, _what: &Selector, _ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
+        Err(SelectError::Cancelled)
+    }
+    fn version(&self) -> u64 {
+        0
+    }
+    fn changed_since(&self, _since: u64, _what: &Selector) -> Changes {
+        Changes::Unknown
+    }
+    fn resolve(&self, _labels: LabelsRef<'_>) -> Option<SeriesRef> {
+        None
+    }
+    fn labels(&self, _series: SeriesRef) -> Option<Labels> {
+        None
+    }
+    fn label_names(&self, _what: &Selector, _ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        Ok(Vec::new())
+    }
+    fn label_values(&self, _: &str, _: &Selector, _: &QueryContext) -> Result<Vec<String>, SelectError> {
+        Ok(Vec::new())
+    }
+    fn metadata(&self, _: Option<&str>, _: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
+        Ok(Vec::new())
+    }
+    fn exemplars(&self, _: &Selector, _: &QueryContext) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
+        Ok(Vec::new())
+    }
+    fn statistics(&self) -> StorageStatistics {
+        StorageStatistics::default()
+    }
+}
