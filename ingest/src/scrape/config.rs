@@ -508,13 +508,7 @@ impl ScrapeConfig {
             field,
             value,
         })?;
-        let mut ignored: Vec<String> = self.ignored().into_iter().map(str::to_owned).collect();
-        ignored.extend(
-            self.dns_sd_configs
-                .iter()
-                .filter(|dns| !dns.is_acted_on())
-                .map(|dns| format!("dns_sd_configs of type {}", dns.record_type)),
-        );
+        let ignored: Vec<String> = self.ignored().into_iter().map(str::to_owned).collect();
         let limit = |own: Option<u64>, default| own.unwrap_or(default);
         Ok(JobConfig {
             name: job(),

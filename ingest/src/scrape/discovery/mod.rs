@@ -104,9 +104,7 @@ impl DiscoveryConfig {
         }
         for names in &config.dns_sd_configs {
             names.check()?;
-            if names.is_acted_on() {
-                sources.push(DiscoveryConfig::Dns(names.clone()));
-            }
+            sources.push(DiscoveryConfig::Dns(names.clone()));
         }
         Ok(sources)
     }
@@ -125,6 +123,8 @@ pub(super) enum DiscoveryError {
     Answer { url: String, reason: String },
     #[error("{name}: cannot resolve")]
     Resolve { name: String, source: std::io::Error },
+    #[error("{name}: cannot look up {record_type} records")]
+    Records { name: String, record_type: dns::RecordType, source: dns::LookupError },
     #[error(transparent)]
     Pool(#[from] super::error::StoreError),
 }
@@ -182,10 +182,7 @@ impl Discovery {
                     .await?
             }
             Source::Http(endpoint) => endpoint.refresh().await.map(Some),
-            Source::Dns(names) => {
-                let names = names.clone();
-                blocking(&*self.pool, move || names.refresh()).await?.map(Some)
-            }
+            Source::Dns(names) => names.refresh(&*self.pool).await.map(Some),
         }
     }
 

@@ -124,6 +124,25 @@ async fn names_become_addresses_of_the_wanted_kind() {
     assert_eq!(v4[0].targets[0]["__meta_dns_name"], "svc");
     let v6 = discovery(config(&["svc"], "AAAA"), resolve.clone()).refresh().await.unwrap().unwrap();
     assert_eq!(shown(&v6, ""), ["[::1]:9100 "]);
-    let error = discovery(config(&["svc", "gone"], "A"), resolve).refresh().await.unwrap_err();
+    let error = discovery(config(&["gone"], "A"), resolve).refresh().await.unwrap_err();
     assert_eq!(error.to_string(), "gone: cannot resolve");
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_looked_up_keep_their_targets() {
+    let answers = Arc::new(std::sync::Mutex::new(BTreeMap::from([("a", "10.0.0.1:0"), ("b", "10.0.0.2:0")])));
+    let known = Arc::clone(&answers);
+    let resolve: Resolve = Arc::new(move |name| match known.lock().unwrap().get(name) {
+        Some(address) => Ok(vec![address.parse().unwrap()]),
+        None => Err(std::io::Error::other("nobody answers")),
+    });
+    let names = ["a", "b", "never"].map(str::to_owned).to_vec();
+    let config = DnsSdConfig { names, record_type: "A".to_owned(), port: Some(1), refresh_interval: None };
+    let mut names = discovery(DiscoveryConfig::Dns(config), resolve);
+    assert_eq!(shown(&names.refresh().await.unwrap().unwrap(), ""), ["10.0.0.1:1 ", "10.0.0.2:1 "]);
+    *answers.lock().unwrap() = BTreeMap::from([("b", "10.0.0.3:0")]);
+    assert_eq!(shown(&names.refresh().await.unwrap().unwrap(), ""), ["10.0.0.1:1 ", "10.0.0.3:1 "]);
+    answers.lock().unwrap().clear();
+    let error = names.refresh().await.unwrap_err().to_string();
+    assert!(error.ends_with(": cannot resolve"), "{error}");
 }

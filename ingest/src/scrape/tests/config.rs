@@ -69,8 +69,8 @@ metric_relabel_configs:
     assert_eq!(job.protocols, [ScrapeProtocol::PrometheusText004]);
     assert_eq!((job.compression, job.http.follow_redirects, job.http.enable_http2), (false, false, true));
     assert_eq!(job.http.basic_auth.as_ref().unwrap().username, "admin");
-    assert_eq!(job.discovery.len(), 4);
-    assert_eq!(job.not_acted_on(), ["kubernetes_sd_configs", "dns_sd_configs of type SRV"]);
+    assert_eq!(job.discovery.len(), 5);
+    assert_eq!(job.not_acted_on(), ["kubernetes_sd_configs"]);
     let shown = serde_json::to_string(&config).unwrap();
     assert!(!shown.contains("mysecret") && shown.contains("\"kubernetes_sd_configs\":\"not acted on\""), "{shown}");
 }
@@ -145,6 +145,14 @@ fn senseless_entries_are_refused() {
         (
             "{job_name: j, dns_sd_configs: [{names: [x], type: A}]}",
             "invalid dns_sd_configs port \"none\" for scrape config with job name \"j\"",
+        ),
+        (
+            "{job_name: j, dns_sd_configs: [{names: [x], type: mx, port: 0}]}",
+            "invalid dns_sd_configs port \"0\" for scrape config with job name \"j\"",
+        ),
+        (
+            "{job_name: j, dns_sd_configs: [{names: [x], type: TXT}]}",
+            "invalid dns_sd_configs type \"TXT\" for scrape config with job name \"j\"",
         ),
         (
             "{job_name: j, metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8}",
