@@ -5,7 +5,7 @@
 //! the target stands still, within a tolerance where it moves.
 //!
 //! Needs the servers that `cargo xtask peers` unpacks, named by `KYMO_PEERS`; says so and does nothing where they are
-//! absent. `KYMO_SCRAPE_PEER_SECONDS` sets how much data is waited for.
+//! absent. `KYMO_SCRAPE_PEER_SECONDS` sets how much data is waited for, at least the widest window asked about.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -26,8 +26,10 @@ use crate::process::{Server, wait_for, wait_until};
 use crate::remote_write::now_ms;
 
 const TEST: &str = "a_prometheus_file_is_scraped_as_prometheus_scrapes_it";
-/// Data waited for when the environment names no other span. The widest window about moving values is 20 s.
+/// Data waited for when the environment names no other span.
 const SECONDS: u64 = 30;
+/// The widest window about values that move: less data would be another number of scrapes for each.
+const WINDOW_SECONDS: u64 = 20;
 /// Data comes in real time; a machine that is busy may take this many times longer.
 const PATIENCE: u32 = 4;
 /// Samples of the last moment may still be on their way; questions are about one this many seconds ago.
@@ -47,7 +49,7 @@ enum Alike {
 }
 use Alike::{Labels, Values, Within};
 
-const QUESTIONS: [(&str, Alike); 58] = [
+const QUESTIONS: [(&str, Alike); 61] = [
     // What each scrape says of itself.
     ("up", Values),
     ("sum by (job) (up)", Values),
@@ -84,6 +86,9 @@ const QUESTIONS: [(&str, Alike); 58] = [
     ("page_untyped", Values),
     ("count_values(\"value\", page_special)", Values),
     ("{\"page.dotted\"}", Values),
+    ("page_twice", Values),
+    ("page_stamped", Values),
+    ("time() - timestamp(page_stamped) < bool 4", Values),
     ("absent(page_dropped_total)", Values),
     ("count by (renamed) (page_relabelled)", Values),
     ("rate(page_bumps_total[20s])", Within(0.15)),
@@ -116,7 +121,7 @@ const QUESTIONS: [(&str, Alike); 58] = [
     ("avg_over_time(node_memory_MemAvailable_bytes[20s])", Within(0.15)),
 ];
 
-/// What the page shows besides the counter that moves, in the text format.
+/// What the page shows besides the counter that moves and the sample with a time, in the text format.
 const PAGE: &str = r#"# HELP page_requests_total Requests\nby path, a \\ in its help.
 # TYPE page_requests_total counter
 page_requests_total{path="/",code="200"} 1027
@@ -146,12 +151,13 @@ page_special{kind="up"} +Inf
 page_special{kind="down"} -Inf
 page_special{kind="zero"} -0
 page_special{kind="tiny"} 4.9e-324
-page_special{kind="hex"} 0x10
 # TYPE "page.dotted" gauge
 {"page.dotted","a.b"="c d"} 1
 page_dropped_total 1
 page_relabelled{original="value-7"} 1
 page_clash{job="mine",instance="here"} 1
+page_twice 1
+page_twice 2
 "#;
 
 /// The same place in OpenMetrics, with the types that the other format lacks.
@@ -196,6 +202,7 @@ fn a_prometheus_file_is_scraped_as_prometheus_scrapes_it() {
     let (port, counters) = (page.port, page.counters.clone());
     let pair = Pair::start(&peers, port);
     let seconds = std::env::var("KYMO_SCRAPE_PEER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
+    let seconds = seconds.max(WINDOW_SECONDS);
 
     let at = pair.wait_for_data(seconds, &counters);
     pair.compare(&QUESTIONS, at);
@@ -206,16 +213,17 @@ fn a_prometheus_file_is_scraped_as_prometheus_scrapes_it() {
     pair.wait_for_both("the counter's last value", |values| Some(values.get("{}")? == &last), "sum(page_bumps_total)");
 
     drop(page);
-    let gone = "{job=~\"page|open\", __name__!~\"up|scrape_.+\"}";
+    // Who gives a sample its time also says when it is over: such a series gets no staleness marker.
+    let gone = "{job=~\"page|open\", __name__!~\"up|scrape_.+|page_stamped\"}";
     let down = "up{job=~\"page|open\"}";
     pair.wait_for_both("the target to be down", |up| Some(up.len() == 2 && up.values().all(|up| *up == 0.0)), down);
     let at = pair.wait_for_both("its series to be stale", |series| Some(series.is_empty()), gone);
     let quiet = [
         (down, Values),
-        (gone, Values),
+        ("page_stamped", Values),
         ("{job=~\"page|open\"}", Labels),
-        ("scrape_samples_scraped", Values),
-        ("scrape_samples_post_metric_relabeling", Values),
+        ("scrape_samples_scraped{job!=\"prometheus\"}", Values),
+        ("scrape_samples_post_metric_relabeling{job!=\"prometheus\"}", Values),
         ("scrape_series_added{job=~\"page|open\"}", Values),
         ("absent(page_requests_total)", Values),
         ("last_over_time(page_requests_total[5m])", Values),
@@ -232,7 +240,7 @@ fn a_prometheus_file_is_scraped_as_prometheus_scrapes_it() {
     let back = [
         (down, Values),
         ("{job=~\"page|open\", __name__!~\"scrape_.+\"}", Values),
-        ("scrape_samples_scraped", Values),
+        ("scrape_samples_scraped{job!=\"prometheus\"}", Values),
         ("resets(page_bumps_total[5m])", Values),
         ("min_over_time(up{job=~\"page|open\"}[5m])", Values),
         ("sum_over_time(scrape_series_added{job=~\"page|open\"}[5m])", Values),
@@ -244,9 +252,12 @@ fn a_prometheus_file_is_scraped_as_prometheus_scrapes_it() {
 /// Programs of the table that `cargo xtask peers` writes.
 struct Peers {
     prometheus: PathBuf,
-    alertmanager: PathBuf,
+    alertmanager: Vec<String>,
     node_exporter: PathBuf,
 }
+
+/// Where Debian's Alertmanager, unlike its authors', reads its templates; unpacked elsewhere it does not start.
+const TEMPLATES: &str = "/usr/share/prometheus/alertmanager";
 
 impl Peers {
     fn find() -> Result<Peers, String> {
@@ -263,9 +274,29 @@ impl Peers {
         }
         Ok(Peers {
             prometheus: program("prometheus")?,
-            alertmanager: program("prometheus-alertmanager")?,
+            alertmanager: with_templates(&program("prometheus-alertmanager")?)?,
             node_exporter: program("prometheus-node-exporter")?,
         })
+    }
+}
+
+/// The command that runs Alertmanager with its templates in their place: by itself where they are, else in a mount
+/// namespace of its own that shows them there.
+fn with_templates(program: &Path) -> Result<Vec<String>, String> {
+    let program = program.display().to_string();
+    let unpacked = program.strip_suffix("/usr/bin/prometheus-alertmanager").map(|root| format!("{root}{TEMPLATES}"));
+    let unpacked = match unpacked {
+        Some(folder) if !Path::new(TEMPLATES).exists() && Path::new(&folder).exists() => folder,
+        _ => return Ok(vec![program]),
+    };
+    let script = format!(
+        "mount -t tmpfs none /usr/share && mkdir /usr/share/prometheus && ln -s \"$0\" {TEMPLATES} && exec \"$@\""
+    );
+    let shown = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, &unpacked].map(str::to_owned);
+    let tried = Command::new(&shown[0]).args(&shown[1..]).arg("true").output();
+    match tried {
+        Ok(tried) if tried.status.success() => Ok(shown.into_iter().chain([program]).collect()),
+        _ => Err(format!("no prometheus-alertmanager: {TEMPLATES} is absent and cannot be shown to it")),
     }
 }
 
@@ -281,9 +312,9 @@ fn skip(test: &str, reason: &str) {
 struct Running(Child);
 
 impl Running {
-    fn start(folder: &Path, name: &str, program: &Path, arguments: &[String]) -> Running {
+    fn start(folder: &Path, name: &str, command: &mut Command) -> Running {
         let log = File::create(folder.join(format!("{name}.log"))).unwrap();
-        Running(Command::new(program).args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 }
 
@@ -315,29 +346,35 @@ impl Pair {
         let routes = path.join("alertmanager.yml");
         fs::write(&routes, "route:\n  receiver: nobody\nreceivers:\n- name: nobody\n").unwrap();
 
-        let node = [format!("--web.listen-address=127.0.0.1:{node_port}")];
-        let alertmanager = [
-            format!("--config.file={}", routes.display()),
-            format!("--storage.path={}", path.join("alertmanager").display()),
-            format!("--web.listen-address=127.0.0.1:{alertmanager_port}"),
-            "--cluster.listen-address=".to_owned(),
-        ];
-        let prometheus = [
-            format!("--config.file={}", theirs.display()),
-            format!("--storage.tsdb.path={}", path.join("tsdb").display()),
-            format!("--web.listen-address=127.0.0.1:{prometheus_port}"),
-        ];
+        let listen = |port: u16| format!("--web.listen-address=127.0.0.1:{port}");
+        let mut node = Command::new(&peers.node_exporter);
+        node.arg(listen(node_port));
+        let mut alertmanager = Command::new(&peers.alertmanager[0]);
+        alertmanager
+            .args(&peers.alertmanager[1..])
+            .args([listen(alertmanager_port), "--cluster.listen-address=".to_owned()])
+            .arg(format!("--config.file={}", routes.display()))
+            .arg(format!("--storage.path={}", path.join("alertmanager").display()));
+        let mut prometheus = Command::new(&peers.prometheus);
+        prometheus
+            .arg(listen(prometheus_port))
+            .arg(format!("--config.file={}", theirs.display()))
+            .arg(format!("--storage.tsdb.path={}", path.join("tsdb").display()));
         let programs = [
-            Running::start(path, "node_exporter", &peers.node_exporter, &node),
-            Running::start(path, "alertmanager", &peers.alertmanager, &alertmanager),
-            Running::start(path, "prometheus", &peers.prometheus, &prometheus),
+            Running::start(path, "node_exporter", &mut node),
+            Running::start(path, "alertmanager", &mut alertmanager),
+            Running::start(path, "prometheus", &mut prometheus),
         ];
         for port in [node_port, alertmanager_port, prometheus_port] {
             let ready = || http::get(port, "/metrics").is_ok_and(|answer| answer.status == 200).then_some(());
-            wait_for("a peer to listen", ready);
+            wait_for(&format!("a peer to listen on {port}"), ready);
         }
         let flags = ["--config", ours.to_str().unwrap(), "--otlp-grpc", "off", "--otlp-http", "off"];
         let kymo = Server::start_with(path, &flags);
+        // Prometheus counts questions by their kind: one of each now, and its own series are the same ones from then on.
+        for target in ["/api/v1/query?query=up", "/api/v1/targets", "/api/v1/scrape_pools"] {
+            assert_eq!(http::get(prometheus_port, target).unwrap().status, 200, "{target}");
+        }
         Pair { kymo, prometheus_port, _programs: programs, folder }
     }
 
@@ -367,6 +404,7 @@ impl Pair {
             counters.bumps.fetch_add(1, Ordering::Relaxed);
             (counters.scrapes.load(Ordering::Relaxed) >= scrapes).then_some(())
         });
+        self.targets_must_be_up();
         let expression = format!("min_over_time(up[{seconds}s]) and (up offset {seconds}s)");
         wait_until(&format!("{seconds} s of data"), deadline, || {
             counters.bumps.fetch_add(1, Ordering::Relaxed);
@@ -374,6 +412,16 @@ impl Pair {
             let answers = self.ask(&expression, at).ok()?;
             answers.iter().all(|up| up.len() == 5 && up.values().all(|up| *up == 1.0)).then_some(at)
         })
+    }
+
+    /// A target that either cannot read would be waited for in vain.
+    fn targets_must_be_up(&self) {
+        for port in [self.kymo.port, self.prometheus_port] {
+            let data = http::get(port, "/api/v1/targets?state=active").unwrap().json()["data"].clone();
+            let targets = data["activeTargets"].as_array().unwrap();
+            let down: Vec<&Value> = targets.iter().filter(|target| target["health"] != "up").collect();
+            assert!(down.is_empty(), "by port {port}, Kymo's is {}: {down:#?}", self.kymo.port);
+        }
     }
 
     /// Waits until the answers of both at one moment are as `is` wants them; gives that moment, in seconds.
@@ -396,6 +444,9 @@ impl Pair {
                     continue;
                 }
             };
+            if theirs.is_empty() {
+                differences.push(format!("{expression}: Prometheus answers nothing"));
+            }
             let absent = theirs.keys().filter(|labels| !ours.contains_key(*labels));
             differences.extend(absent.map(|labels| format!("{expression}: {labels} is not here")));
             for (labels, ours) in &ours {
@@ -429,8 +480,10 @@ impl Pair {
         let (ours, theirs) = last.unwrap();
         assert_eq!(theirs.len(), 5, "{theirs:#?}");
         assert_eq!(ours, theirs);
-        let pools = |port: u16| http::get(port, "/api/v1/scrape_pools").unwrap().json()["data"].clone();
-        assert_eq!(pools(self.kymo.port), pools(self.prometheus_port));
+        for path in ["/api/v1/targets?state=dropped", "/api/v1/scrape_pools"] {
+            let told = |port: u16| http::get(port, path).unwrap().json()["data"].clone();
+            assert_eq!(told(self.kymo.port), told(self.prometheus_port), "{path}");
+        }
     }
 }
 
@@ -590,7 +643,8 @@ fn answer(mut stream: TcpStream, counters: &Counters) -> std::io::Result<()> {
     let (status, kind, body) = if request.starts_with("GET /metrics ") {
         counters.scrapes.fetch_add(1, Ordering::Relaxed);
         let bumps = counters.bumps.load(Ordering::Relaxed);
-        let body = format!("{PAGE}# TYPE page_bumps_total counter\npage_bumps_total {bumps}\n");
+        let now = now_ms();
+        let body = format!("{PAGE}# TYPE page_bumps_total counter\npage_bumps_total {bumps}\npage_stamped 5 {now}\n");
         ("200 OK", "text/plain; version=0.0.4; charset=utf-8", body)
     } else if request.starts_with("GET /open?kind=all&kind=every+one ") {
         ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", OPEN.to_owned())
