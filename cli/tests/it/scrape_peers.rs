@@ -7,7 +7,7 @@
 //! Needs the servers that `cargo xtask peers` unpacks, named by `KYMO_PEERS`; says so and does nothing where they are
 //! absent. `KYMO_SCRAPE_PEER_SECONDS` sets how much data is waited for, at least the widest window asked about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -207,6 +207,7 @@ fn a_prometheus_file_is_scraped_as_prometheus_scrapes_it() {
     let at = pair.wait_for_data(seconds, &counters);
     pair.compare(&QUESTIONS, at);
     pair.compare_targets();
+    pair.compare_metadata();
 
     // The counter stands still now; both must come to its last value.
     let last = counters.bumps.load(Ordering::Relaxed) as f64;
@@ -483,6 +484,21 @@ impl Pair {
         for path in ["/api/v1/targets?state=dropped", "/api/v1/scrape_pools"] {
             let told = |port: u16| http::get(port, path).unwrap().json()["data"].clone();
             assert_eq!(told(self.kymo.port), told(self.prometheus_port), "{path}");
+        }
+    }
+
+    /// Type, unit and help of all families of all targets.
+    fn compare_metadata(&self) {
+        let told = |port: u16| {
+            let data = http::get(port, "/api/v1/targets/metadata").unwrap().json()["data"].clone();
+            let families = data.as_array().unwrap().iter();
+            families.map(|family| format!("{} {family}", family["target"]["job"])).collect::<BTreeSet<String>>()
+        };
+        let (ours, theirs) = (told(self.kymo.port), told(self.prometheus_port));
+        let differences: Vec<&String> = ours.symmetric_difference(&theirs).collect();
+        assert!(differences.is_empty(), "{} here, {} there: {differences:#?}", ours.len(), theirs.len());
+        for job in ["alertmanager", "node", "open", "page", "prometheus"] {
+            assert!(theirs.iter().any(|family| family.starts_with(&format!("\"{job}\""))), "nothing of {job}");
         }
     }
 }
