@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use kymo_core::Clock;
 use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource, TargetHealth, TargetStatus};
 use kymo_core::text::{DurationText, write_rfc3339};
@@ -46,7 +47,10 @@ pub fn status_routes(state: FactsState) -> Router {
 /// A fact in its envelope, or why it cannot be had.
 fn answer(fact: Result<Value, StatusError>) -> Response {
     match fact {
-        Ok(data) => Json(json!({"status": "success", "data": data})).into_response(),
+        // The order of keys is Prometheus'; a JSON map would sort them.
+        Ok(data) => {
+            ([(CONTENT_TYPE, "application/json")], format!(r#"{{"status":"success","data":{data}}}"#)).into_response()
+        }
         Err(error) => {
             let body = json!({"status": "error", "errorType": "unavailable", "error": error.to_string()});
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
@@ -69,31 +73,28 @@ async fn targets(State(state): State<FactsState>, RawQuery(query): RawQuery) -> 
         found.map(|(_, value)| value.into_owned()).unwrap_or_default()
     };
     let (asked, pool) = (parameter("state").to_ascii_lowercase(), parameter("scrapePool"));
-    let targets = state.sources.targets().map(|mut targets| {
-        targets.retain(|target| pool.is_empty() || target.pool == pool);
-        targets_json(&targets, asked != "dropped", asked != "active")
-    });
-    answer(targets)
+    // A state that is none shows no targets at all.
+    let wants = |state: &str| asked == state || asked.is_empty() || asked == "any";
+    let targets = state.sources.targets();
+    answer(targets.map(|targets| targets_json(&targets, &pool, wants("active"), wants("dropped"))))
 }
 
-/// Either list may be left out, as an empty one.
-fn targets_json(targets: &[TargetStatus], with_active: bool, with_dropped: bool) -> Value {
+/// Either list may be left out, as an empty one. Dropped targets are counted in all pools, whichever is asked for.
+fn targets_json(targets: &[TargetStatus], pool: &str, with_active: bool, with_dropped: bool) -> Value {
     let is_dropped = |target: &&TargetStatus| target.health == TargetHealth::Dropped;
+    let in_pool = |target: &&TargetStatus| pool.is_empty() || target.pool == pool;
     let mut dropped_counts: BTreeMap<&str, u64> = targets.iter().map(|target| (&*target.pool, 0)).collect();
     for target in targets.iter().filter(is_dropped) {
         *dropped_counts.entry(&*target.pool).or_default() += 1;
     }
     let active: Vec<Value> =
-        targets.iter().filter(|target| with_active && !is_dropped(target)).map(active_json).collect();
-    let dropped = targets.iter().filter(|target| with_dropped && is_dropped(target));
+        targets.iter().filter(in_pool).filter(|target| with_active && !is_dropped(target)).map(active_json).collect();
+    let dropped = targets.iter().filter(in_pool).filter(|target| with_dropped && is_dropped(target));
     let dropped: Vec<Value> = dropped
         .map(|target| json!({"discoveredLabels": target.discovered_labels, "scrapePool": target.pool}))
         .collect();
-    let mut answer = json!({"activeTargets": active, "droppedTargets": dropped});
-    if with_dropped {
-        answer["droppedTargetCounts"] = json!(dropped_counts);
-    }
-    answer
+    let counts = if with_dropped { json!(dropped_counts) } else { Value::Null };
+    json!({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts})
 }
 
 fn active_json(target: &TargetStatus) -> Value {
@@ -249,6 +250,11 @@ mod tests {
         let count = |answer: &Value, list: &str| answer[list].as_array().map(Vec::len);
         let active = ask("/api/v1/targets?state=active&scrapePool=node").await;
         assert_eq!((count(&active, "activeTargets"), count(&active, "droppedTargets")), (Some(1), Some(0)));
+        assert_eq!(active["droppedTargetCounts"], Value::Null);
+        let elsewhere = ask("/api/v1/targets?scrapePool=none").await;
+        assert_eq!(elsewhere["droppedTargetCounts"], json!({"api": 0, "node": 1}));
+        let unknown = ask("/api/v1/targets?state=bogus").await;
+        assert_eq!((count(&unknown, "activeTargets"), count(&unknown, "droppedTargets")), (Some(0), Some(0)));
         let dropped = ask("/api/v1/targets?state=dropped").await;
         assert_eq!((count(&dropped, "activeTargets"), count(&dropped, "droppedTargets")), (Some(0), Some(1)));
     }
