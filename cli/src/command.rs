@@ -1,7 +1,7 @@
 //! The command line as a whole.
 
-use crate::config::ConfigArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
+use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
 use crate::promqltest::PromqltestArgs;
 use crate::query::QueryArgs;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use crate::config::Faults;
+use kymo::config::Faults;
+pub(crate) use kymo::config::chain;
 
 /// Exit status of a command that failed.
 pub(crate) const FAILED: u8 = 1;
@@ -63,18 +64,4 @@ impl Failure {
         }
         ExitCode::from(self.status)
     }
-}
-
-/// An error and its causes on one line. A cause that its effect already quotes is not said twice.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let words = next.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = next.source();
-    }
-    text
 }

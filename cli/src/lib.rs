@@ -33,6 +33,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+/// The configuration file of the program; here so that the program and its fuzz target read it alike.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod config;
+
 pub use kymo_core as core;
 pub use kymo_export as export;
 pub use kymo_ingest as ingest;

@@ -4,7 +4,7 @@
 //! command ─▶ serve        engine + every way in + API routes + upkeep threads, until a signal
 //!         ─▶ query        one expression over any Prometheus API
 //!         ─▶ promqltest   scripts, on an engine of their own
-//!         ─▶ config       a configuration file checked or shown
+//!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -12,9 +12,9 @@
 //! is; what remains here is tested by running the program (`tests/it`).
 
 mod command;
-mod config;
 mod describe;
 mod failure;
+mod inspect;
 mod logging;
 mod output;
 mod promqltest;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
-        Command::Config(args) => config::run(&args),
+        Command::Config(args) => inspect::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

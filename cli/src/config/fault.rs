@@ -1,5 +1,6 @@
 //! What is wrong with a file, and where.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ impl Fault {
 
 /// Everything that is wrong with a file. At least one fault.
 #[derive(Debug)]
-pub(crate) struct Faults {
+pub struct Faults {
     path: PathBuf,
     /// As written: what variables stand for is not shown.
     text: String,
@@ -67,12 +68,12 @@ impl Faults {
         Faults::new(path, String::new(), vec![Fault::new(format!("cannot read the file: {message}"))])
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.faults.len()
     }
 
     /// `FILE:LINE:COLUMN: message; hint`, a line each.
-    pub(crate) fn lines(&self) -> String {
+    pub fn lines(&self) -> String {
         let lines = self.faults.iter().map(|fault| {
             let mut line = self.path.display().to_string();
             if let Some(place) = fault.place {
@@ -89,7 +90,7 @@ impl Faults {
     }
 
     /// For a person: each fault with the piece of the file that it lies in.
-    pub(crate) fn framed(&self) -> String {
+    pub fn framed(&self) -> String {
         let path = self.path.display().to_string();
         let frames = self.faults.iter().map(|fault| {
             let title = Level::ERROR.primary_title(&*fault.message);
@@ -126,4 +127,18 @@ fn span(text: &str, place: Place) -> std::ops::Range<usize> {
     };
     let first = rest.chars().next().map_or(0, char::len_utf8);
     line_start + start..line_start + start + len.max(first)
+}
+
+/// An error and its causes on one line. A cause that its effect already quotes is not said twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
 }

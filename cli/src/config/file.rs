@@ -17,7 +17,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
-use crate::serve::options::{AddressOrOff, Collect, MemoryBytes, Retention, address};
+use super::value::{AddressOrOff, Collect, MemoryBytes, Retention, address};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -164,37 +164,37 @@ impl Global {
 /// Settings of Kymo itself. A flag of the same name wins over each.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct KymoSection {
+pub struct KymoSection {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) data_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
     #[serde(deserialize_with = "listen", skip_serializing_if = "Option::is_none")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) otlp: OtlpListeners,
+    pub otlp: OtlpListeners,
     #[serde(deserialize_with = "collect", serialize_with = "collected", skip_serializing_if = "Option::is_none")]
-    pub(crate) collect: Option<Collect>,
+    pub collect: Option<Collect>,
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub(crate) retention: Option<Retention>,
+    pub retention: Option<Retention>,
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub(crate) memory_limit: Option<MemoryBytes>,
+    pub memory_limit: Option<MemoryBytes>,
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub(crate) sync: Option<SyncPolicy>,
+    pub sync: Option<SyncPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) auth_token_file: Option<PathBuf>,
+    pub auth_token_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) enable_lifecycle: Option<bool>,
+    pub enable_lifecycle: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) enable_admin_api: Option<bool>,
+    pub enable_admin_api: Option<bool>,
 }
 
 /// Where OTLP is listened for.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct OtlpListeners {
+pub struct OtlpListeners {
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub(crate) grpc: Option<AddressOrOff>,
+    pub grpc: Option<AddressOrOff>,
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
-    pub(crate) http: Option<AddressOrOff>,
+    pub http: Option<AddressOrOff>,
 }
 
 fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {

@@ -10,13 +10,13 @@
 //! A Prometheus file is taken as it is; what Kymo reads and does not act on is named in
 //! [`Configuration::notices`]. Settings of Kymo itself are in its section `kymo`.
 
-mod command;
 mod expand;
 mod fault;
 mod file;
 mod paths;
 mod read;
 mod show;
+mod value;
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +24,9 @@ use kymo_export::client::{HttpBuildError, http_client};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeDefaults};
 
-pub(crate) use command::{ConfigArgs, run};
-pub(crate) use fault::Faults;
-pub(crate) use file::KymoSection;
+pub use fault::{Faults, chain};
+pub use file::{KymoSection, OtlpListeners};
+pub use value::{AddressOrOff, Collect, MemoryBytes, Retention, address};
 
 use fault::{Fault, Place};
 use file::ConfigFile;
@@ -36,40 +36,70 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A file that can be acted on.
 #[derive(Debug)]
-pub(crate) struct Configuration {
-    pub(crate) path: PathBuf,
+pub struct Configuration {
+    pub path: PathBuf,
     /// Settings of the server itself, paths resolved.
-    pub(crate) kymo: KymoSection,
+    pub kymo: KymoSection,
     /// Scrape jobs, complete.
-    pub(crate) jobs: Vec<JobConfig>,
-    pub(crate) otlp: OtlpConfig,
+    pub jobs: Vec<JobConfig>,
+    pub otlp: OtlpConfig,
     /// What is said in the file and not acted on, each with what is missing.
-    pub(crate) notices: Vec<String>,
+    pub notices: Vec<String>,
     /// The effective values as YAML, secrets masked.
-    pub(crate) text: String,
+    pub text: String,
+}
+
+/// Says whether the HTTP clients of a job can be made.
+type TryClients = fn(&JobConfig) -> Result<(), HttpBuildError>;
+
+/// What is asked of the machine while a file is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// The value of an environment variable, `None` if it is not set.
+    pub variable: fn(&str) -> Option<String>,
+    /// Tries the HTTP clients of a job.
+    pub clients: TryClients,
+}
+
+impl Surroundings {
+    /// The environment and the files of this process.
+    const REAL: Surroundings = Surroundings { variable: |name| std::env::var(name).ok(), clients };
 }
 
 /// Reads and checks a file.
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as one fault does not hide another.
-pub(crate) fn load(path: &Path) -> Result<Configuration, Faults> {
+pub fn load(path: &Path) -> Result<Configuration, Faults> {
     let unread = |message| Faults::unread(path, message);
     let size = std::fs::metadata(path).map_err(|error| unread(error.to_string()))?.len();
     if size > FILE_BYTES_MAX {
         return Err(unread(format!("it has {size} bytes; at most {FILE_BYTES_MAX} are read")));
     }
     let written = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
-    let refused = |faults| Faults::new(path, written.clone(), faults);
-    let mut file = read::read(&written).map_err(refused)?;
+    parse(path, &written, Surroundings::REAL)
+}
+
+/// Reads and checks the text of the file at `path`, which need not be there.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, written: &str, surroundings: Surroundings) -> Result<Configuration, Faults> {
+    let refused = |faults| Faults::new(path, written.to_owned(), faults);
+    let mut file = read::read(written, surroundings.variable).map_err(refused)?;
     paths::resolve(&mut file, path.parent().unwrap_or(Path::new("")));
-    resolve(path, file).map_err(refused)
+    resolve(path, file, surroundings.clients).map_err(refused)
+}
+
+/// What holds where a file says nothing, as YAML.
+pub fn defaults() -> String {
+    show::yaml(&mut ConfigFile::default(), &[])
 }
 
 /// Completes what was read.
-fn resolve(path: &Path, mut file: ConfigFile) -> Result<Configuration, Vec<Fault>> {
+fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Configuration, Vec<Fault>> {
     let (defaults, mut notices, mut faults) = (file.global.defaults(), file.unserved(), Vec::new());
-    let jobs = jobs(&mut file, &defaults, &mut notices, &mut faults);
+    let jobs = jobs(&mut file, &defaults, clients, &mut notices, &mut faults);
     let otlp = match &file.otlp {
         Some(section) => {
             if let Err(error) = section.value.validate() {
@@ -90,6 +120,7 @@ fn resolve(path: &Path, mut file: ConfigFile) -> Result<Configuration, Vec<Fault
 fn jobs(
     file: &mut ConfigFile,
     defaults: &ScrapeDefaults,
+    clients: TryClients,
     notices: &mut Vec<String>,
     faults: &mut Vec<Fault>,
 ) -> Vec<JobConfig> {
@@ -103,7 +134,7 @@ fn jobs(
             }
             Ok(job) => job,
             Err(error) => {
-                faults.push(Fault::at(place, crate::failure::chain(&error)));
+                faults.push(Fault::at(place, chain(&error)));
                 continue;
             }
         };
@@ -116,7 +147,7 @@ fn jobs(
                 notices.push(format!("scrape job {name:?}, because {error}"));
             }
             Err(error) => {
-                faults.push(Fault::at(place, format!("scrape job {name:?}: {}", crate::failure::chain(&error))));
+                faults.push(Fault::at(place, format!("scrape job {name:?}: {}", chain(&error))));
             }
         }
     }

@@ -14,12 +14,12 @@ const FAULTS_MAX: usize = 20;
 /// Words less alike than this are no slip of the pen (Jaro–Winkler, 1 for equal ones).
 const ALIKE_MIN: f64 = 0.8;
 
-/// Reads a file.
+/// Reads a file; `variable` is the environment.
 ///
 /// # Errors
 /// Its faults, at places of `written`.
-pub(super) fn read(written: &str) -> Result<ConfigFile, Vec<Fault>> {
-    let expanded = expand(written, |name| std::env::var(name).ok())?;
+pub(super) fn read(written: &str, variable: impl Fn(&str) -> Option<String>) -> Result<ConfigFile, Vec<Fault>> {
+    let expanded = expand(written, variable)?;
     let mut lines: Vec<&str> = expanded.text.split('\n').collect();
     let mut faults: Vec<Fault> = Vec::new();
     loop {

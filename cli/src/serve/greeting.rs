@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use kymo::config::Collect;
 use kymo_core::text::{DurationText, write_size_rounded};
 use kymo_storage::{OpenReport, SyncPolicy};
 
 use super::engine;
 use super::listeners::Addresses;
-use super::options::Collect;
 use super::plan::Plan;
 use crate::failure::Failure;
 use crate::output;

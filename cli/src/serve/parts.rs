@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use kymo::config::Collect;
 use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::StatusSources;
@@ -20,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
-use super::options::Collect;
 use super::plan::Plan;
 use super::reload::Reload;
 use super::scrape;

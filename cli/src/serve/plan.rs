@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kymo::config::{self, AddressOrOff, Collect, Configuration, KymoSection, Retention};
 use kymo_core::status::FlagStatus;
 use kymo_export::server::BearerTokens;
 use kymo_storage::SyncPolicy;
 
 use super::memory::MemoryLimit;
-use super::options::{AddressOrOff, Collect, Retention, ServeArgs};
-use crate::config::{self, Configuration, KymoSection};
+use super::options::ServeArgs;
 use crate::failure::Failure;
 
 const DATA_DIR: &str = "./kymo-data";

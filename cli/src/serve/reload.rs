@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kymo::config::{self, Configuration, KymoSection};
 use kymo_core::Clock;
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
@@ -13,7 +14,6 @@ use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::ScrapeManager;
 
-use crate::config::{self, Configuration, KymoSection};
 use crate::failure::chain;
 
 /// Every metric of the program itself.

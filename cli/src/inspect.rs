@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::file::ConfigFile;
-use super::{load, show};
+use kymo::config::{defaults, load};
+
 use crate::failure::Failure;
 use crate::output;
 
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<ExitCode, Failure> {
             let configuration = load(file).map_err(|faults| Failure::faults(&faults))?;
             output::print(&configuration.text)?;
         }
-        ConfigCommand::Show(ShowArgs { file: None }) => output::print(&show::yaml(&mut ConfigFile::default(), &[]))?,
+        ConfigCommand::Show(ShowArgs { file: None }) => output::print(&defaults())?,
     }
     Ok(ExitCode::SUCCESS)
 }
