@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use clap_complete::Shell;
+use kymo::config::reference;
 use kymo_core::metric::MetricKind;
 use kymo_core::query::{DEFAULT_LOOKBACK, POINTS_MAX};
 use kymo_core::registry::MetricDesc;
@@ -89,6 +90,9 @@ pub(crate) struct ReferenceArgs {
     /// Commands and flags
     #[arg(long)]
     cli: bool,
+    /// Keys of the configuration file
+    #[arg(long)]
+    configuration: bool,
     /// Limits with their defaults
     #[arg(long)]
     limits: bool,
@@ -100,6 +104,8 @@ pub(crate) struct ReferenceArgs {
 pub(crate) fn reference(args: &ReferenceArgs) -> Result<ExitCode, Failure> {
     let page = if args.cli {
         cli_page()
+    } else if args.configuration {
+        head("Configuration") + &reference::page()
     } else if args.limits {
         limits_page()
     } else {

@@ -16,8 +16,9 @@ struct Page {
     flag: &'static str,
 }
 
-const PAGES: [Page; 3] = [
+const PAGES: [Page; 4] = [
     Page { path: "docs/cli.md", flag: "--cli" },
+    Page { path: "docs/configuration.md", flag: "--configuration" },
     Page { path: "docs/limits.md", flag: "--limits" },
     Page { path: "docs/metrics.md", flag: "--metrics" },
 ];

@@ -15,6 +15,7 @@ mod fault;
 mod file;
 mod paths;
 mod read;
+pub mod reference;
 mod show;
 mod value;
 

@@ -1,7 +1,9 @@
 //! The program describing itself.
 
+use std::fs;
 use std::process::Command;
 
+use kymo::config::reference::{self, Section};
 use tempfile::TempDir;
 
 use crate::process::run;
@@ -59,6 +61,79 @@ fn reference_pages_are_the_same_everywhere_and_name_every_flag() {
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();
     for line in page.lines().chain(limits.lines()).filter(|line| line.starts_with('|')) {
         assert!([4, 5].contains(&columns(line)), "a cell breaks its table: {line}");
+    }
+}
+
+#[test]
+fn the_configuration_page_has_every_key_and_says_which_are_acted_on() {
+    let sections = reference::sections();
+    assert!(sections.len() > 10, "{sections:?}");
+    for Section { name, rows, keys } in &sections {
+        assert!(!keys.is_empty(), "{name} is no struct any more");
+        for row in *rows {
+            assert!(keys.iter().any(|key| key == row.key), "{name} does not read {}: {keys:?}", row.key);
+        }
+    }
+    // A key without a row is one whose being there is told as not acted on.
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("kymo.yml");
+    for section in &sections {
+        for key in section.unserved() {
+            let text = match section.name {
+                "file" => format!("{key}: [x]\n"),
+                "global" if key == "external_labels" => format!("global: {{{key}: {{a: b}}}}\n"),
+                "global" => format!("global: {{{key}: [x]}}\n"),
+                "scrape_configs" => format!("scrape_configs: [{{job_name: a, {key}: [x]}}]\n"),
+                name => panic!("{key} of {name} has no row"),
+            };
+            fs::write(&file, &text).unwrap();
+            let said = run(["config", "check", file.to_str().unwrap()]);
+            assert!(
+                said.status == 0 && said.out.contains("not acted on: ") && said.out.contains(key),
+                "{text}{said:?}"
+            );
+        }
+    }
+    let page = run(["reference", "--configuration"]).out;
+    assert!(!page.contains("{{"), "a table is missing:\n{page}");
+    for row in sections.iter().flat_map(|section| section.rows) {
+        assert!(page.contains(&format!("| `{}` | {} |", row.key, row.kind)), "{row:?} is not in\n{page}");
+    }
+}
+
+#[test]
+fn defaults_of_the_configuration_page_are_those_in_force() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("kymo.yml");
+    fs::write(&file, "scrape_configs: [{job_name: a}]\n").unwrap();
+    let shown = run(["config", "show", file.to_str().unwrap()]).out;
+    let sections = reference::sections();
+    let row = |section: &str, key: &str| {
+        let section = sections
+            .iter()
+            .filter(|known| known.name == section || section == "scrape_configs" && known.name == "http");
+        section.flat_map(|section| section.rows).find(|row| row.key == key)
+    };
+    let (mut section, mut compared) = ("", Vec::new());
+    // Of the section `kymo` only what was written is shown; its defaults are those of the flags.
+    for line in shown.lines().take_while(|line| *line != "kymo:") {
+        match line.split_once(':') {
+            Some((name, _)) if !line.starts_with([' ', '-']) => section = name,
+            Some((key, value)) if !value.is_empty() && !["- job_name", "- a"].contains(&key.trim()) => {
+                let row = row(section, key.trim()).unwrap_or_else(|| panic!("{section} has no row for {line:?}"));
+                assert_eq!(row.default, value.trim(), "{section}: {row:?}");
+                compared.push(row.key);
+            }
+            _ => {}
+        }
+    }
+    assert!(compared.len() > 15, "{compared:?}");
+    let flags = run(["reference", "--cli"]).out;
+    for key in ["data_dir", "listen", "otlp.grpc", "otlp.http", "retention", "memory_limit", "sync"] {
+        let row = row("kymo", key).unwrap();
+        let flag = format!("| `--{} ", key.replace(['_', '.'], "-"));
+        let line = flags.lines().find(|line| line.starts_with(&flag)).unwrap_or_else(|| panic!("no {flag}"));
+        assert!(line.contains(&format!("| {} |", row.default)), "{row:?}: {line}");
     }
 }
 
