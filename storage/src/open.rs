@@ -90,7 +90,14 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     let next_segment = segments.last().map_or(1, |(number, _)| number + 1).max(manifest.replay_from.segment);
     let closed_bytes =
         replayed.iter().filter_map(|(_, path)| fs.open(path, crate::fs::OpenMode::Read).ok()?.len().ok()).sum();
-    let writer = LogWriter::new(Arc::clone(&fs), wal.clone(), options.sync, next_segment, closed_bytes);
+    let writer = LogWriter::new(
+        Arc::clone(&fs),
+        wal.clone(),
+        options.sync,
+        next_segment,
+        closed_bytes,
+        options.budget.try_reserve(0)?,
+    );
     let mut metadata = BTreeMap::new();
     for block in &blocks {
         for (family, versions) in block.metadata().unwrap_or_default() {

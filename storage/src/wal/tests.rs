@@ -73,7 +73,14 @@ proptest! {
 fn writer(disk: &SimFs, policy: SyncPolicy) -> LogWriter {
     let dir = Path::new("/wal");
     disk.create_dir_all(dir).unwrap();
-    LogWriter::new(Arc::new(disk.clone()), dir.to_owned(), policy, 1, 0)
+    LogWriter::new(
+        Arc::new(disk.clone()),
+        dir.to_owned(),
+        policy,
+        1,
+        0,
+        kymo_core::Budget::unlimited().try_reserve(0).unwrap(),
+    )
 }
 
 /// All payloads on the disk, in order.

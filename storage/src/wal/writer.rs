@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kymo_core::Reservation;
+
 use super::LogPosition;
 use super::frame::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, put_frame, segment_header};
 use crate::fs::{Fs, FsFile};
@@ -15,7 +17,7 @@ use crate::options::SyncPolicy;
 /// A segment is closed once it has passed this length, so that damage and re-reading stay local.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Unsynced payload kept in memory, for the case that a sync fails; beyond it a writer syncs first.
-const UNSYNCED_BYTES_MAX: usize = 32 << 20;
+const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 
 /// Writes frames to the newest segment.
 pub(crate) struct LogWriter {
@@ -32,7 +34,10 @@ pub(crate) struct LogWriter {
     generation: Arc<AtomicU64>,
     /// Payloads since the last successful sync with the times of their writing, oldest first.
     unsynced: VecDeque<(Duration, Box<[u8]>)>,
-    unsynced_bytes: usize,
+    /// Their bytes, reserved as far as the budget has them.
+    unsynced_memory: Reservation,
+    /// Whether it did not have all.
+    is_over_budget: bool,
     /// Closed segments that hold some of them.
     unsynced_closed: Vec<Arc<dyn FsFile>>,
     buffer: Vec<u8>,
@@ -41,13 +46,14 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer whose first segment will be `first_segment`.
+    /// A writer whose first segment will be `first_segment`; what it keeps in memory is reserved by `memory`.
     pub(crate) fn new(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
         policy: SyncPolicy,
         first_segment: u64,
         closed_bytes: u64,
+        memory: Reservation,
     ) -> LogWriter {
         LogWriter {
             fs,
@@ -58,7 +64,8 @@ impl LogWriter {
             len: 0,
             generation: Arc::new(AtomicU64::new(first_segment)),
             unsynced: VecDeque::new(),
-            unsynced_bytes: 0,
+            unsynced_memory: memory,
+            is_over_budget: false,
             unsynced_closed: Vec::new(),
             buffer: Vec::new(),
             closed_bytes,
@@ -90,7 +97,7 @@ impl LogWriter {
     /// On `Err` none of them is in the log (or only in a file that is cut back), and the next
     /// write may succeed.
     pub(crate) fn write(&mut self, payloads: &[&[u8]], now: Duration) -> io::Result<()> {
-        if self.unsynced_bytes > UNSYNCED_BYTES_MAX
+        if (self.unsynced_memory.bytes() > UNSYNCED_BYTES_MAX || self.is_over_budget)
             && let Some(job) = self.begin_sync()
         {
             let done = job.run();
@@ -116,9 +123,11 @@ impl LogWriter {
             }
         } else if self.policy != SyncPolicy::Never {
             for payload in payloads {
-                self.unsynced_bytes += payload.len();
                 self.unsynced.push_back((now, (*payload).into()));
             }
+            // Without room for them the next write syncs first, and gives theirs back.
+            let kept = payloads.iter().map(|payload| payload.len() as u64).sum();
+            self.is_over_budget = self.unsynced_memory.grow(kept).is_err();
         }
         if self.len >= SEGMENT_BYTES_MAX {
             self.rotate();
@@ -146,9 +155,17 @@ impl LogWriter {
             return self.rewrite_unsynced();
         }
         let durable = self.unsynced.drain(..job.frames.min(self.unsynced.len()));
-        self.unsynced_bytes -= durable.map(|(_, payload)| payload.len()).sum::<usize>();
+        drop(durable);
+        self.settle_memory();
         self.unsynced_closed.retain(|closed| !job.files.iter().any(|file| Arc::ptr_eq(file, closed)));
         Ok(())
+    }
+
+    /// Makes the reservation what is still kept.
+    fn settle_memory(&mut self) {
+        let kept: u64 = self.unsynced.iter().map(|(_, payload)| payload.len() as u64).sum();
+        self.unsynced_memory.shrink(self.unsynced_memory.bytes().saturating_sub(kept));
+        self.is_over_budget = false;
     }
 
     fn rewrite_unsynced(&mut self) -> io::Result<()> {
@@ -169,7 +186,7 @@ impl LogWriter {
             return Err(error);
         }
         self.unsynced.clear();
-        self.unsynced_bytes = 0;
+        self.settle_memory();
         self.unsynced_closed.clear();
         Ok(())
     }

@@ -387,3 +387,22 @@ fn metadata_without_samples_survives_a_flush_and_a_clean_end() {
     let found = MetricStorage::metadata(&engine, None, &QueryContext::unlimited()).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
 }
+
+#[test]
+fn frames_kept_for_a_failing_sync_are_paid_for_and_given_back() {
+    let disk = SimFs::new(92);
+    let clock = clock();
+    let budget = kymo_core::Budget::root("storage", 1 << 30);
+    let paid = Options { budget: budget.clone(), ..options(&clock, SyncPolicy::Interval) };
+    let (engine, _) = open(&disk, paid).unwrap();
+    for step in 0..200i64 {
+        engine.append(&scrape(50, NOW_MS - seconds(4_000 - step))).unwrap();
+    }
+    let before = budget.used();
+    engine.sync_now().unwrap();
+    let freed = before - budget.used();
+    // 10,000 rows of a value, a time and a ref each.
+    assert!((80_000..300_000).contains(&freed), "{freed} bytes were given back");
+    engine.sync_now().unwrap();
+    assert_eq!(before - budget.used(), freed);
+}
