@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A Prometheus file is taken as it is; what Kymo reads and does not act on is named in
-//! [`Configuration::notices`]. Settings of Kymo itself are in its section `kymo`.
+//! `Configuration::notices`. Settings of Kymo itself are in its section `kymo`.
 
 mod expand;
 mod fault;

@@ -1,6 +1,6 @@
 //! The page `docs/configuration.md`: prose (`page.md`), and a table of keys per section (`rows.rs`).
 //!
-//! Which keys there are is asked of the structs that read them ([`keys_of`]). A key without a row is one that is read
+//! Which keys there are is asked of the structs that read them (`keys_of`). A key without a row is one that is read
 //! and not acted on; that this is so, and that each row has its key, is held by the tests of the program.
 
 mod keys;
