@@ -57,13 +57,25 @@ impl Server {
     /// # Errors
     /// It ends, or is not ready in time.
     pub fn start(binary: &Binary, dir: &Path) -> Result<Server> {
+        Server::start_with(binary, dir, None)
+    }
+
+    /// The same, scraping the target on this port each second.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_scraping(binary: &Binary, dir: &Path, target: u16) -> Result<Server> {
+        Server::start_with(binary, dir, Some(target))
+    }
+
+    fn start_with(binary: &Binary, dir: &Path, target: Option<u16>) -> Result<Server> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let log_path = dir.join("server.log");
         let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
         let ports = dir.join("ports.json");
         let _ = fs::remove_file(&ports);
         let free_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut command = command(binary, dir, free_port, &ports, log)?;
+        let mut command = command(binary, dir, free_port, &ports, target, log)?;
         let started = Instant::now();
         let core = machine::two_cores().map(|[first, _]| first);
         let child = machine::on_core(core, || command.spawn());
@@ -222,22 +234,30 @@ impl Drop for Server {
     }
 }
 
-fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, log: File) -> Result<Command> {
+fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<u16>, log: File) -> Result<Command> {
     let mut command = Command::new(&binary.path);
     let data = dir.join("data");
+    let config = dir.join("prometheus.yml");
+    let jobs = target.map(|port| {
+        let job = format!("job_name: page, scrape_interval: 1s, static_configs: [{{targets: ['127.0.0.1:{port}']}}]");
+        format!("scrape_configs: [{{{job}}}]\n")
+    });
+    let text = jobs.clone().unwrap_or_else(|| "global: {}\n".to_owned());
+    fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     match binary.kind {
         Kind::Kymo => {
             command.args(["serve", "--listen", "127.0.0.1:0", "--otlp-grpc", "off", "--otlp-http", "off"]);
             command.args(["--collect", "none", "--log-level", "warn", "--data-dir"]).arg(&data);
             command.arg("--ports-file").arg(ports);
+            if jobs.is_some() {
+                command.arg("--config").arg(&config);
+            }
         }
         Kind::VictoriaMetrics => {
             command.arg(format!("-storageDataPath={}", data.display()));
             command.arg(format!("-httpListenAddr=127.0.0.1:{port}"));
         }
         Kind::Prometheus => {
-            let config = dir.join("prometheus.yml");
-            fs::write(&config, "global: {}\n").with_context(|| format!("cannot write {}", config.display()))?;
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", data.display()));
             command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
