@@ -89,7 +89,7 @@ fn render(
     let mut html = String::from(HEAD);
     html.push_str("<h1>Kymo <small>");
     escape(&mut html, version);
-    html.push_str("</small></h1>\n<p>A metrics engine that takes Prometheus remote write and answers PromQL.</p>\n");
+    html.push_str("</small></h1>\n<p>A metrics engine that scrapes, takes OTLP and Prometheus remote write, and answers PromQL.</p>\n");
     html.push_str(
         "<form method=\"get\" action=\"/\"><input name=\"query\" autofocus placeholder=\"PromQL, such as up\" ",
     );
