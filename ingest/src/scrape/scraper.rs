@@ -98,11 +98,13 @@ impl Scraper {
     /// Waits for a moment of wall time, or until the clock is set back by more than an interval.
     async fn wait_until(&self, moment_ms: i64) {
         loop {
-            let left = moment_ms.saturating_sub(self.shared.engine().clock.now_ms());
-            if left <= 0 || left > self.schedule.interval_ms() {
+            // In microseconds: the fraction of a millisecond that has passed would be waited for twice.
+            let now_us = self.shared.engine().clock.now_us();
+            let left_us = moment_ms.saturating_mul(1_000).saturating_sub(now_us);
+            if left_us <= 0 || left_us > self.schedule.interval_ms().saturating_mul(1_000) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(left.unsigned_abs())).await;
+            tokio::time::sleep(Duration::from_micros(left_us.unsigned_abs())).await;
         }
     }
 
