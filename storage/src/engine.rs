@@ -1,9 +1,8 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `flushing` → `manifest` → `resolving` → head shards, rising → `metadata` → `changes` → `blocks`. The log's own locks
-//! ([`Commit`]) are never asked for while one of these is held, but for `resolving`. None is held while
-//! a file is read, written or synced, except the log's writer, which orders writes, `flushing`, and `manifest` while it is
-//! published.
+//! Locks, by rank: `flushing` → `manifest` → `resolving` → the log's own ([`Commit`]) → head shards, rising →
+//! `metadata` → `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
+//! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

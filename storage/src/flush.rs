@@ -24,7 +24,7 @@ use crate::error::{StorageError, io_error};
 use crate::head::{HeadSnapshot, Scratch};
 use crate::manifest::Manifest;
 use crate::merge::{Run, Source, merge};
-use crate::wal::LogPosition;
+use crate::wal::{LogPosition, segment_number};
 
 /// Samples per chunk of a block: the smaller the chunk, the more its fixed cost weighs; the larger, the
 /// more is decoded in vain by a short query.
@@ -59,11 +59,25 @@ impl Engine {
         // What was appended meanwhile is as old as this flush at most.
         *since = (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
         drop(since);
-        let removed = self.commit.writer().remove_before(position.segment);
-        removed.map_err(io_error(&self.dir.join("wal"), "removing superfluous log segments"))?;
+        self.remove_segments_before(position.segment)?;
         self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
         self.free_idle_series();
         Ok(())
+    }
+
+    /// Removes log segments before `keep`, oldest first. Appends go on: nobody writes to those any more.
+    fn remove_segments_before(&self, keep: u64) -> Result<(), StorageError> {
+        let wal = self.dir.join("wal");
+        let remove = || -> std::io::Result<()> {
+            for entry in self.fs.list(&wal)? {
+                if segment_number(&entry.name).is_some_and(|number| number < keep) {
+                    self.fs.remove(&wal.join(&entry.name))?;
+                    self.commit.writer().removed(entry.len);
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(io_error(&wal, "removing superfluous log segments"))
     }
 
     fn freeze(&self) -> (LogPosition, u64) {

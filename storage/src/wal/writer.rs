@@ -202,18 +202,9 @@ impl LogWriter {
         LogPosition { segment: self.segment + 1, offset: 0 }
     }
 
-    /// Removes segments before `keep`, oldest first.
-    pub(crate) fn remove_before(&mut self, keep: u64) -> io::Result<()> {
-        let mut left = 0;
-        for entry in self.fs.list(&self.dir)? {
-            match segment_number(&entry.name) {
-                Some(number) if number < keep => self.fs.remove(&self.dir.join(&entry.name))?,
-                Some(number) if number != self.segment || self.file.is_none() => left += entry.len,
-                _ => {}
-            }
-        }
-        self.closed_bytes = left;
-        Ok(())
+    /// Notes that closed segments of so many bytes were removed.
+    pub(crate) fn removed(&mut self, bytes: u64) {
+        self.closed_bytes = self.closed_bytes.saturating_sub(bytes);
     }
 
     fn open(&mut self) -> io::Result<Arc<dyn FsFile>> {
