@@ -124,10 +124,12 @@ impl Grid {
         }
     }
 
-    /// Time of step `index`.
+    /// Time of step `index`, which is one of the grid's.
     #[must_use]
     pub fn time_ms(self, index: usize) -> i64 {
-        self.start_ms() + self.step_ms() * index as i64
+        // The time of a step of the grid is an `i64` even where its distance from the start is none, and what wraps
+        // twice is back in place.
+        self.start_ms().wrapping_add(self.step_ms().wrapping_mul(index as i64))
     }
 }
 
@@ -569,7 +571,9 @@ mod tests {
         let grid = Grid::Range { start_ms: 0, end_ms: 100, step_ms: 30 };
         assert_eq!((grid.steps(), grid.time_ms(3)), (4, 90));
         assert_eq!(Grid::Range { start_ms: 1, end_ms: 0, step_ms: 1 }.steps(), 0);
-        assert_eq!(Grid::Range { start_ms: i64::MIN, end_ms: i64::MAX, step_ms: i64::MAX }.steps(), 3);
+        let extreme = Grid::Range { start_ms: i64::MIN, end_ms: i64::MAX, step_ms: i64::MAX };
+        assert_eq!(extreme.steps(), 3);
+        assert_eq!([0, 1, 2].map(|step| extreme.time_ms(step)), [i64::MIN, -1, i64::MAX - 1]);
         assert_eq!(Grid::Instant { at_ms: 7 }.steps(), 1);
     }
 

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! text ──lexer──▶ words ──parse──▶ nodes ──check──▶ Ast ──printer──▶ text
+//!                                                    ├──pretty──▶ text over lines
+//!                                                    └──json──▶ an object
 //! ```
 //!
 //! Accepts what Prometheus 3.14 accepts and refuses the rest with Prometheus' words at Prometheus'
@@ -24,12 +26,14 @@ pub mod duration;
 mod error;
 pub mod functions;
 mod go_regex;
+mod json;
 mod lexer;
 mod literal;
 mod options;
 mod parse;
 mod parse_duration;
 mod parse_selector;
+mod pretty;
 mod printer;
 mod quote;
 #[cfg(test)]
@@ -43,4 +47,5 @@ pub use functions::{AggregateOp, Function, Variadic};
 pub use options::ParseOptions;
 pub use parse::parse;
 pub use parse_selector::parse_metric_selector;
+pub use pretty::{FORMATTED_BYTES_MAX, format};
 pub use quote::string_literal_bytes;

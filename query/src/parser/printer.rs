@@ -1,6 +1,7 @@
 //! A tree to its canonical text, which parses to an equal tree.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::ast::{
     Aggregate, Ast, At, Binary, BinaryOp, Cardinality, ExprKind, LabelMatcher, MatchOp, NodeId, RangeExtension,
@@ -23,40 +24,70 @@ enum Piece {
     Text(&'static str),
     Owned(String),
     Operator(BinaryOp, String),
+    /// Where the text of a node ends that began at an offset.
+    End(NodeId, usize),
+}
+
+/// The operator that is written right after the node at hand, if one is.
+fn next_operator(pieces: &[Piece]) -> Option<BinaryOp> {
+    // Leaves ask, and what has an offset: the ends in between are few, or passed once.
+    match pieces.iter().rev().find(|piece| !matches!(piece, Piece::End(..)))? {
+        Piece::Operator(op, _) => Some(*op),
+        _ => None,
+    }
 }
 
 /// An operator that would continue the duration of an offset if that is a parenthesis.
-fn continues_duration(next: Option<&Piece>) -> bool {
+fn continues_duration(pieces: &[Piece]) -> bool {
     use BinaryOp::{Add, Div, Mod, Mul, Pow, Sub};
-    matches!(next, Some(Piece::Operator(Add | Sub | Mul | Div | Mod | Pow, _)))
+    matches!(next_operator(pieces), Some(Add | Sub | Mul | Div | Mod | Pow))
 }
 
 impl Ast {
     /// The text of one node and what is below it.
     pub fn print(&self, id: NodeId) -> String {
         let mut out = String::new();
+        self.write(id, &mut out, None);
+        out
+    }
+
+    /// The text of the whole, and where in it that of every node stands.
+    pub(super) fn printed_ranges(&self) -> (String, Vec<Range<usize>>) {
+        let (mut out, mut ranges) = (String::new(), vec![0..0; self.nodes.len()]);
+        self.write(self.root(), &mut out, Some(&mut ranges));
+        (out, ranges)
+    }
+
+    fn write(&self, id: NodeId, out: &mut String, mut ranges: Option<&mut [Range<usize>]>) {
         let mut pieces = vec![Piece::Node(id)];
         while let Some(piece) = pieces.pop() {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Owned(text) | Piece::Operator(_, text) => out.push_str(&text),
-                Piece::Node(id) => self.print_node(id, &mut out, &mut pieces),
+                Piece::End(id, start) => {
+                    if let Some(ranges) = &mut ranges {
+                        ranges[id.idx()] = start..out.len();
+                    }
+                }
+                Piece::Node(id) => {
+                    if ranges.is_some() {
+                        pieces.push(Piece::End(id, out.len()));
+                    }
+                    self.print_node(id, out, &mut pieces);
+                }
             }
         }
-        out
     }
 
     /// Writes what comes first and leaves the rest in `pieces`.
     fn print_node(&self, id: NodeId, out: &mut String, pieces: &mut Vec<Piece>) {
-        let continues = continues_duration(pieces.last());
         match &self.node(id).kind {
             ExprKind::NumberLiteral(literal) if literal.is_duration => {
                 push_duration(out, literal.value);
             }
             // The sign that Go writes before infinity would take the power along.
             ExprKind::NumberLiteral(literal)
-                if literal.value == f64::INFINITY
-                    && matches!(pieces.last(), Some(Piece::Operator(BinaryOp::Pow, _))) =>
+                if literal.value == f64::INFINITY && next_operator(pieces) == Some(BinaryOp::Pow) =>
             {
                 out.push_str("Inf");
             }
@@ -66,7 +97,7 @@ impl Ast {
                 push_series(out, selector);
                 push_at(out, selector.at);
                 push_extension(out, selector.extension);
-                push_offset(out, selector.offset.as_ref(), continues);
+                push_offset(out, selector.offset.as_ref(), continues_duration(pieces));
             }
             ExprKind::MatrixSelector(matrix) => {
                 push_series(out, &matrix.selector);
@@ -75,9 +106,10 @@ impl Ast {
                 out.push(']');
                 push_extension(out, matrix.selector.extension);
                 push_at(out, matrix.selector.at);
-                push_offset(out, matrix.selector.offset.as_ref(), continues);
+                push_offset(out, matrix.selector.offset.as_ref(), continues_duration(pieces));
             }
             ExprKind::Subquery(subquery) => {
+                let continues = subquery.offset.is_some() && continues_duration(pieces);
                 pieces.push(Piece::Owned(subquery_suffix(subquery, continues)));
                 pieces.push(Piece::Node(subquery.expr));
             }
@@ -87,12 +119,12 @@ impl Ast {
                 push_list(pieces, call.args.iter().copied());
             }
             ExprKind::Aggregate(aggregate) => {
-                push_aggregate(out, aggregate);
+                out.push_str(&aggregate_head(aggregate));
                 push_list(pieces, aggregate.param.into_iter().chain([aggregate.expr]));
             }
             ExprKind::Binary(binary) => {
                 pieces.push(Piece::Node(binary.rhs));
-                pieces.push(Piece::Operator(binary.op, operator(binary)));
+                pieces.push(Piece::Operator(binary.op, format!(" {} ", operator_text(binary))));
                 pieces.push(Piece::Node(binary.lhs));
             }
             ExprKind::Unary(unary) => {
@@ -174,26 +206,27 @@ fn push_labels(out: &mut String, names: &[String]) {
     }
 }
 
-fn push_aggregate(out: &mut String, aggregate: &Aggregate) {
-    out.push_str(aggregate.op.as_str());
+/// `sum by (a) (`.
+pub(super) fn aggregate_head(aggregate: &Aggregate) -> String {
+    let mut out = String::from(aggregate.op.as_str());
     if aggregate.without || !aggregate.grouping.is_empty() {
         out.push_str(if aggregate.without { " without (" } else { " by (" });
-        push_labels(out, &aggregate.grouping);
+        push_labels(&mut out, &aggregate.grouping);
         out.push_str(") ");
     }
     out.push('(');
+    out
 }
 
-/// ` + on (a) group_left (b) `, with the spaces around it.
-fn operator(binary: &Binary) -> String {
-    let mut out = format!(" {}", binary.op);
+/// `+ on (a) group_left (b)`.
+pub(super) fn operator_text(binary: &Binary) -> String {
+    let mut out = binary.op.to_string();
     if binary.return_bool {
         out.push_str(" bool");
     }
     if let Some(matching) = &binary.matching {
         push_matching(&mut out, matching);
     }
-    out.push(' ');
     out
 }
 
@@ -224,6 +257,7 @@ fn push_matching(out: &mut String, matching: &VectorMatching) {
     }
 }
 
+/// `[1h:5m] @ 10 offset 5m`.
 fn subquery_suffix(subquery: &Subquery, continues: bool) -> String {
     let mut out = String::from("[");
     push_duration_expr(&mut out, &subquery.range);

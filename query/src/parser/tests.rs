@@ -1,5 +1,6 @@
 mod accepted;
 mod generated;
+mod laid_out;
 mod refused;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! Printing and parsing undo each other, on queries made up from the grammar.
+//! Printing, in one line and over several, and parsing undo each other, on queries made up from the grammar.
 
 use proptest::prelude::*;
 
@@ -127,6 +127,21 @@ proptest! {
         };
         prop_assert_eq!(meaning(&again), meaning(&ast), "{} as {}", query, printed);
         prop_assert_eq!(again.to_string(), printed);
+    }
+
+    #[test]
+    fn what_is_laid_out_reads_back_as_the_same_tree(query in vector()) {
+        let options = ParseOptions::all();
+        let laid_out = match super::format(&query, &options) {
+            Ok(text) => text,
+            Err(error) => return Err(TestCaseError::fail(format!("{query}: {error}"))),
+        };
+        let again = match parse(&laid_out, &options) {
+            Ok(again) => again,
+            Err(error) => return Err(TestCaseError::fail(format!("{query} as {laid_out}: {error}"))),
+        };
+        prop_assert_eq!(meaning(&again), meaning(&parse(&query, &options).unwrap()), "{} as {}", query, laid_out);
+        prop_assert_eq!(super::format(&laid_out, &options).unwrap(), laid_out);
     }
 
     #[test]
