@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use kymo_benches::groups::{self, Group, Setup};
-use kymo_benches::load::{SCRAPES_MEASURED, SERIES_MEASURED};
+use kymo_benches::load::{self, SCRAPES_MEASURED, SERIES_MEASURED};
 
 /// An hour: enough for ratios.
 const SCRAPES: usize = 240;
@@ -36,6 +36,12 @@ struct Cli {
     /// Take the whole measured set: 15,920 series × 960 scrapes
     #[arg(long)]
     full: bool,
+    /// Write the measured set and the recording as it is, as requests, into DIR
+    #[arg(long, value_name = "DIR")]
+    write_peer_set: Option<PathBuf>,
+    /// Time of the first scrape of what is written, ms since the Unix epoch [default: now minus four hours and a bit]
+    #[arg(long, value_name = "MS", requires = "write_peer_set")]
+    base_ms: Option<i64>,
     /// Hold the points that were written to DIR and print what they take
     #[arg(long, hide = true, value_name = "DIR")]
     hold_hot_points: Option<PathBuf>,
@@ -56,6 +62,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<bool> {
     if let Some(dir) = cli.hold_hot_points {
         println!("{}", groups::hot_points::hold(&dir)?);
+        return Ok(true);
+    }
+    if let Some(dir) = cli.write_peer_set {
+        for set in load::write_peer_set(&dir, cli.base_ms.unwrap_or_else(load::base_ms_of_now))? {
+            println!("{set}");
+        }
         return Ok(true);
     }
     let (series, scrapes) = if cli.full { (SERIES_MEASURED, SCRAPES_MEASURED) } else { (cli.series, cli.scrapes) };

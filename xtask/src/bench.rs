@@ -9,7 +9,7 @@ use crate::peers;
 use crate::process;
 use crate::workspace::Workspace;
 
-const PROFILE: &str = "dist";
+pub(crate) const PROFILE: &str = "dist";
 /// Groups for which servers are started.
 const OF_SERVERS: [&str; 2] = ["ingest", "query"];
 /// Groups that `benches/peers` compares with other crates.

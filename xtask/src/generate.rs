@@ -1,4 +1,7 @@
-//! `gen`: the reference pages that the program itself prints, so that they cannot drift from it.
+//! `gen`: the reference pages that the program itself prints, so that they cannot drift from it, and the sets of samples
+//! that bytes are quoted on.
+
+mod peer_set;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -6,8 +9,32 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::binary::{Profile, Source};
-use crate::tidy::Finding;
+use crate::tidy::{self, Finding};
 use crate::workspace::Workspace;
+
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    /// Compare with the pages in the tree instead of writing them
+    #[arg(long)]
+    check: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Write the measured set (15,920 series × 960 scrapes) and the recording as it is, as remote write requests
+    PeerSet(peer_set::Options),
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    match &options.what {
+        Some(What::PeerSet(options)) => peer_set::write(workspace, options).map(|()| true),
+        None if options.check => Ok(tidy::report(check(workspace, &Source::Build)?)),
+        None => write(workspace).map(|()| true),
+    }
+}
 
 struct Page {
     /// Relative to the root of the workspace.
@@ -26,7 +53,7 @@ const PAGES: [Page; 4] = [
 /// Exit status of a command line that the program does not understand.
 const USAGE_STATUS: i32 = 2;
 
-pub(crate) fn write(workspace: &Workspace) -> Result<()> {
+fn write(workspace: &Workspace) -> Result<()> {
     for (page, text) in printed(workspace, &Source::Build)? {
         match text {
             Some(text) => {

@@ -41,12 +41,8 @@ enum Job {
     Tidy,
     /// Check licences, banned crates and sources of every dependency
     Dependencies,
-    /// Write the reference pages that are generated from the program
-    Gen {
-        /// Compare with the pages in the tree instead of writing them
-        #[arg(long)]
-        check: bool,
-    },
+    /// Write what is generated: the reference pages, from the program, or the sets that bytes are quoted on
+    Gen(generate::Options),
     /// Unpack the reference servers that tests and benches compare with, installing nothing
     Peers {
         /// Folder to unpack into [default: target/peers]
@@ -86,8 +82,7 @@ fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
         Job::Ci => ci::run(workspace)?,
         Job::Tidy => tidy::run(workspace, &binary::Source::Build)?,
         Job::Dependencies => dependencies::run(workspace)?,
-        Job::Gen { check: false } => generate::write(workspace).map(|()| true)?,
-        Job::Gen { check: true } => tidy::report(generate::check(workspace, &binary::Source::Build)?),
+        Job::Gen(options) => generate::run(workspace, &options)?,
         Job::Peers { dir, optional } => {
             let dir = dir.unwrap_or_else(|| peers::default_dir(workspace));
             peers::unpack_all(&dir)?.is_complete() || optional

@@ -13,7 +13,7 @@ use kymo_core::{
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Version};
 use prost::Message;
 
-use crate::load::{Load, Requests};
+use crate::load::{self, Load};
 
 /// The messages as `prost` has them, for the peer's side.
 pub mod wire {
@@ -74,9 +74,9 @@ impl Decode {
     /// # Errors
     /// Any way of decoding gives another number of samples than were sent.
     pub fn new(load: &Load) -> Result<Decode> {
-        let requests = Requests::of(load, 0..SCRAPES)?;
-        let samples = requests.totals().0;
-        let bodies: Vec<Vec<u8>> = requests.scrapes.into_iter().flatten().map(|request| request.body).collect();
+        let requests = load::requests(load, 0..SCRAPES)?;
+        let samples = requests.iter().flatten().map(|request| request.samples).sum();
+        let bodies: Vec<Vec<u8>> = requests.into_iter().flatten().map(|request| request.body).collect();
         let decompress = |body| snap::raw::Decoder::new().decompress_vec(body).context("a request is damaged");
         let messages = bodies.iter().map(|body| decompress(body)).collect::<Result<Vec<_>>>()?;
         let receiver = Receiver::new(RemoteWriteConfig::default(), ReceiverParts::around(Arc::new(Sink::default())))?;

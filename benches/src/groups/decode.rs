@@ -8,7 +8,7 @@ use crate::cases::append;
 use crate::cases::decode::Decode;
 use crate::cases::exposition::Page;
 use crate::cases::otlp::Otlp;
-use crate::load::{Load, Requests};
+use crate::load::{self, Load};
 use crate::machine;
 use crate::report::{Goal, Report, Row};
 use crate::rounds::{self, Case};
@@ -82,9 +82,9 @@ fn otlp(report: &mut Report) -> Result<()> {
 /// ns per sample from the body to the acknowledgement, over an hour of known series.
 fn logged(setup: &Setup) -> Result<f64> {
     let load = setup.load(SERIES, SCRAPES_LOGGED)?;
-    let requests = Requests::of(&load, 0..SCRAPES_LOGGED)?;
+    let requests = load::requests(&load, 0..SCRAPES_LOGGED)?;
     let receiver = append::receiver(&setup.dir.join("received"))?;
-    let (first, others) = requests.scrapes.split_first().context("there are no requests")?;
+    let (first, others) = requests.split_first().context("there are no requests")?;
     append::receive(&receiver, first)?;
     let before = machine::thread_cpu();
     let stored = others.iter().map(|requests| append::receive(&receiver, requests)).sum::<Result<u64>>()?;

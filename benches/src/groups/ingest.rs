@@ -8,7 +8,7 @@ use kymo_core::{Clock, SystemClock};
 
 use super::Setup;
 use crate::cases::decode::Decode;
-use crate::load::{INTERVAL_MS, Load, Requests, SCRAPES_MEASURED, SERIES_MEASURED};
+use crate::load::{INTERVAL_MS, Load, RequestFile, SCRAPES_MEASURED, SERIES_MEASURED};
 use crate::machine::Resident;
 use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::{self, Case};
@@ -49,7 +49,7 @@ struct Killed {
 /// # Errors
 /// A server does not start, or does not acknowledge a request.
 pub fn write_load(setup: &Setup, load: &Load, binaries: &[Binary]) -> Result<Vec<Loaded>> {
-    let requests = Requests::of(load, 0..load.shape().scrapes)?;
+    let requests = RequestFile::write(load, &setup.dir.join("load.requests"))?;
     let (samples, nans, _) = requests.totals();
     let mut loaded = Vec::new();
     for binary in binaries {
@@ -66,14 +66,15 @@ pub fn write_load(setup: &Setup, load: &Load, binaries: &[Binary]) -> Result<Vec
             server,
         });
     }
-    for part in requests.scrapes.chunks(requests.scrapes.len().div_ceil(PARTS).max(1)) {
+    let scrapes = load.shape().scrapes;
+    let length = scrapes.div_ceil(PARTS).max(1);
+    for first in (0..scrapes).step_by(length) {
         for one in &mut loaded {
-            let written = one.server.write(part)?;
+            let written = one.server.write(&requests, first..scrapes.min(first + length))?;
             let samples = written.samples as f64;
             one.parts.push((written.cpu.as_secs_f64() * 1e6 / samples, samples / written.wall.as_secs_f64()));
         }
     }
-    drop(requests);
     for one in &mut loaded {
         one.loaded = one.server.resident()?;
         one.server.settle()?;
@@ -186,13 +187,13 @@ fn count(server: &Server, load: &Load) -> Result<u64> {
 pub fn kill(setup: &Setup, binaries: &[Binary], report: &mut Report) -> Result<()> {
     let scrapes = SCRAPES_KILLED.min(setup.scrapes);
     let load = setup.load(setup.series, scrapes)?;
-    let requests = Requests::of(&load, 0..scrapes)?;
+    let requests = RequestFile::write(&load, &setup.dir.join("killed.requests"))?;
     let (samples, nans, _) = requests.totals();
     let mut found = Vec::new();
     for binary in binaries {
         let dir = setup.dir.join(format!("{} killed", binary.kind.name()));
         let server = Server::start(binary, &dir)?;
-        server.write(&requests.scrapes)?;
+        server.write(&requests, 0..scrapes)?;
         let server = server.kill_and_restart()?;
         let lost = expected(binary.kind, samples, nans).saturating_sub(count(&server, &load)?);
         let visible_after = visible_after(setup, &server)?;
@@ -219,10 +220,10 @@ fn visible_after(setup: &Setup, server: &Server) -> Result<Option<f64>> {
     let labels = fresh.labels(0).clone();
     // Of now, not of some minutes ago; the series has no other sample within the lookback.
     fresh.begin_at(SystemClock::new().now_ms());
-    let requests = Requests::of(&fresh, 0..1)?;
+    let requests = RequestFile::write(&fresh, &setup.dir.join("fresh.requests"))?;
     let matchers: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     let target = format!("/api/v1/query?query={}", query_encoded(&format!("{{{}}}", matchers.join(","))));
-    server.write(&requests.scrapes)?;
+    server.write(&requests, 0..1)?;
     let acknowledged = Instant::now();
     let mut http: Connection = server.connect()?;
     while acknowledged.elapsed() < VISIBLE_DEADLINE {

@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use kymo_core::{Clock, SystemClock};
 
-use crate::load::{self, INTERVAL_MS, Load, Shape};
+use crate::load::{self, Load, Shape};
 use crate::machine;
 use crate::report::Report;
 use crate::servers::{self, Binary};
@@ -59,9 +59,6 @@ const LATER: [(Option<Group>, &str, &str); 9] = [
     (None, "service health, 1,000 services, under load", "nothing fills the health table yet (issue 9)"),
 ];
 
-/// Between the last sample and now: VictoriaMetrics hides what is younger than 30 s.
-const AGE_MS: i64 = 5 * 60_000;
-
 /// With what to measure.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -83,8 +80,7 @@ impl Setup {
     /// # Errors
     /// The recording cannot be read.
     pub fn load(&self, series: usize, scrapes: usize) -> Result<Load> {
-        let end_ms = SystemClock::new().now_ms() - AGE_MS;
-        let base_ms = (end_ms - INTERVAL_MS * scrapes as i64) / INTERVAL_MS * INTERVAL_MS;
+        let base_ms = load::base_ms_before(SystemClock::new().now_ms(), scrapes);
         Ok(Load::new(load::recording()?, Shape { series, scrapes, base_ms }))
     }
 }

@@ -1,8 +1,11 @@
 //! Samples as servers really get them: a recording of a few targets, cloned to any number of hosts.
 //!
 //! Scrape `n` of clone `k` is scrape `(n + 7k)` of the recording modulo its length, sent at `base + 15 s × n` plus the
-//! lateness it was recorded with. Counters go on at each wrap instead of starting again.
+//! lateness it was recorded with. Counters go on at each wrap instead of starting again; a scrape that a series was not
+//! in stays one that it is not in. The *measured set* is the first 15,920 series in the order of clones and 960 scrapes;
+//! the recording *as it is* is its 302 scrapes, once. `cargo xtask gen peer-set` writes both as requests.
 
+mod peer_set;
 mod recording;
 mod requests;
 mod synthetic;
@@ -10,10 +13,11 @@ mod synthetic;
 use std::path::Path;
 
 use anyhow::Result;
-use kymo_core::Labels;
+use kymo_core::{Clock, Labels, SystemClock};
 
+pub use peer_set::{PeerSet, peer_set, write_peer_set};
 pub use recording::{RecordedSeries, Recording, Target};
-pub use requests::{Request, Requests};
+pub use requests::{Placed, Request, RequestFile, requests};
 
 /// Between scrapes.
 pub const INTERVAL_MS: i64 = 15_000;
@@ -23,6 +27,8 @@ const CLONE_SHIFT: usize = 7;
 pub const SERIES_MEASURED: usize = 15_920;
 /// Scrapes of the set that ratios are taken on: four hours.
 pub const SCRAPES_MEASURED: usize = 960;
+/// Between the last sample and now: VictoriaMetrics hides what is younger than 30 s.
+const AGE_MS: i64 = 5 * 60_000;
 /// Of synthetic recordings.
 const SEED: u64 = 20_261_120;
 /// Where the recording lies, seen from the root of the repository.
@@ -61,10 +67,36 @@ pub fn recording() -> Result<Recording> {
     if path.is_file() { recording::read(&path) } else { Ok(synthetic::record(SEED)) }
 }
 
+/// A base for the measured set that ends a few minutes ago, so that every server takes it and shows all of it.
+#[must_use]
+pub fn base_ms_of_now() -> i64 {
+    base_ms_before(SystemClock::new().now_ms(), SCRAPES_MEASURED)
+}
+
+/// The base from which `scrapes` scrapes end [`AGE_MS`] before `now_ms`, on a whole interval.
+#[must_use]
+pub fn base_ms_before(now_ms: i64, scrapes: usize) -> i64 {
+    (now_ms - AGE_MS - INTERVAL_MS * scrapes as i64).div_euclid(INTERVAL_MS) * INTERVAL_MS
+}
+
 /// Counters with resets, flat and noisy gauges, late scrapes and series that come and go, the same for one seed.
 #[must_use]
 pub fn synthetic(seed: u64) -> Recording {
     synthetic::record(seed)
+}
+
+impl Shape {
+    /// The set that ratios are taken on.
+    #[must_use]
+    pub fn measured(base_ms: i64) -> Shape {
+        Shape { series: SERIES_MEASURED, scrapes: SCRAPES_MEASURED, base_ms }
+    }
+
+    /// The recording as it is, each scrape once: no clones, no wraps.
+    #[must_use]
+    pub fn plain(recording: &Recording, base_ms: i64) -> Shape {
+        Shape { series: recording.series.len(), scrapes: recording.scrapes(), base_ms }
+    }
 }
 
 impl Load {

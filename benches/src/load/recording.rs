@@ -45,6 +45,14 @@ pub struct RecordedSeries {
     pub decimals: Option<u32>,
 }
 
+impl Recording {
+    /// Scrapes of the target with the most.
+    #[must_use]
+    pub fn scrapes(&self) -> usize {
+        self.targets.iter().map(|target| target.lateness_ms.len()).max().unwrap_or(0)
+    }
+}
+
 impl RecordedSeries {
     /// `value` as it reads after the recording was played `wraps` times before.
     #[must_use]

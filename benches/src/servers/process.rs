@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Answer, Binary, Connection, Kind};
-use crate::load::Request;
+use crate::load::{Placed, RequestFile};
 use crate::machine::{self, Resident};
 
 const WRITE_PATH: &str = "/api/v1/write";
@@ -139,11 +140,13 @@ impl Server {
         machine::resident(self.child.id())
     }
 
-    /// Sends requests over several connections from one core, scrape after scrape, and waits for every answer.
+    /// Sends the requests of some scrapes over several connections from one core, scrape after scrape, and waits for
+    /// every answer.
     ///
     /// # Errors
     /// A request was not acknowledged.
-    pub fn write(&self, scrapes: &[Vec<Request>]) -> Result<Written> {
+    pub fn write(&self, requests: &RequestFile, scrapes: Range<usize>) -> Result<Written> {
+        let scrapes = &requests.scrapes[scrapes];
         let cpu = self.cpu()?;
         let started = Instant::now();
         let core = machine::two_cores().map(|[_, second]| second);
@@ -153,10 +156,11 @@ impl Server {
                     scope.spawn(move || {
                         core.into_iter().for_each(machine::pin_thread);
                         let mut http = self.connect()?;
-                        let mut samples = 0;
-                        for requests in scrapes {
-                            for request in requests.iter().skip(number).step_by(CONNECTIONS) {
-                                samples += self.write_one(&mut http, request)?;
+                        let (mut samples, mut body) = (0, Vec::new());
+                        for scrape in scrapes {
+                            for placed in scrape.iter().skip(number).step_by(CONNECTIONS) {
+                                requests.read(placed, &mut body)?;
+                                samples += self.write_one(&mut http, placed, &body)?;
                             }
                         }
                         Ok(samples)
@@ -172,8 +176,8 @@ impl Server {
         Ok(Written { samples, wall: started.elapsed(), cpu: self.cpu()?.saturating_sub(cpu) })
     }
 
-    fn write_one(&self, http: &mut Connection, request: &Request) -> Result<u64> {
-        let answer = http.post(WRITE_PATH, &WRITE_HEADERS, &request.body)?;
+    fn write_one(&self, http: &mut Connection, request: &Placed, body: &[u8]) -> Result<u64> {
+        let answer = http.post(WRITE_PATH, &WRITE_HEADERS, body)?;
         if !answer.is_success() {
             let text = String::from_utf8_lossy(&answer.body);
             bail!("{} answers {} to a write: {}", self.kind().name(), answer.status, text.trim());
