@@ -1,7 +1,7 @@
 //! The shared vocabulary of Kymo: types, the hot path's handles, and the seams between its crates.
 //!
 //! ```text
-//!   metric, registry          what a program records          (live values, no history)
+//!   metric, registry, window  what a program records          (live values, no history)
 //!   labels, matcher           what names a series, what finds one
 //!   batch ──► storage ──► query                               the way of a sample, as traits
 //!   histogram, aggregate      arithmetic that storage and query share
@@ -47,6 +47,7 @@ pub mod state;
 pub mod status;
 pub mod storage;
 pub mod text;
+pub mod window;
 
 pub use aggregate::MetricAggregator;
 pub use batch::{Exemplar, FamilyType, Increment, Metadata, SampleBatch, SeriesRef, Total};
