@@ -15,6 +15,7 @@ pub struct Budget(Arc<Node>);
 struct Node {
     name: String,
     limit: u64,
+    setting: Option<&'static str>,
     /// Relaxed throughout: the count guards no other memory. A refusal may be late by what another
     /// thread reserves meanwhile, never wrong: an overshoot is taken back before anyone keeps it.
     used: AtomicU64,
@@ -23,21 +24,27 @@ struct Node {
 
 /// A limit was reached; nothing was reserved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("memory limit {name:?} of {limit} bytes reached: {wanted} more bytes were wanted")]
+#[error("memory limit {name:?} of {limit} bytes reached: {wanted} more bytes were wanted{}", raised_by(*setting))]
 pub struct BudgetExceeded {
     /// The limit's name, with its ancestors: `process/queries`.
     pub name: String,
     /// The limit in bytes.
     pub limit: u64,
-    /// What was asked for in bytes.
+    /// What was asked for in bytes, on top of what is held.
     pub wanted: u64,
+    /// What sets the limit, for people.
+    pub setting: Option<&'static str>,
+}
+
+fn raised_by(setting: Option<&'static str>) -> String {
+    setting.map(|setting| format!(" ({setting} sets it)")).unwrap_or_default()
 }
 
 impl Budget {
     /// A root of its own.
     #[must_use]
     pub fn root(name: &str, limit: u64) -> Budget {
-        Budget(Arc::new(Node { name: name.to_owned(), limit, used: AtomicU64::new(0), parent: None }))
+        Budget(Arc::new(Node { name: name.to_owned(), limit, setting: None, used: AtomicU64::new(0), parent: None }))
     }
 
     /// A root without a limit, for tests and programs that do not care.
@@ -49,9 +56,20 @@ impl Budget {
     /// A part of this budget with a limit of its own.
     #[must_use]
     pub fn child(&self, name: &str, limit: u64) -> Budget {
+        self.part(name, limit, None)
+    }
+
+    /// The same, with the flag or field that sets the limit, which a refusal then names.
+    #[must_use]
+    pub fn child_set_by(&self, name: &str, limit: u64, setting: &'static str) -> Budget {
+        self.part(name, limit, Some(setting))
+    }
+
+    fn part(&self, name: &str, limit: u64, setting: Option<&'static str>) -> Budget {
         Budget(Arc::new(Node {
             name: format!("{}/{name}", self.0.name),
             limit,
+            setting,
             used: AtomicU64::new(0),
             parent: Some(self.clone()),
         }))
@@ -96,7 +114,8 @@ impl Budget {
                     b.0.used.fetch_sub(bytes, Ordering::Relaxed);
                     undo = if Arc::ptr_eq(&b.0, &failed.0) { None } else { b.0.parent.as_ref() };
                 }
-                return Err(BudgetExceeded { name: node.name.clone(), limit: node.limit, wanted: bytes });
+                let (name, limit, setting) = (node.name.clone(), node.limit, node.setting);
+                return Err(BudgetExceeded { name, limit, wanted: bytes, setting });
             }
             at = node.parent.as_ref();
         }
@@ -166,7 +185,10 @@ mod tests {
         let child = root.child("queries", 80);
         let held = child.try_reserve(60).unwrap();
         let refused = child.try_reserve(30).unwrap_err();
-        assert_eq!(refused, BudgetExceeded { name: "process/queries".into(), limit: 80, wanted: 30 });
+        let expected = BudgetExceeded { name: "process/queries".into(), limit: 80, wanted: 30, setting: None };
+        assert_eq!(refused, expected);
+        let set = root.child_set_by("queries", 80, "--queries").try_reserve(90).unwrap_err().to_string();
+        assert!(set.ends_with("90 more bytes were wanted (--queries sets it)"), "{set}");
         let other = root.child("head", 1_000);
         assert_eq!(other.try_reserve(41).unwrap_err().name, "process");
         assert_eq!((root.used(), child.used(), other.used()), (60, 60, 0));

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
 use crate::matcher::Matcher;
-use crate::storage::QueryContext;
+use crate::storage::{QueryContext, Tier};
 
 /// Lookback of instant selectors when a request names none.
 pub const DEFAULT_LOOKBACK: Duration = Duration::from_secs(300);
@@ -204,8 +204,11 @@ pub struct QueryRequest {
     pub limit: usize,
     /// Statistics wanted.
     pub stats: StatsWanted,
-    /// Whether the plan is wanted beside the result.
+    /// Whether the plan is wanted beside the result, with what it cost.
     pub explain: bool,
+    /// Whether an info should say why a selector matched nothing: which matcher emptied it, and the
+    /// nearest names that exist. Costs a look at the catalogue per such selector.
+    pub explain_empty: bool,
     /// Switches; `None` for the backend's own.
     pub options: Option<EngineOptions>,
 }
@@ -221,6 +224,7 @@ impl QueryRequest {
             limit: 0,
             stats: StatsWanted::None,
             explain: false,
+            explain_empty: false,
             options: None,
         }
     }
@@ -233,6 +237,8 @@ pub struct QueryResult {
     pub value: QueryValue,
     /// Warnings and infos.
     pub annotations: Annotations,
+    /// What it took; for logs of queries. All 0 from a backend that does not know.
+    pub cost: QueryCost,
     /// Present when asked for.
     pub stats: Option<QueryStats>,
     /// Present when asked for.
@@ -455,21 +461,58 @@ pub struct QueryStats {
     pub samples_per_step: Vec<(i64, u64)>,
 }
 
-/// One node of a plan, with what it was expected to cost and what it did.
+/// What a query took, counted whether or not anybody asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueryCost {
+    /// From the request to the result.
+    pub time: Duration,
+    /// Series read from storage.
+    pub series: u64,
+    /// Samples read from storage, each once.
+    pub samples: u64,
+    /// Bytes that those samples take in storage, about.
+    pub bytes: u64,
+    /// Most memory held at once, in bytes.
+    pub memory_bytes: u64,
+    /// Steps of the answer that were kept from an earlier one.
+    pub steps_reused: u64,
+}
+
+/// One node of a plan: what it was expected to cost before anything was read, and what it did.
+///
+/// Operations that are done series by series in one pass (a selector, functions of it, the
+/// aggregation around them) stand as a chain of inputs; what is read is told at its end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PlanNode {
     /// The operation, as text.
     pub operation: String,
-    /// Series expected.
-    pub estimated_series: u64,
-    /// Samples expected.
-    pub estimated_samples: u64,
-    /// Series seen.
-    pub actual_series: u64,
-    /// Samples seen.
-    pub actual_samples: u64,
+    /// Which bytes of the query text it comes from.
+    pub span: Option<(u32, u32)>,
+    /// The resolution that answers; of selectors only.
+    pub tier: Option<Tier>,
+    /// Steps it is evaluated at.
+    pub steps: u64,
+    /// Known before anything was read.
+    pub estimated: NodeCost,
+    /// Seen; all 0 where nothing was run.
+    pub actual: NodeCost,
+    /// Time spent in it, without its inputs.
+    pub time: Duration,
     /// Inputs.
     pub inputs: Vec<PlanNode>,
+}
+
+/// What one node of a plan takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeCost {
+    /// Series that it gives to the node around it; of a selector also those that turn out to have no sample.
+    pub series: u64,
+    /// Samples it reads from storage; 0 for anything but a selector.
+    pub samples: u64,
+    /// Bytes that those samples take in storage, about.
+    pub bytes: u64,
+    /// Most memory that it holds, its result included, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Which part of the catalogue.

@@ -327,6 +327,18 @@ pub enum Tier {
     OneHour,
 }
 
+impl Tier {
+    /// As requests and answers call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Raw => "raw",
+            Tier::FiveMinutes => "5m",
+            Tier::OneHour => "1h",
+        }
+    }
+}
+
 /// What the reader will do with the samples, so that an engine may prepare only what is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SelectHint {
@@ -505,6 +517,16 @@ pub trait SeriesSet: Send + Sync {
 
     /// About how many samples [`read`](Self::read) will give, never less by more than half.
     fn estimate(&self, index: usize) -> usize;
+
+    /// About how many bytes those samples take where they are stored; 16 a sample unless the engine knows.
+    fn estimate_bytes(&self, index: usize) -> u64 {
+        self.estimate(index) as u64 * 16
+    }
+
+    /// The resolution that answers.
+    fn tier(&self) -> Tier {
+        Tier::Raw
+    }
 
     /// The engine's version the snapshot was taken at.
     fn version(&self) -> u64;

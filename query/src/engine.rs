@@ -157,7 +157,9 @@ impl QueryBackend for Engine {
             stats
         });
         let explained = request.explain.then(|| plan.explain(&ast, &done.seen));
-        Ok(QueryResult { value: done.value, annotations: done.annotations, stats, plan: explained })
+        let mut cost = done.cost;
+        cost.time = finished.saturating_sub(started);
+        Ok(QueryResult { value: done.value, annotations: done.annotations, cost, stats, plan: explained })
     }
 
     fn series(&self, what: &CatalogRequest, ctx: &QueryContext) -> Result<Listed<Labels>, QueryError> {

@@ -96,7 +96,7 @@ pub(super) fn query(body: &[u8]) -> Result<QueryResult, QueryError> {
         "matrix" => QueryValue::Matrix(series_list(data.result)?),
         other => return Err(unreadable(&format_args!("result type {other:?}"))),
     };
-    Ok(QueryResult { value, annotations, stats: data.stats.map(QueryStats::from), plan: None })
+    Ok(QueryResult { value, annotations, stats: data.stats.map(QueryStats::from), ..QueryResult::default() })
 }
 
 fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, QueryError> {

@@ -90,10 +90,10 @@ impl Evaluator<'_> {
         let mut hold = self.meter.hold()?;
         let mut samples = Samples::default();
         let mut found = Vec::new();
-        let mut seen = Seen { estimated_series: set.len() as u64, ..Seen::default() };
+        let mut seen = Seen::expecting(set.len());
         for index in 0..set.len() {
             let estimate = set.estimate(index) as u64;
-            seen.estimated_samples += estimate;
+            seen.estimated.samples += estimate;
             hold.grow_bytes(estimate * 2 * size_of::<i64>() as u64)?;
             reader.read(set, index, &self.meter)?;
             samples.take(&mut reader.columns);
@@ -110,11 +110,11 @@ impl Evaluator<'_> {
                 continue;
             }
             hold.grow_samples(samples.len())?;
-            seen.actual_samples += samples.len() as u64;
+            seen.actual.samples += samples.len() as u64;
             self.samples.count(self.plan.node(id).counting, 0, samples.len() as u64);
             found.push(merged(set.labels(index), &samples));
         }
-        seen.actual_series = found.len() as u64;
+        seen.actual.series = found.len() as u64;
         self.saw(id, seen);
         Ok(found)
     }

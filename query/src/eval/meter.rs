@@ -18,6 +18,19 @@ struct Counters {
     samples_max: u64,
     live: Cell<u64>,
     peak: Cell<u64>,
+    bytes: Cell<u64>,
+    peak_bytes: Cell<u64>,
+}
+
+impl Counters {
+    fn took(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.peak_bytes.set(self.peak_bytes.get().max(self.bytes.get()));
+    }
+
+    fn gave_back(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() - bytes);
+    }
 }
 
 /// Bytes and samples that one value of the evaluation holds; given back on drop.
@@ -30,7 +43,13 @@ pub(crate) struct Hold {
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(ctx: &'a QueryContext, samples_max: u64) -> Meter<'a> {
-        let counters = Counters { samples_max, live: Cell::new(0), peak: Cell::new(0) };
+        let counters = Counters {
+            samples_max,
+            live: Cell::new(0),
+            peak: Cell::new(0),
+            bytes: Cell::new(0),
+            peak_bytes: Cell::new(0),
+        };
         Meter { ctx, counters: Rc::new(counters) }
     }
 
@@ -48,6 +67,11 @@ impl<'a> Meter<'a> {
     /// Most samples held at once so far.
     pub(crate) fn peak_samples(&self) -> u64 {
         self.counters.peak.get()
+    }
+
+    /// Most bytes held at once so far.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.counters.peak_bytes.get()
     }
 
     /// Fails for a grid that could not hold even one series.
@@ -80,7 +104,9 @@ impl Pace {
 impl Hold {
     /// Reserves bytes about to be allocated.
     pub(crate) fn grow_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
-        Ok(self.reservation.grow(bytes).map_err(SelectError::from)?)
+        self.reservation.grow(bytes).map_err(SelectError::from)?;
+        self.counters.took(bytes);
+        Ok(())
     }
 
     /// Reserves up to `bytes` in all.
@@ -93,6 +119,7 @@ impl Hold {
     pub(crate) fn release(&mut self) -> u64 {
         let bytes = self.reservation.bytes();
         self.reservation.shrink(bytes);
+        self.counters.gave_back(bytes);
         bytes
     }
 
@@ -120,6 +147,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.counters.live.set(self.counters.live.get() - self.samples);
+        self.counters.gave_back(self.reservation.bytes());
     }
 }
 

@@ -29,7 +29,7 @@ mod select;
 mod sink;
 pub(crate) mod window;
 
-use kymo_core::query::{Annotations, Grid, QueryError, QueryStats, QueryValue, StatsWanted};
+use kymo_core::query::{Annotations, Grid, QueryCost, QueryError, QueryStats, QueryValue, StatsWanted};
 use kymo_core::{ErrorKind, MetricStorage, QueryContext};
 
 use self::column::{Column, Scalars, Value, Vector};
@@ -46,6 +46,7 @@ pub(crate) struct Evaluated {
     pub(crate) value: QueryValue,
     pub(crate) annotations: Annotations,
     pub(crate) stats: QueryStats,
+    pub(crate) cost: QueryCost,
     /// Per node of the arena.
     pub(crate) seen: Vec<Seen>,
 }
@@ -120,7 +121,13 @@ impl<'a> Evaluator<'a> {
             samples_per_step: self.samples.per_step(),
             ..QueryStats::default()
         };
-        Ok(Evaluated { value, annotations: self.notes.finish(), stats, seen: self.seen })
+        let mut cost = QueryCost { memory_bytes: self.meter.peak_bytes(), ..QueryCost::default() };
+        for seen in &self.seen {
+            cost.series += seen.actual.series;
+            cost.samples += seen.actual.samples;
+            cost.bytes += seen.actual.bytes;
+        }
+        Ok(Evaluated { value, annotations: self.notes.finish(), stats, cost, seen: self.seen })
     }
 
     fn node(&mut self, id: NodeId, expr: &'a Expr) -> Result<Value, QueryError> {

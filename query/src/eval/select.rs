@@ -63,9 +63,9 @@ impl Evaluator<'_> {
         let set = self.storage.select(selector, self.ctx)?;
         let mut reader = Reader::new(&self.meter)?;
         let mut picks = Picks::default();
-        let mut seen = Seen { estimated_series: set.len() as u64, ..Seen::default() };
+        let mut seen = Seen::expecting(set.len());
         for index in 0..set.len() {
-            seen.estimated_samples += set.estimate(index) as u64;
+            seen.estimated.samples += set.estimate(index) as u64;
             reader.read(set.as_ref(), index, &self.meter)?;
             let columns = &reader.columns;
             if columns.times.is_empty() {
@@ -79,10 +79,10 @@ impl Evaluator<'_> {
                 gather(columns, &picks.of_step, answer)
             };
             let samples = column.len();
-            seen.actual_samples += samples as u64;
+            seen.actual.samples += samples as u64;
             self.samples.count_column(counting, &column);
             if samples > 0 {
-                seen.actual_series += 1;
+                seen.actual.series += 1;
                 sink.push(Series { labels: set.labels(index), drop_name: false, column }, &mut self.notes)?;
             }
         }

@@ -1,6 +1,6 @@
 //! A plan as a tree for people: what each node does and how much it is expected to read.
 
-use kymo_core::query::PlanNode;
+use kymo_core::query::{NodeCost, PlanNode};
 
 use super::Plan;
 use crate::parser::{Ast, Expr, ExprKind};
@@ -12,10 +12,15 @@ const DEPTH_MAX: usize = 200;
 /// What was seen at one node, or is expected there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seen {
-    pub(crate) estimated_series: u64,
-    pub(crate) estimated_samples: u64,
-    pub(crate) actual_series: u64,
-    pub(crate) actual_samples: u64,
+    pub(crate) estimated: NodeCost,
+    pub(crate) actual: NodeCost,
+}
+
+impl Seen {
+    /// So many series are expected.
+    pub(crate) fn expecting(series: usize) -> Seen {
+        Seen { estimated: NodeCost { series: series as u64, ..NodeCost::default() }, ..Seen::default() }
+    }
 }
 
 impl Plan {
@@ -42,9 +47,8 @@ impl Plan {
                 }
             }
             expr.for_each_child(|child| node.inputs.extend(done[child.idx()].take()));
-            if node.estimated_series == 0 {
-                node.estimated_series = node.inputs.iter().map(|i| i.estimated_series).sum();
-                node.estimated_samples = node.inputs.iter().map(|i| i.estimated_samples).sum();
+            if node.estimated.series == 0 {
+                node.estimated.series = node.inputs.iter().map(|i| i.estimated.series).sum();
             }
             done[id.idx()] = Some(node);
         }
@@ -92,11 +96,11 @@ impl Plan {
         }
         PlanNode {
             operation,
-            estimated_series: seen.estimated_series,
-            estimated_samples: seen.estimated_samples,
-            actual_series: seen.actual_series,
-            actual_samples: seen.actual_samples,
-            inputs: Vec::new(),
+            span: Some((expr.span.start, expr.span.end)),
+            steps: planned.grid.steps() as u64,
+            estimated: seen.estimated,
+            actual: seen.actual,
+            ..PlanNode::default()
         }
     }
 }

@@ -143,7 +143,7 @@ impl QueryBackend for Selects {
             }
             other => return Err(QueryError::execute(ErrorKind::Invalid, format!("cannot do {other:?}"))),
         };
-        Ok(QueryResult { value, annotations, stats: None, plan: None })
+        Ok(QueryResult { value, annotations, ..QueryResult::default() })
     }
 
     fn series(&self, _: &CatalogRequest, _: &QueryContext) -> Result<Listed<Labels>, QueryError> {

@@ -77,11 +77,11 @@ impl Evaluator<'_> {
         let span = self.span(call.args[0]);
         let mut function = RangeFunction::new(name, params, source, span, planned.counting);
         let (mut samples, mut windows) = (Samples::default(), Windows::default());
-        let mut seen = Seen { estimated_series: ranges.len() as u64, ..Seen::default() };
+        let mut seen = Seen::expecting(ranges.len());
         for index in 0..ranges.len() {
             match &mut ranges {
                 Ranges::Stored { set, reader } => {
-                    seen.estimated_samples += set.estimate(index) as u64;
+                    seen.estimated.samples += set.estimate(index) as u64;
                     reader.read(set.as_ref(), index, &self.meter)?;
                     samples.take(&mut reader.columns);
                 }
@@ -90,7 +90,7 @@ impl Evaluator<'_> {
                     samples.take_column(&vector.series[index].column, *grid);
                 }
             }
-            seen.actual_samples += samples.len() as u64;
+            seen.actual.samples += samples.len() as u64;
             if samples.len() == 0 || steps == 0 {
                 continue;
             }
@@ -118,7 +118,7 @@ impl Evaluator<'_> {
             }
             sink.push(series, &mut self.notes)?;
         }
-        seen.actual_series = ranges.len() as u64;
+        seen.actual.series = ranges.len() as u64;
         if source.selector.is_some() {
             self.saw(range_id, seen);
         }

@@ -280,10 +280,10 @@ fn a_plan_tells_what_was_expected_and_what_was_seen() {
     request.explain = true;
     let plan = engine.query(&request, &QueryContext::unlimited()).unwrap().plan.unwrap();
     assert_eq!(plan.operation, "operator +, 11 steps");
-    assert_eq!((plan.estimated_series, plan.inputs.len()), (3, 2));
+    assert_eq!((plan.estimated.series, plan.inputs.len()), (3, 2));
     let select = &plan.inputs[0].inputs[0].inputs[0];
     assert!(select.operation.starts_with("select range {"), "{}", select.operation);
-    assert_eq!((select.actual_series, select.actual_samples), (3, 33));
+    assert_eq!((select.actual.series, select.actual.samples), (3, 33));
     assert!(plan.inputs[1].operation.ends_with("once for all steps"), "{}", plan.inputs[1].operation);
 }
 
