@@ -1,4 +1,4 @@
-//! Everything that leaves Kymo for machines: the HTTP server, the Prometheus HTTP API, and the client for it.
+//! Everything that leaves Kymo for machines: a program's `/metrics`, the HTTP server, the Prometheus HTTP API, and the client for it.
 //!
 //! ```text
 //!            listeners ──▶ server: limits, auth, CORS, gzip, panics, drain
@@ -12,7 +12,8 @@
 //! Wire shapes stop here: below the seams nobody knows what JSON is. Deliberately absent: alert
 //! logic, and HTML beyond the one page that answers until the web app exists.
 //!
-//! A first result needs two names:
+//! A program that wants no more than a `/metrics` of its own takes `MetricsServer`, which needs none of that. Whoever
+//! serves more begins with two names:
 #![cfg_attr(feature = "server", doc = "```no_run")]
 #![cfg_attr(not(feature = "server"), doc = "```ignore")]
 //! # async fn example() -> Result<(), kymo_export::server::ServerError> {
@@ -31,13 +32,22 @@ pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod exposition;
+#[cfg(feature = "metrics-server")]
+pub mod metrics_server;
 #[cfg(feature = "api")]
 pub mod page;
+#[cfg(feature = "process")]
+pub mod process;
 #[cfg(feature = "server")]
 pub mod server;
 
 #[cfg(feature = "api")]
 mod json;
 mod label_name;
+#[cfg(feature = "listen")]
+mod listen;
 #[cfg(feature = "api")]
 mod status;
+
+#[cfg(feature = "metrics-server")]
+pub use metrics_server::{MetricsEndpoint, MetricsServer, MetricsServerError};

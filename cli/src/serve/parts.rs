@@ -10,8 +10,8 @@ use kymo_core::status::StatusSources;
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
 use kymo_export::api::{self, ApiState, FactsState, Lifecycle, TargetFamilies};
 use kymo_export::exposition::{self, Exposition};
-use kymo_ingest::collect::process::Process;
-use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions, Roots};
+use kymo_export::process::Process;
+use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions};
 use kymo_ingest::otlp::{self, OtlpLimits, OtlpState};
 use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
@@ -66,6 +66,8 @@ pub(super) struct Parts {
     engine: Arc<Engine>,
     upkeep: Upkeep,
     registry: Registry,
+    /// What the system says of this process.
+    process: Arc<Process>,
     remote_write: RemoteWriteState,
     otlp: OtlpState,
     scrape: Arc<ScrapeManager>,
@@ -131,7 +133,8 @@ impl Parts {
             clock: clock.clone(),
             registry: registry.clone(),
         };
-        let collectors = collectors(plan.collect, &collect).map_err(unregistered("the collectors"))?;
+        let process = Arc::new(Process::default());
+        let collectors = collectors(plan.collect, &collect, &process).map_err(unregistered("the collectors"))?;
         let scrape = Arc::new(ScrapeManager::new(ScrapeParts {
             storage: storage.clone(),
             ledger: ledger.clone(),
@@ -156,6 +159,7 @@ impl Parts {
             upkeep: Upkeep::start(&engine, &clock)?,
             engine,
             registry,
+            process,
             remote_write,
             otlp,
             scrape,
@@ -191,7 +195,7 @@ impl Parts {
 
     /// `/metrics`: what the parts record, and what the system says of this process.
     fn own_metrics(&self) -> Router {
-        let process = Process::new(Roots::default());
+        let process = self.process.clone();
         exposition::routes(Exposition::from(self.registry.clone()).with(move || process.families()))
     }
 
@@ -242,13 +246,14 @@ impl Parts {
     }
 }
 
-fn collectors(asked: Collect, parts: &CollectParts) -> Result<Vec<Collector>, RegisterError> {
+fn collectors(asked: Collect, parts: &CollectParts, process: &Arc<Process>) -> Result<Vec<Collector>, RegisterError> {
     let mut collectors = Vec::new();
     if asked.host {
         collectors.push(Collector::host(CollectorOptions::host(), HostOptions::default(), parts.clone())?);
     }
     if asked.itself {
-        collectors.push(Collector::own(CollectorOptions::own(), parts.clone())?);
+        let process = process.clone();
+        collectors.push(Collector::own(CollectorOptions::own(), parts.clone(), move || process.families())?);
     }
     Ok(collectors)
 }

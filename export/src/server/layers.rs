@@ -65,7 +65,7 @@ async fn log(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let peer = request.extensions().get::<super::connection::Peer>().copied();
+    let peer = request.extensions().get::<super::Peer>().copied();
     let started = Instant::now();
     let response = next.run(request).await;
     tracing::debug!(

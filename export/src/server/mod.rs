@@ -13,11 +13,9 @@
 //! HTTP/2, which only gRPC needs and which has its own listener.
 
 mod auth;
-mod connection;
 mod cors;
 mod layers;
 mod limit;
-mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -25,12 +23,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
-pub use auth::BearerTokens;
 pub use cors::CorsOrigins;
 pub use layers::{decompress, guard};
+
+use crate::listen::{Allowance, Answer, serve};
+pub use crate::listen::{BearerTokens, Drained};
 
 /// How a [`Server`] listens and what it allows.
 #[derive(Debug, Clone)]
@@ -89,15 +92,6 @@ pub enum ServerError {
     },
 }
 
-/// What was left when a server stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Drained {
-    /// Connections that finished by themselves after the stop was asked for.
-    pub finished: usize,
-    /// Connections cut off when the grace time was over.
-    pub cut_off: usize,
-}
-
 /// Listeners that are bound and not yet served.
 #[derive(Debug)]
 pub struct Server {
@@ -130,7 +124,26 @@ impl Server {
 
     /// Serves `router` until `stop` is cancelled and requests in flight are done or cut off.
     pub async fn run(self, router: Router, stop: CancellationToken) -> Drained {
-        let service = layers::around(router, &self.options);
-        connection::serve(self.listeners, service, &self.options, stop).await
+        let ServerOptions { head_timeout, stall_timeout, grace, connections_max, .. } = self.options;
+        let service = Routed(layers::around(router, &self.options));
+        let allowance = Allowance { head_timeout, stall_timeout, grace, connections_max };
+        serve(self.listeners, service, allowance, stop).await
+    }
+}
+
+/// Who sent a request, among its extensions.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+#[derive(Clone)]
+struct Routed(Router);
+
+impl Answer for Routed {
+    type Body = Body;
+    type Future = tower::util::Oneshot<Router, http::Request<Body>>;
+
+    fn answer(&self, mut request: http::Request<Incoming>, peer: SocketAddr) -> Self::Future {
+        request.extensions_mut().insert(Peer(peer));
+        self.0.clone().oneshot(request.map(Body::new))
     }
 }

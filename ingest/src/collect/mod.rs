@@ -3,11 +3,12 @@
 //! ```text
 //!   /proc, /sys ──► host ─────┐
 //!                             ├──► Gathered ──► store: refs, staleness ──► SampleBatch ──► MetricStorage
-//!   Registry, process ► own ──┘
+//!   Registry, others ──► own ──┘
 //! ```
 //!
 //! [`Collector`] is the loop; one of it runs per source. The host's metrics have node_exporter's names, labels and help,
-//! so that existing dashboards and rules work; this process' own are those of its registry and the standard `process_*`.
+//! so that existing dashboards and rules work; this process' own are those of its registry, and
+//! what else the program says of it.
 //!
 //! Linux only. Files are read directly: what the kernel does not offer on this machine (containers, small kernels) is no
 //! error and gives no samples.
@@ -34,7 +35,6 @@ mod gathered;
 pub mod host;
 pub mod metrics;
 mod own;
-pub mod process;
 mod runner;
 mod store;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! This process: its registry and the standard `process_*` metrics, as samples.
+//! This process: its registry and what else the program says of it, as samples.
 
 use kymo_core::FamilyType;
 use kymo_core::metric::{MetricKind, MetricType};
@@ -6,18 +6,17 @@ use kymo_core::registry::{FamilySnapshot, Registry, SeriesSnapshot};
 use kymo_core::text::FloatText;
 
 use super::gathered::{FamilyWriter, Gathered};
-use super::process::Process;
 use super::runner::Source;
 
-/// A registry and the process around it.
+/// A registry, and families from elsewhere.
 pub(super) struct Own {
     pub(super) registry: Registry,
-    pub(super) process: Process,
+    pub(super) others: Box<dyn Fn() -> Vec<FamilySnapshot> + Send>,
 }
 
 impl Source for Own {
     fn gather(&mut self, out: &mut Gathered) {
-        for family in self.registry.snapshot().iter().chain(&self.process.families()) {
+        for family in self.registry.snapshot().iter().chain(&(self.others)()) {
             push_family(out, family);
         }
     }

@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kymo_core::pool::PoolFull;
-use kymo_core::registry::{RegisterError, Registry};
+use kymo_core::registry::{FamilySnapshot, RegisterError, Registry};
 use kymo_core::{AppendError, BlockingPool, Clock, LossLedger, MetricStorage, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 use super::gathered::Gathered;
-use super::host::{Host, HostOptions, Roots};
+use super::host::{Host, HostOptions};
 use super::metrics::RoundMetrics;
 use super::own::Own;
-use super::process::Process;
 use super::store::{Engine, SERIES_MAX, SourceStore};
 
 /// A round that begins so little after its moment has the moment as its timestamp: equal distances are stored best.
@@ -130,12 +129,17 @@ impl Collector {
         Collector::of("host", options, Box::new(host), parts)
     }
 
-    /// Collects what the registry of `parts` and `/proc/self` say of this process.
+    /// Collects what the registry of `parts` says of this process, and `others`, asked every round: the standard
+    /// `process_*` metrics, say.
     ///
     /// # Errors
     /// [`RegisterError`] when the registry holds other metrics of the same names.
-    pub fn own(options: CollectorOptions, parts: CollectParts) -> Result<Collector, RegisterError> {
-        let own = Own { registry: parts.registry.clone(), process: Process::new(Roots::default()) };
+    pub fn own(
+        options: CollectorOptions,
+        parts: CollectParts,
+        others: impl Fn() -> Vec<FamilySnapshot> + Send + 'static,
+    ) -> Result<Collector, RegisterError> {
+        let own = Own { registry: parts.registry.clone(), others: Box::new(others) };
         Collector::of("self", options, Box::new(own), parts)
     }
 

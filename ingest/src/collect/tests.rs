@@ -353,9 +353,12 @@ async fn a_process_stores_its_registry_and_itself() {
     let mut parts = CollectParts::around(recorder.clone(), Arc::new(InlinePool::default()));
     parts.clock = Arc::new(RuntimeClock(tokio::time::Instant::now()));
     parts.registry.counter("work_total").register().unwrap().add(7);
+    let elsewhere = Registry::new();
+    elsewhere.gauge("level").register().unwrap().set(3.0);
+    let others = elsewhere.snapshot();
     let options = CollectorOptions { instance: "i".into(), ..CollectorOptions::own() };
     let stop = CancellationToken::new();
-    let running = tokio::spawn(Collector::own(options, parts).unwrap().run(stop.clone()));
+    let running = tokio::spawn(Collector::own(options, parts, move || others.clone()).unwrap().run(stop.clone()));
     // The only other task runs its first round.
     tokio::task::yield_now().await;
     stop.cancel();
@@ -363,8 +366,7 @@ async fn a_process_stores_its_registry_and_itself() {
     let stored = recorder.stored();
     for start in [
         r#"kymo_collect_rounds_total{instance="i", job="kymo", outcome="stored", source="self"} @0 0"#,
-        r#"process_cpu_seconds_total{instance="i", job="kymo"} @0 "#,
-        r#"process_resident_memory_bytes{instance="i", job="kymo"} @0 "#,
+        r#"level{instance="i", job="kymo"} @0 3"#,
         r#"up{instance="i", job="kymo"} @0 1"#,
         r#"work_total{instance="i", job="kymo"} @0 7"#,
     ] {

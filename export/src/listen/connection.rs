@@ -1,48 +1,63 @@
 //! From listeners to served connections, and back to none.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
+use super::Drained;
 use super::stream::Written;
-use super::{Drained, ServerOptions};
 
 /// Pause after the system refused a connection (out of file descriptors): trying again at once cannot help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Who sent a request, among its extensions.
+/// What answers requests.
+pub(crate) trait Answer: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+
+    /// The making of an answer.
+    type Future: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
+
+    /// Answers one request of the client at `peer`.
+    fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Self::Future;
+}
+
+/// What a connection may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(crate) struct Allowance {
+    /// For a request's head, the wait for it on an idle connection included.
+    pub(crate) head_timeout: Duration,
+    /// For a client that takes nothing of its answer.
+    pub(crate) stall_timeout: Duration,
+    /// For requests in flight when the server stops.
+    pub(crate) grace: Duration,
+    /// Most connections at once, over all listeners.
+    pub(crate) connections_max: usize,
+}
 
 /// Serves until `stop`, then drains.
-pub(super) async fn serve(
+pub(crate) async fn serve<A: Answer>(
     listeners: Vec<TcpListener>,
-    service: Router,
-    options: &ServerOptions,
+    service: A,
+    allowance: Allowance,
     stop: CancellationToken,
 ) -> Drained {
-    let permits = Arc::new(Semaphore::new(options.connections_max));
+    let permits = Arc::new(Semaphore::new(allowance.connections_max));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        let served = Served {
-            service: service.clone(),
-            head_timeout: options.head_timeout,
-            stall_timeout: options.stall_timeout,
-            grace: options.grace,
-            permits: permits.clone(),
-            stop: stop.clone(),
-        };
+        let served = Served { service: service.clone(), allowance, permits: permits.clone(), stop: stop.clone() };
         accepting.spawn(served.accept(listener));
     }
     let mut drained = Drained::default();
@@ -56,16 +71,14 @@ pub(super) async fn serve(
 }
 
 /// What each accept loop shares.
-struct Served {
-    service: Router,
-    head_timeout: Duration,
-    stall_timeout: Duration,
-    grace: Duration,
+struct Served<A> {
+    service: A,
+    allowance: Allowance,
     permits: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-impl Served {
+impl<A: Answer> Served<A> {
     async fn accept(self, listener: TcpListener) -> Drained {
         let mut connections = JoinSet::new();
         loop {
@@ -89,7 +102,7 @@ impl Served {
             while connections.try_join_next().is_some() {}
         }
         drop(listener);
-        drain(connections, self.grace).await
+        drain(connections, self.allowance.grace).await
     }
 
     fn connection(
@@ -98,15 +111,12 @@ impl Served {
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let router = self.service.clone();
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            router.clone().oneshot(request.map(axum::body::Body::new))
-        });
+        let service = self.service.clone();
+        let service = hyper::service::service_fn(move |request| service.answer(request, peer));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.head_timeout)
-            .serve_connection(TokioIo::new(Written::new(stream, self.stall_timeout)), service);
+            .header_read_timeout(self.allowance.head_timeout)
+            .serve_connection(TokioIo::new(Written::new(stream, self.allowance.stall_timeout)), service);
         let stop = self.stop.clone();
         async move {
             let _permit = permit;
