@@ -5,9 +5,7 @@ mod stream;
 mod tokens;
 
 pub(crate) use connection::{Allowance, Answer, serve};
-#[cfg(not(feature = "server"))]
-pub(crate) use tokens::BearerTokens;
-#[cfg(feature = "server")]
+#[cfg_attr(not(feature = "server"), allow(unreachable_pub, reason = "only the server shows them to its users"))]
 pub use tokens::BearerTokens;
 
 /// What was left when a server stopped.

@@ -1,4 +1,5 @@
 //! Bearer tokens.
+#![cfg_attr(not(feature = "server"), allow(unreachable_pub, reason = "only the server shows them to its users"))]
 
 use std::sync::Arc;
 
