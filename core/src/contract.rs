@@ -19,6 +19,10 @@ use crate::storage::{
     Selector,
 };
 
+mod increments;
+
+pub use increments::run as run_increments;
+
 /// How the suite wants an engine opened.
 #[derive(Clone)]
 pub struct Options {
@@ -199,7 +203,7 @@ fn bad_rows_are_rejected_alone(subject: &mut dyn Subject) {
     );
     batch.push_histogram(&a, NOW_MS, NativeHistogram { schema: 20, ..histogram(1) });
     let report = append(&*storage, &batch);
-    assert_eq!(report.stored, floats(3));
+    assert_eq!(report.stored.floats, 3);
     let reason = |row: usize| report.rejected.iter().find(|r| r.0 == row).map(|r| r.1);
     assert_eq!(reason(1), Some(RejectReason::TooFarInFuture));
     assert_eq!(reason(3), Some(RejectReason::OutsideRetention));

@@ -5,6 +5,7 @@
 //!   labels, matcher           what names a series, what finds one
 //!   batch ──► storage ──► query                               the way of a sample, as traits
 //!   histogram, aggregate      arithmetic that storage and query share
+//!   increments                totals of what was only told in parts
 //!   budget, ledger, clock     limits, losses, time
 //!   text, config, status      shared text forms, configuration values, facts to show
 //! ```
@@ -34,6 +35,7 @@ pub mod contract;
 pub mod error;
 pub mod health;
 pub mod histogram;
+pub mod increments;
 pub mod labels;
 pub mod ledger;
 pub mod matcher;

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::batch::{Exemplar, Metadata, Row, RowSeries, RowValue, SampleBatch, SeriesRef};
+use crate::batch::{AddedValue, Exemplar, Metadata, Row, RowSeries, RowValue, SampleBatch, SeriesRef};
 use crate::clock::{Clock, SystemClock};
 use crate::histogram::NativeHistogram;
+use crate::increments::{NewTotal, SeriesTotals, Taken, fault_of_increment, fault_of_total};
 use crate::labels::{Labels, LabelsRef};
 use crate::storage::{
     AppendError, AppendReport, Changes, ColumnValue, Columns, FUTURE_LIMIT, MetricStorage, QueryContext, RejectReason,
@@ -63,6 +64,7 @@ struct State {
 struct Series {
     labels: Labels,
     samples: BTreeMap<i64, (i64, Value)>,
+    totals: SeriesTotals,
     exemplars: Vec<Exemplar>,
 }
 
@@ -114,15 +116,7 @@ impl MemoryStorage {
     }
 
     fn refused(&self, row: &Row<'_>) -> Option<RejectReason> {
-        let invalid = match row.value {
-            RowValue::Increment(_) | RowValue::Total(_) => return Some(RejectReason::Unsupported),
-            RowValue::Histogram(h) => h.validate().is_err(),
-            RowValue::Float(_) | RowValue::Stale => false,
-        };
-        if invalid {
-            return Some(RejectReason::InvalidHistogram);
-        }
-        self.refused_time(row.time_ms)
+        bad_value(row).or_else(|| self.refused_time(row.time_ms))
     }
 
     fn refused_time(&self, time_ms: i64) -> Option<RejectReason> {
@@ -165,7 +159,12 @@ impl State {
         }
         let labels = labels.to_labels();
         let index = self.series.len();
-        self.series.push(Series { labels: labels.clone(), samples: BTreeMap::new(), exemplars: Vec::new() });
+        self.series.push(Series {
+            labels: labels.clone(),
+            samples: BTreeMap::new(),
+            totals: SeriesTotals::default(),
+            exemplars: Vec::new(),
+        });
         self.by_labels.insert(labels, index);
         Found::Series(index)
     }
@@ -185,6 +184,28 @@ impl State {
             self.forgotten = dropped.map_or(self.forgotten, |(version, ..)| version);
         }
         self.changes.push((self.version, index, time_ms));
+    }
+}
+
+impl Series {
+    /// Adds an increment or total; gives the time of the new total, or `None` if the row was there already.
+    fn add(&mut self, row: &Row<'_>) -> Result<Option<i64>, RejectReason> {
+        let taken = match row.value {
+            RowValue::Increment(increment) => self.totals.add(increment)?,
+            RowValue::Total(total) => self.totals.replace(total, row.time_ms)?,
+            RowValue::Float(_) | RowValue::Histogram(_) | RowValue::Stale => return Ok(None),
+        };
+        Ok(match taken {
+            Taken::Identical => None,
+            Taken::Added(NewTotal { time_ms, start_ms, value }) => {
+                let value = match value {
+                    AddedValue::Float(value) => Value::Float(value),
+                    AddedValue::Histogram(value) => Value::Histogram(Arc::new(value)),
+                };
+                self.samples.insert(time_ms, (start_ms, value));
+                Some(time_ms)
+            }
+        })
     }
 }
 
@@ -220,7 +241,21 @@ impl MetricStorage for MemoryStorage {
             let value = match row.value {
                 RowValue::Float(v) => Value::Float(v),
                 RowValue::Histogram(h) => Value::Histogram(Arc::new(h.clone())),
-                RowValue::Stale | RowValue::Increment(_) | RowValue::Total(_) => Value::Stale,
+                RowValue::Stale => Value::Stale,
+                RowValue::Increment(_) | RowValue::Total(_) => {
+                    match state.series[index].add(&row) {
+                        Ok(None) => report.identical += one,
+                        Ok(Some(time_ms)) => {
+                            report.stored += one;
+                            state.changed(index, time_ms);
+                        }
+                        Err(reason) => {
+                            report.rejected.push((number, reason));
+                            report.rejected_counts += one;
+                        }
+                    }
+                    continue;
+                }
             };
             let samples = &mut state.series[index].samples;
             match samples.get(&row.time_ms) {
@@ -375,6 +410,17 @@ pub fn remember_metadata(versions: &mut Vec<Metadata>, metadata: &Metadata) {
     }
 }
 
+/// Why a row's value can be refused without looking at its series.
+#[must_use]
+pub fn bad_value(row: &Row<'_>) -> Option<RejectReason> {
+    match row.value {
+        RowValue::Histogram(h) if h.validate().is_err() => Some(RejectReason::InvalidHistogram),
+        RowValue::Histogram(_) | RowValue::Float(_) | RowValue::Stale => None,
+        RowValue::Increment(increment) => fault_of_increment(increment),
+        RowValue::Total(total) => fault_of_total(total, row.time_ms),
+    }
+}
+
 /// One row, counted by its kind.
 #[must_use]
 pub fn one_of(row: &Row<'_>) -> RowCounts {
@@ -453,5 +499,6 @@ mod tests {
     #[test]
     fn keeps_the_contract() {
         contract::run(&mut || Box::new(InMemory(Arc::default())));
+        contract::run_increments(&mut || Box::new(InMemory(Arc::default())));
     }
 }

@@ -157,6 +157,10 @@ pub enum RejectReason {
     InvalidHistogram,
     /// An increment overlaps one already added.
     OverlappingIncrement,
+    /// An increment or total that ends before it starts, is not finite, or cannot be added to those before.
+    InvalidIncrement,
+    /// A writer of increments beyond the limit of writers that are remembered.
+    WriterLimit,
     /// The engine cannot keep this kind of row.
     Unsupported,
 }
@@ -174,6 +178,8 @@ impl RejectReason {
             RejectReason::LabelTooLong => "label_too_long",
             RejectReason::InvalidHistogram => "invalid_histogram",
             RejectReason::OverlappingIncrement => "overlapping_increment",
+            RejectReason::InvalidIncrement => "invalid_increment",
+            RejectReason::WriterLimit => "writer_limit",
             RejectReason::Unsupported => "unsupported",
         }
     }
@@ -190,6 +196,8 @@ impl RejectReason {
             RejectReason::LabelTooLong => "a label name or value is too long",
             RejectReason::InvalidHistogram => "the native histogram is invalid",
             RejectReason::OverlappingIncrement => "the increment overlaps one already added",
+            RejectReason::InvalidIncrement => "the increment ends before it starts or cannot be added",
+            RejectReason::WriterLimit => "the limit of writers of increments is reached",
             RejectReason::Unsupported => "this kind of sample is not supported yet",
         }
     }

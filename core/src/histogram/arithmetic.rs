@@ -405,6 +405,22 @@ impl NativeHistogram {
         float
     }
 
+    /// The same histogram with integer counts, if every count is a whole number that a float holds exactly.
+    #[must_use]
+    pub fn to_integer(&self) -> Option<NativeHistogram> {
+        const EXACT_MAX: f64 = (1u64 << 53) as f64;
+        let HistogramCounts::Float(counts) = &self.counts else { return Some(self.clone()) };
+        let whole = |n: f64| (n >= 0.0 && n <= EXACT_MAX && n.fract() == 0.0).then_some(n as u64);
+        let all = |counts: &[f64]| counts.iter().map(|n| whole(*n)).collect::<Option<Vec<u64>>>();
+        let counts = BucketCounts {
+            zero: whole(counts.zero)?,
+            count: whole(counts.count)?,
+            positive: all(&counts.positive)?,
+            negative: all(&counts.negative)?,
+        };
+        Some(NativeHistogram { counts: HistogramCounts::Integer(counts), ..self.clone() })
+    }
+
     /// Turns integer counts into floats and gives them.
     pub fn float_counts(&mut self) -> &mut BucketCounts<f64> {
         if let HistogramCounts::Integer(c) = &self.counts {
