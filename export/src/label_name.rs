@@ -8,7 +8,8 @@ pub(crate) fn unescape(escaped: &str) -> String {
     escaped.strip_prefix(PREFIX).and_then(unescape_rest).unwrap_or_else(|| escaped.to_owned())
 }
 
-const PREFIX: &str = "U__";
+/// How an escaped name begins.
+pub(crate) const PREFIX: &str = "U__";
 
 /// Hex digits of the largest code point.
 #[cfg(feature = "api")]
@@ -33,11 +34,17 @@ fn unescape_rest(text: &str) -> Option<String> {
 }
 
 /// A form of `name` that [`unescape`] reads back; a plain name is its own.
+#[cfg(any(feature = "client", feature = "api"))]
 pub(crate) fn escape(name: &str) -> std::borrow::Cow<'_, str> {
-    use std::fmt::Write;
     if kymo_core::text::is_legacy_metric_name(name) && !name.starts_with(PREFIX) {
         return name.into();
     }
+    escaped(name).into()
+}
+
+/// The escaped form, whether `name` needs it or not.
+pub(crate) fn escaped(name: &str) -> String {
+    use std::fmt::Write;
     let mut escaped = String::from(PREFIX);
     for (at, c) in name.char_indices() {
         match c {
@@ -48,7 +55,7 @@ pub(crate) fn escape(name: &str) -> std::borrow::Cow<'_, str> {
             _ => drop(write!(escaped, "_{:x}_", u32::from(c))),
         }
     }
-    escaped.into()
+    escaped
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
-//! A program's live values for whoever scrapes it: Prometheus text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0.
+//! A program's live values for whoever scrapes it: Prometheus text 0.0.4 and 1.0.0, OpenMetrics 0.0.1 and 1.0.0, and
+//! Prometheus' protobuf.
 //!
 //! ```text
 //!   Registry ─┐                       ┌─ text ────────┐
-//!   others ───┴► FamilySnapshot ──────┤               ├──► bytes
-//!                        Accept ► Format ─ openmetrics ┘
+//!   others ───┴► FamilySnapshot ──────┼─ openmetrics ─┼──► bytes
+//!                        Accept ► Format ─ protobuf ──┘
 //! ```
 //!
 //! Families stand by name, series by labels, so two expositions of the same values are the same bytes. Which format is
-//! spoken is the client's choice ([`Format::negotiate`]), and so is whether names may hold any character: where not, odd
-//! characters become `_`, and where that would make two names one, the later of them keeps its identity in the `U__` form,
-//! so no series is lost.
+//! spoken is the client's choice ([`Format::negotiate`]), and so is what becomes of names with odd characters
+//! ([`Escaping`]): where a scheme would make two names one, the later of them keeps its identity in the `U__` form, so no
+//! series is lost.
 //!
 //! Compression is not done here: the server of this crate compresses whatever it answers.
-//!
-//! Deliberately absent: protobuf, and with it native histograms.
 
 mod format;
 mod lines;
 mod names;
 mod openmetrics;
+mod protobuf;
 #[cfg(any(feature = "api", feature = "server"))]
 mod routes;
 #[cfg(test)]
@@ -93,6 +93,7 @@ impl Exposition {
 pub fn write(out: &mut Vec<u8>, format: Format, families: &[FamilySnapshot]) {
     match format {
         Format::Text004 | Format::Text100(_) => text::write(out, format.escaping(), families),
+        Format::Protobuf(_) => protobuf::write(out, format.escaping(), families),
         Format::OpenMetrics001 | Format::OpenMetrics100(_) => openmetrics::write(out, format.escaping(), families),
     }
 }
