@@ -1,7 +1,7 @@
 //! Floats as Go's `strconv` writes and reads them.
 //!
-//! Every form starts from the shortest decimal digits that read back as the same bits. Rust's `{:e}`
-//! gives exactly those digits, so what is left is placing the point and the exponent. Whole numbers
+//! Every form starts from the shortest decimal digits that read back as the same bits. `zmij` gives exactly
+//! those digits, so what is left is placing the point and the exponent. Whole numbers
 //! below 2^53 take a shorter way: their decimal digits without trailing zeros *are* the shortest
 //! digits, because any shorter decimal would be a different whole number.
 //!
@@ -51,6 +51,15 @@ impl FloatText {
     /// The Prometheus API's sample value, without its quotes: exponent form when |v| < 1e-6 or
     /// |v| ≥ 1e21, and never for zero.
     pub fn json(value: f64) -> Self {
+        if PLAIN_FRACTIONS.contains(&value.abs()) && value.trunc() != value {
+            let mut buffer = zmij::Buffer::new();
+            let shortest = buffer.format_finite(value).as_bytes();
+            if !shortest.contains(&b'e') {
+                let mut text = Self { bytes: [0; TEXT_BYTES_MAX], len: 0 };
+                text.push(shortest);
+                return text;
+            }
+        }
         Self::new(value, |exponent| !JSON_EXPONENTS.contains(&exponent))
     }
 
@@ -154,6 +163,12 @@ const GENERAL_EXPONENTS: std::ops::Range<i32> = -4..6;
 /// Decimal exponents that the Prometheus API writes without an exponent.
 const JSON_EXPONENTS: std::ops::Range<i32> = -6..21;
 
+/// What the API's form writes without an exponent.
+const PLAIN: std::ops::Range<f64> = 1e-6..1e21;
+
+/// Fractions that every form but the one that always has an exponent writes plainly.
+const PLAIN_FRACTIONS: std::ops::Range<f64> = 1e-4..1e15;
+
 /// Appends Go's `%v` of `value`; see [`FloatText::general`].
 pub fn write_float_general<S: TextSink + ?Sized>(out: &mut S, value: f64) {
     out.push_str(FloatText::general(value).as_str());
@@ -180,8 +195,9 @@ pub fn write_float_open_metrics<S: TextSink + ?Sized>(out: &mut S, value: f64) {
 pub fn write_float_plain<S: TextSink + ?Sized>(out: &mut S, value: f64) {
     match special_text(value) {
         Some(special) => out.push_str(special),
-        // Rust's `Display` for floats is the shortest round trip without an exponent.
-        None => push_display(out, format_args!("{value}")),
+        // Rust's `Display` has the same digits but where two are equally near, which is far within the range of `json`.
+        None if value != 0.0 && !PLAIN.contains(&value.abs()) => push_display(out, format_args!("{value}")),
+        None => out.push_str(FloatText::json(value).as_str()),
     }
 }
 
@@ -224,29 +240,39 @@ impl Digits {
         if value < EXACT_INTEGER_END && value.trunc() == value {
             return Self::of_integer(value as u64);
         }
-        let mut scientific = ScientificText { bytes: [0; DIGITS_MAX + 8], len: 0 };
-        push_display(&mut scientific, format_args!("{value:e}"));
-        let text = &scientific.bytes[..scientific.len];
+        let mut buffer = zmij::Buffer::new();
+        Self::of_text(buffer.format_finite(value).as_bytes())
+    }
+
+    /// Of decimal text with any of point, leading zeros, trailing zeros and exponent; not zero.
+    fn of_text(text: &[u8]) -> Self {
         let mut digits = Self { bytes: [0; DIGITS_MAX + 3], len: 0, exponent: 0 };
-        let mut negative = false;
-        let mut in_exponent = false;
-        for &byte in text {
-            match byte {
-                b'e' => in_exponent = true,
-                b'-' => negative = true,
-                b'.' => {}
-                digit if in_exponent => {
-                    digits.exponent = digits.exponent * 10 + i32::from(digit - b'0');
-                }
+        // Digits before the point, less the zeros that stand behind it before the first digit.
+        let (mut before_point, mut past_point) = (0, false);
+        let mut at = 0;
+        while at < text.len() && text[at] != b'e' {
+            match text[at] {
+                b'.' => past_point = true,
+                b'0' if digits.len == 0 => before_point -= i32::from(past_point),
                 digit => {
-                    digits.bytes[digits.len] = digit;
-                    digits.len += 1;
+                    if digits.len < digits.bytes.len() {
+                        digits.bytes[digits.len] = digit;
+                        digits.len += 1;
+                    }
+                    before_point += i32::from(!past_point);
                 }
             }
+            at += 1;
         }
-        if negative {
-            digits.exponent = -digits.exponent;
+        let (sign, exponent) = match text.get(at + 1..).unwrap_or_default() {
+            [b'-', rest @ ..] => (-1, rest),
+            [b'+', rest @ ..] | rest => (1, rest),
+        };
+        let exponent = exponent.iter().fold(0, |sum, &digit| sum * 10 + i32::from(digit - b'0'));
+        while digits.len > 1 && digits.bytes[digits.len - 1] == b'0' {
+            digits.len -= 1;
         }
+        digits.exponent = before_point - 1 + sign * exponent;
         digits
     }
 
@@ -265,33 +291,39 @@ impl Digits {
     }
 }
 
-/// Receives `{:e}`: 17 digits, a point, `e-324`.
-struct ScientificText {
-    bytes: [u8; DIGITS_MAX + 8],
-    len: usize,
-}
-
-impl TextSink for ScientificText {
-    fn push_str(&mut self, text: &str) {
-        self.bytes[self.len..self.len + text.len()].copy_from_slice(text.as_bytes());
-        self.len += text.len();
-    }
-}
-
 /// Digits of `u64::MAX`.
 const INTEGER_BYTES_MAX: usize = 20;
 
 fn integer_digits(mut value: u64, buffer: &mut [u8; INTEGER_BYTES_MAX]) -> &[u8] {
     let mut start = INTEGER_BYTES_MAX;
-    loop {
-        start -= 1;
-        buffer[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return &buffer[start..];
-        }
+    while value >= 100 {
+        let pair = (value % 100) as usize * 2;
+        value /= 100;
+        start -= 2;
+        buffer[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
     }
+    if value >= 10 {
+        start -= 2;
+        let pair = value as usize * 2;
+        buffer[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+    } else {
+        start -= 1;
+        buffer[start] = b'0' + value as u8;
+    }
+    &buffer[start..]
 }
+
+/// `00` to `99`.
+const DIGIT_PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[2 * number] = b'0' + (number / 10) as u8;
+        pairs[2 * number + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
 
 /// Why text is not a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -497,6 +529,59 @@ mod tests {
         assert_eq!(FloatText::json(-5e-324).as_str(), "-5e-324");
         assert_eq!(FloatText::json(-1.2345678901234567e-6).as_str(), "-0.0000012345678901234567");
         assert_eq!(plain(f64::MAX).len(), 309);
+    }
+
+    /// The forms as they follow from as many digits as `{:e}` has, which are the shortest too. Of two that are equally
+    /// near, Go takes the even one, as an exact number of digits does.
+    fn from_standard_digits(value: f64) -> [String; 3] {
+        let shortest = format!("{:e}", value.abs());
+        let count = shortest.chars().take_while(|c| *c != 'e').filter(char::is_ascii_digit).count();
+        let text = format!("{:.*e}", count - 1, value.abs());
+        let (digits, exponent) = text.split_once('e').unwrap();
+        let digits: String = digits.chars().filter(|c| *c != '.').collect();
+        let exponent: i32 = exponent.parse().unwrap();
+        let sign = if value.is_sign_negative() { "-" } else { "" };
+        let with_exponent = || {
+            let fraction = if digits.len() > 1 { format!(".{}", &digits[1..]) } else { String::new() };
+            let exponent_sign = if exponent < 0 { '-' } else { '+' };
+            format!("{sign}{}{fraction}e{exponent_sign}{:02}", &digits[..1], exponent.abs())
+        };
+        let without = || {
+            let zeros = |count: i32| "0".repeat(count.max(0) as usize);
+            let whole = format!("{}{digits}{}", zeros(-exponent), zeros(exponent + 1 - digits.len() as i32));
+            let (before, after) = whole.split_at(exponent.max(0) as usize + 1);
+            format!("{sign}{before}{}{after}", if after.is_empty() { "" } else { "." })
+        };
+        let pick = |plain: std::ops::Range<i32>| {
+            if value == 0.0 || plain.contains(&exponent) { without() } else { with_exponent() }
+        };
+        [pick(-4..6), pick(-6..21), with_exponent()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_float_is_written_with_its_shortest_digits(
+            value in prop_oneof![
+                any::<f64>(),
+                any::<i32>().prop_map(|n| f64::from(n) / 1000.0),
+                (any::<i64>(), -30i32..30).prop_map(|(n, e)| n as f64 * 10f64.powi(e)),
+                any::<u64>().prop_map(|n| (n >> 8) as f64),
+            ]
+        ) {
+            prop_assume!(value.is_finite());
+            let found = [FloatText::general(value), FloatText::json(value), FloatText::exponent(value)];
+            prop_assert_eq!(found.map(|text| text.as_str().to_owned()), from_standard_digits(value));
+            prop_assert_eq!(plain(value).parse::<f64>().map(f64::to_bits), Ok(value.to_bits()));
+        }
+
+        #[test]
+        fn any_integer_is_written_in_decimal(value in any::<u64>(), shift in 0u32..64) {
+            let mut out = String::new();
+            write_u64(&mut out, value >> shift);
+            prop_assert_eq!(out, (value >> shift).to_string());
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) fn write_query(out: &mut Answer, result: &QueryResult) -> Result<(), 
         }
         QueryValue::Matrix(series) => {
             out.bytes.extend_from_slice(br#"matrix","result":["#);
-            let mut texts = GridTexts::default();
+            let mut texts = PointTexts::default();
             write_list(out, series, |out, series| write_matrix_element(out, series, &mut texts))?;
             out.bytes.push(b']');
         }
@@ -170,7 +170,7 @@ fn write_vector_element(out: &mut Answer, series: &ResultSeries) -> Result<(), A
     out.reserve(FRAME_BYTES)
 }
 
-fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut GridTexts) -> Result<(), ApiError> {
+fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut PointTexts) -> Result<(), ApiError> {
     out.bytes.extend_from_slice(br#"{"metric":"#);
     write_labels(out, &series.labels)?;
     if !series.floats.is_empty() {
@@ -192,10 +192,16 @@ fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut Gri
 }
 
 /// Appends the float points of a series, commas between them.
-fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut GridTexts) {
+fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut PointTexts) {
     let mut points = FloatPoints { out, last: None };
     let floats = series.floats.iter().copied();
     match &series.times {
+        PointTimes::Own(times) if series.histograms.is_empty() => {
+            let texts = texts.of_own(times);
+            for (number, value) in floats.enumerate() {
+                points.push(texts.start(number), value);
+            }
+        }
         PointTimes::Own(times) => {
             let mut start = Vec::with_capacity(POINT_BYTES_MAX);
             for (time_ms, value) in float_times(times.iter().copied(), &series.histograms).zip(floats) {
@@ -205,7 +211,7 @@ fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut GridTexts)
             }
         }
         PointTimes::Grid(presence) => {
-            let texts = texts.of(presence);
+            let texts = texts.of_grid(presence);
             let (start_ms, step_ms) = (presence.grid().start_ms(), presence.grid().step_ms());
             if series.histograms.is_empty() && presence.count() == texts.ends.len() {
                 for (step, value) in floats.enumerate() {
@@ -242,33 +248,56 @@ fn write_point_start(out: &mut Vec<u8>, time_ms: i64) {
     out.extend_from_slice(b",\"");
 }
 
-/// The beginnings of points on a grid, made once for all series of an answer.
+/// The beginnings of points, made once for all series on one grid, and for all neighbours with the same times.
 #[derive(Default)]
-struct GridTexts {
+struct PointTexts {
     grid: Option<Grid>,
+    on_grid: Starts,
+    own_times: Vec<i64>,
+    own: Starts,
+}
+
+#[derive(Default)]
+struct Starts {
     text: Vec<u8>,
-    /// Where in `text` the beginning of each step ends.
+    /// Where in `text` each beginning ends.
     ends: Vec<u32>,
 }
 
-impl GridTexts {
-    fn of(&mut self, presence: &GridPresence) -> &GridTexts {
+impl Starts {
+    fn write(&mut self, times: impl Iterator<Item = i64>) {
+        self.text.clear();
+        self.ends.clear();
+        for time_ms in times {
+            write_point_start(&mut self.text, time_ms);
+            self.ends.push(self.text.len() as u32);
+        }
+    }
+
+    fn start(&self, number: usize) -> &[u8] {
+        let from = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.text[from as usize..self.ends[number] as usize]
+    }
+}
+
+impl PointTexts {
+    fn of_grid(&mut self, presence: &GridPresence) -> &Starts {
         let grid = presence.grid();
         if self.grid != Some(grid) {
             self.grid = Some(grid);
-            self.text.clear();
-            self.ends.clear();
-            for step in 0..grid.steps() {
-                write_point_start(&mut self.text, grid.time_ms(step));
-                self.ends.push(self.text.len() as u32);
-            }
+            self.on_grid.write((0..grid.steps()).map(|step| grid.time_ms(step)));
         }
-        self
+        &self.on_grid
     }
 
-    fn start(&self, step: usize) -> &[u8] {
-        let from = if step == 0 { 0 } else { self.ends[step - 1] };
-        &self.text[from as usize..self.ends[step] as usize]
+    /// Series of one target share their times; so do most neighbours in label order.
+    fn of_own(&mut self, times: &[i64]) -> &Starts {
+        if self.own_times != times {
+            self.own_times.clear();
+            self.own_times.extend_from_slice(times);
+            self.own.write(times.iter().copied());
+        }
+        &self.own
     }
 }
 
