@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use kymo_benches::groups::engine::{Held, Rows};
 use kymo_benches::groups::{self, Group, Setup};
 use kymo_benches::load::{self, SCRAPES_MEASURED, SERIES_MEASURED};
 
-/// An hour: enough for ratios.
+/// An hour: enough for ratios of servers' CPU time and queries.
 const SCRAPES: usize = 240;
 
 #[derive(Parser)]
@@ -27,9 +28,15 @@ struct Cli {
     /// Folder for data, on a real disk; made anew below it and removed at the end [default: the system's]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Scrapes that servers take, 15 s apart
-    #[arg(long, default_value_t = SCRAPES)]
-    scrapes: usize,
+    /// The program that measures other crates
+    #[arg(long, value_name = "FILE")]
+    crates: Option<PathBuf>,
+    /// Rows of the engine's table, by name; all of them when absent
+    #[arg(long = "row", value_name = "ROW")]
+    rows: Vec<Rows>,
+    /// Scrapes that servers take, 15 s apart [default: 960 for the engine's table, else 240]
+    #[arg(long)]
+    scrapes: Option<usize>,
     /// Series that servers take
     #[arg(long, default_value_t = SERIES_MEASURED)]
     series: usize,
@@ -42,9 +49,9 @@ struct Cli {
     /// Time of the first scrape of what is written, ms since the Unix epoch [default: now minus four hours and a bit]
     #[arg(long, value_name = "MS", requires = "write_peer_set")]
     base_ms: Option<i64>,
-    /// Hold the points that were written to DIR and print what they take
-    #[arg(long, hide = true, value_name = "DIR")]
-    hold_hot_points: Option<PathBuf>,
+    /// Hold something in an engine below --dir and print what it takes
+    #[arg(long, hide = true, requires = "dir")]
+    hold: Option<Held>,
 }
 
 fn main() -> ExitCode {
@@ -60,8 +67,8 @@ fn main() -> ExitCode {
 
 /// `false` when something that was asked for went wrong.
 fn run(cli: Cli) -> Result<bool> {
-    if let Some(dir) = cli.hold_hot_points {
-        println!("{}", groups::hot_points::hold(&dir)?);
+    if let (Some(what), Some(dir)) = (cli.hold, &cli.dir) {
+        println!("{}", groups::engine::hold(what, dir)?);
         return Ok(true);
     }
     if let Some(dir) = cli.write_peer_set {
@@ -70,11 +77,21 @@ fn run(cli: Cli) -> Result<bool> {
         }
         return Ok(true);
     }
-    let (series, scrapes) = if cli.full { (SERIES_MEASURED, SCRAPES_MEASURED) } else { (cli.series, cli.scrapes) };
+    let is_engine = cli.group == Some(Group::Engine);
+    let scrapes = cli.scrapes.unwrap_or(if is_engine { SCRAPES_MEASURED } else { SCRAPES });
+    let (series, scrapes) = if cli.full { (SERIES_MEASURED, SCRAPES_MEASURED) } else { (cli.series, scrapes) };
     let below = cli.dir.unwrap_or_else(std::env::temp_dir);
     fs::create_dir_all(&below).with_context(|| format!("cannot create {}", below.display()))?;
     let dir = tempfile::tempdir_in(&below).context("cannot create a folder for data")?;
-    let setup = Setup { kymo: cli.kymo, peers: cli.peers, dir: dir.path().to_owned(), series, scrapes };
+    let setup = Setup {
+        kymo: cli.kymo,
+        peers: cli.peers,
+        crates: cli.crates,
+        rows: cli.rows,
+        dir: dir.path().to_owned(),
+        series,
+        scrapes,
+    };
     let report = groups::run(&setup, cli.group);
     // Not `println!`: who reads may have gone, which is no bug of ours.
     writeln!(io::stdout(), "{report}").context("cannot print the report")?;

@@ -11,9 +11,13 @@ use crate::workspace::Workspace;
 
 pub(crate) const PROFILE: &str = "dist";
 /// Groups for which servers are started.
-const OF_SERVERS: [&str; 2] = ["ingest", "query"];
-/// Groups that `benches/peers` compares with other crates.
+const OF_SERVERS: [&str; 3] = ["engine", "ingest", "query"];
+/// Groups that `benches/peers` compares with other crates, in a table of its own.
 const OF_CRATES: [&str; 1] = ["hot-path"];
+/// Groups that take figures of other crates into their table.
+const WITH_CRATES: [&str; 1] = ["engine"];
+/// Its build folder, below ours.
+const CRATES_TARGET: &str = "bench-peers";
 /// Not a group of the table: the criterion benches.
 const MICRO: &str = "micro";
 
@@ -24,7 +28,10 @@ pub(crate) struct Options {
     /// Measure the reference servers and other crates beside ours
     #[arg(long)]
     peers: bool,
-    /// Servers take the whole measured set: four hours instead of one
+    /// Rows of the engine's table: append, scaling, select, hot, series, churn, bytes, write or kill; all when absent
+    #[arg(long = "row", value_name = "ROW")]
+    rows: Vec<String>,
+    /// Servers take the whole measured set also for other groups than the engine: four hours instead of one
     #[arg(long)]
     full: bool,
     /// Passed to the benches
@@ -58,12 +65,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             cargo.arg("--peers").arg(peers::table(&dir));
         }
     }
+    if options.peers && options.wants_one_of(&WITH_CRATES) {
+        cargo.arg("--crates").arg(crates(workspace)?);
+    }
+    for row in &options.rows {
+        cargo.args(["--row", row]);
+    }
     if options.full {
         cargo.arg("--full");
     }
     process::run(cargo.args(&options.extra))?;
     if options.peers && options.wants_one_of(&OF_CRATES) {
-        process::run(&mut other_crates(workspace))?;
+        process::run(&mut other_crates(workspace, "run"))?;
     }
     Ok(())
 }
@@ -85,9 +98,15 @@ fn kymo(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Has a lock file and a build folder of its own, so that nothing of it reaches the product. The lock file follows the
 /// dependencies of our crates, so it is not held to what it is.
-fn other_crates(workspace: &Workspace) -> std::process::Command {
+fn other_crates(workspace: &Workspace, job: &str) -> std::process::Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "--quiet", "--profile", PROFILE, "--manifest-path", "benches/peers/Cargo.toml"]);
-    cargo.env("CARGO_TARGET_DIR", workspace.target.join("bench-peers"));
+    cargo.args([job, "--quiet", "--profile", PROFILE, "--manifest-path", "benches/peers/Cargo.toml"]);
+    cargo.env("CARGO_TARGET_DIR", workspace.target.join(CRATES_TARGET));
     cargo
+}
+
+/// The program that measures them.
+fn crates(workspace: &Workspace) -> Result<PathBuf> {
+    process::run(&mut other_crates(workspace, "build"))?;
+    Ok(workspace.target.join(CRATES_TARGET).join(PROFILE).join(format!("kymo-bench-peers{EXE_SUFFIX}")))
 }

@@ -103,6 +103,12 @@ impl Appending {
         Ok(stored)
     }
 
+    /// Scrapes appended so far.
+    #[must_use]
+    pub fn appended(&self) -> usize {
+        self.next_scrape
+    }
+
     /// Bytes of the log's files.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use kymo_core::{Clock, SystemClock};
 
 use super::Setup;
+use super::engine::bytes;
 use crate::cases::decode::Decode;
 use crate::load::{INTERVAL_MS, Load, RequestFile, SCRAPES_MEASURED, SERIES_MEASURED};
 use crate::machine::Resident;
@@ -33,6 +34,8 @@ pub struct Loaded {
     loaded: Resident,
     settled: Resident,
     settled_cpu: Duration,
+    /// Bytes of its files and its CPU time after it finished flushing and merging, if it can be asked to.
+    compacted: Option<(u64, Duration)>,
 }
 
 /// What a kill did to a server; times in seconds.
@@ -49,6 +52,7 @@ struct Killed {
 /// # Errors
 /// A server does not start, or does not acknowledge a request.
 pub fn write_load(setup: &Setup, load: &Load, binaries: &[Binary]) -> Result<Vec<Loaded>> {
+    std::fs::create_dir_all(&setup.dir).with_context(|| format!("cannot create {}", setup.dir.display()))?;
     let requests = RequestFile::write(load, &setup.dir.join("load.requests"))?;
     let (samples, nans, _) = requests.totals();
     let mut loaded = Vec::new();
@@ -63,6 +67,7 @@ pub fn write_load(setup: &Setup, load: &Load, binaries: &[Binary]) -> Result<Vec
             loaded: idle,
             settled: idle,
             settled_cpu: Duration::ZERO,
+            compacted: None,
             server,
         });
     }
@@ -80,6 +85,9 @@ pub fn write_load(setup: &Setup, load: &Load, binaries: &[Binary]) -> Result<Vec
         one.server.settle()?;
         one.settled = one.server.resident()?;
         one.settled_cpu = one.server.cpu()?;
+        if let Some(bytes) = one.server.compact()? {
+            one.compacted = Some((bytes, one.server.cpu()?));
+        }
     }
     Ok(loaded)
 }
@@ -124,8 +132,15 @@ pub fn report_load(load: &Load, loaded: &[Loaded], report: &mut Report) -> Resul
     let by_core = |one: &Loaded| 1.0 / cpu(one);
     report.row(row("same, as a rate", "M samples/s/core", &by_core).goal(Goal::AtLeast(3.5)));
     report.row(row("by the clock", "M samples/s", &|one| mean(one, |part| part.1) / 1e6).goal(Goal::AtLeast(0.05)));
-    let settled = |one: &Loaded| one.settled_cpu.as_secs_f64() * 1e6 / one.samples as f64;
-    report.row(row("CPU from start to settled", "µs/sample", &settled));
+    // Ours with everything merged, where it can be asked for; the others' merging goes on later, unmeasured.
+    let settled = |one: &Loaded| {
+        let merged = one.compacted.filter(|_| one.server.kind() == Kind::Kymo).map(|(_, cpu)| cpu);
+        merged.unwrap_or(one.settled_cpu).as_secs_f64() * 1e6 / one.samples as f64
+    };
+    report.row(row("CPU from start to settled", "µs/sample", &settled).goal(Goal::AtMost(0.25)));
+    if loaded.iter().any(|one| one.server.kind() == Kind::Kymo && one.compacted.is_none()) {
+        report.later("CPU per sample, compaction included", "the server cannot be asked to finish compaction");
+    }
     report.row(row("resident, idle", "MiB", &|one| one.idle.total).goal(Goal::AtMost(40.0)));
     report.row(row("resident, most", "MiB", &|one| one.loaded.peak));
     report.row(row("resident, settled", "MiB", &|one| one.settled.total).goal(Goal::AtMost(48.0)));
@@ -138,6 +153,39 @@ pub fn report_load(load: &Load, loaded: &[Loaded], report: &mut Report) -> Resul
             report.note(format!("CPU at acknowledgement against {name}, part by part: {}.", ratios.join(", ")));
         }
     }
+    Ok(())
+}
+
+/// Adds the rows on bytes: ours within this process, where every sample is read back; the peers' from their files.
+///
+/// # Errors
+/// A sample does not come back with its bits, or a server's.
+pub fn report_bytes(setup: &Setup, loaded: &[Loaded], binaries: &[Binary], report: &mut Report) -> Result<()> {
+    let measured = setup.load(setup.series, setup.scrapes)?;
+    let recorded = setup.plain()?;
+    let small: Vec<Loaded> = {
+        let peers: Vec<Binary> = binaries.iter().filter(|one| one.kind != Kind::Kymo).cloned().collect();
+        write_load(&Setup { dir: setup.dir.join("as recorded"), ..setup.clone() }, &recorded, &peers)?
+    };
+    for (what, load, peers) in [("measured set", &measured, loaded), ("as recorded, no clones", &recorded, &small)] {
+        let dir = setup.dir.join(format!("bytes, {what}"));
+        let ours = bytes::of(load, &dir)?;
+        let of = |bytes: u64| bytes as f64 / ours.samples as f64;
+        let shape = load.shape();
+        let row =
+            Row::new(format!("bytes per sample, {what}, {} × {}", shape.series, shape.scrapes), "B", of(ours.bytes));
+        let row = peers.iter().filter(|one| one.server.kind() != Kind::Kymo).fold(row, |row, one| {
+            let figure = one.compacted.map_or(Figure::missing("no files"), |(bytes, _)| Figure::Of(of(bytes)));
+            row.peer(one.server.kind().name(), figure)
+        });
+        report.row(row.floor("time and value as they are", 16.0).goal(Goal::OfPeer(0.58)));
+        ours.sections(report, what);
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    report.note(
+        "Bytes: files of samples and index after compaction, the log apart; every sample of ours was read back with its \
+         bits first. VictoriaMetrics after a forced merge, which keeps no NaN; Prometheus in a snapshot.",
+    );
     Ok(())
 }
 
@@ -178,6 +226,24 @@ fn count(server: &Server, load: &Load) -> Result<u64> {
         counted += answer::read(&found.body).count();
     }
     Ok(counted)
+}
+
+/// Adds the row on `kill -9` of servers that hold the load and have settled, and consumes them.
+///
+/// # Errors
+/// A server does not start again.
+pub fn kill_settled(load: &Load, loaded: Vec<Loaded>, report: &mut Report) -> Result<()> {
+    let mut found = Vec::new();
+    for one in loaded {
+        let (kind, samples, nans) = (one.server.kind(), one.samples, one.nans);
+        let server = one.server.kill_and_restart()?;
+        let lost = expected(kind, samples, nans).saturating_sub(count(&server, load)?);
+        ensure!(kind != Kind::Kymo || lost == 0, "Kymo lost {lost} of {samples} acknowledged samples");
+        found.push((kind, server.ready_after().as_secs_f64()));
+    }
+    let of = |kind| found.iter().find(|(one, _)| *one == kind).map(|(_, seconds)| Figure::Of(*seconds));
+    report.row(of_all("ready after kill -9, whole load, settled", "s", of).goal(Goal::AtMost(0.15)));
+    Ok(())
 }
 
 /// Adds the rows on `kill -9` right after the last acknowledgement, and on when a sample can be seen.

@@ -3,7 +3,6 @@
 pub mod decode;
 pub mod engine;
 pub mod hot_path;
-pub mod hot_points;
 pub mod ingest;
 pub mod query;
 pub mod scrape;
@@ -35,7 +34,7 @@ pub enum Group {
 }
 
 /// Rows that nothing can fill yet, and what has to come first.
-const LATER: [(Option<Group>, &str, &str); 9] = [
+const LATER: [(Option<Group>, &str, &str); 7] = [
     (Some(Group::HotPath), "exposition per counter series", "the encoder is the plain one yet (issue 6)"),
     (Some(Group::HotPath), "own instrumentation overhead", "the handles on thread-owned cells come first (issue 6)"),
     (Some(Group::HotPath), "a context's metric, window and status calls", "there is no context tree yet (issue 7)"),
@@ -44,17 +43,7 @@ const LATER: [(Option<Group>, &str, &str); 9] = [
         "OTLP decode per point, known series",
         "the path without generated structs comes later (issue 9)",
     ),
-    (Some(Group::Engine), "bytes per sample after compaction", "merging keeps the simple encoders yet (issue 4)"),
-    (
-        Some(Group::Engine),
-        "allocations per sample in steady ingest",
-        "the engine's test comes with its columns (issue 4)",
-    ),
-    (
-        Some(Group::Ingest),
-        "CPU per sample, compaction included",
-        "compaction cannot be asked for over HTTP yet (issue 4)",
-    ),
+    (Some(Group::Engine), "allocations per sample in steady ingest", "a test of the engine counts them, no bench"),
     (Some(Group::Query), "PromQL repeated while the range moves", "there is no result cache yet (issue 5)"),
     (None, "service health, 1,000 services, under load", "nothing fills the health table yet (issue 9)"),
 ];
@@ -68,6 +57,10 @@ pub struct Setup {
     pub peers: Option<PathBuf>,
     /// An empty folder on a real disk.
     pub dir: PathBuf,
+    /// A program that measures crates, if they are to be measured.
+    pub crates: Option<PathBuf>,
+    /// Rows of the engine's table to measure; all when empty.
+    pub rows: Vec<engine::Rows>,
     /// Series of the load.
     pub series: usize,
     /// Scrapes of the load.
@@ -83,6 +76,33 @@ impl Setup {
         let base_ms = load::base_ms_before(SystemClock::new().now_ms(), scrapes);
         Ok(Load::new(load::recording()?, Shape { series, scrapes, base_ms }))
     }
+
+    /// The recording as it is, each sample once, ending a few minutes ago.
+    ///
+    /// # Errors
+    /// The recording cannot be read.
+    pub fn plain(&self) -> Result<Load> {
+        let recording = load::recording()?;
+        let base_ms = load::base_ms_before(SystemClock::new().now_ms(), recording.scrapes());
+        let shape = Shape::plain(&recording, base_ms);
+        Ok(Load::new(recording, shape))
+    }
+}
+
+/// What servers are wanted for.
+#[derive(Debug, Clone, Copy)]
+struct OfServers {
+    load: bool,
+    bytes: bool,
+    query: bool,
+    scrape: bool,
+    kill: bool,
+}
+
+impl OfServers {
+    fn any(self) -> bool {
+        self.load || self.bytes || self.query || self.scrape || self.kill
+    }
 }
 
 /// Measures one group, or all. What fails is in the report, beside what did not.
@@ -97,12 +117,17 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     if wants(Group::Decode) {
         attempt(&mut report, "decode", |report| decode::run(setup, report));
     }
-    if wants(Group::Engine) {
-        attempt(&mut report, "engine", |report| engine::run(setup, report));
-    }
-    if wants(Group::Ingest) || wants(Group::Query) {
-        let groups = (wants(Group::Ingest), wants(Group::Query));
-        attempt(&mut report, "servers", |report| servers(setup, report, groups));
+    let of_engine = |rows| wants(Group::Engine) && (setup.rows.is_empty() || setup.rows.contains(&rows));
+    engine::run(setup, &mut report, of_engine);
+    let of_servers = OfServers {
+        load: wants(Group::Ingest) || of_engine(engine::Rows::Write),
+        bytes: of_engine(engine::Rows::Bytes),
+        query: wants(Group::Query),
+        scrape: wants(Group::Ingest),
+        kill: wants(Group::Ingest) || of_engine(engine::Rows::Kill),
+    };
+    if of_servers.any() {
+        attempt(&mut report, "servers", |report| servers(setup, report, of_servers));
     }
     for (of, what, why) in LATER {
         if of.map_or(group.is_none(), wants) {
@@ -119,17 +144,14 @@ fn attempt(report: &mut Report, what: &str, measure: impl FnOnce(&mut Report) ->
     }
 }
 
-/// Both groups want servers with the same load, so it is written once.
-fn servers(setup: &Setup, report: &mut Report, (wants_ingest, wants_query): (bool, bool)) -> Result<()> {
+/// Several groups want servers with the same load, so it is written once.
+fn servers(setup: &Setup, report: &mut Report, wanted: OfServers) -> Result<()> {
     let (binaries, missing) = servers::find(setup.kymo.as_deref(), setup.peers.as_deref())?;
     for what in missing {
         report.later("a server", what);
     }
     if setup.peers.is_none() {
         report.later("the reference servers", "ask for them with --peers");
-    }
-    if binaries.is_empty() {
-        return Ok(());
     }
     for Binary { kind, path: _, version } in &binaries {
         if !version.is_empty() {
@@ -138,16 +160,21 @@ fn servers(setup: &Setup, report: &mut Report, (wants_ingest, wants_query): (boo
     }
     let load = setup.load(setup.series, setup.scrapes)?;
     let loaded = ingest::write_load(setup, &load, &binaries)?;
-    if wants_ingest {
+    if wanted.load {
         attempt(report, "ingest", |report| ingest::report_load(&load, &loaded, report));
     }
-    if wants_query {
+    if wanted.bytes {
+        attempt(report, "bytes", |report| ingest::report_bytes(setup, &loaded, &binaries, report));
+    }
+    if wanted.query {
         attempt(report, "query", |report| query::run(&load, &loaded, report));
     }
-    drop(loaded);
-    if wants_ingest {
+    if wanted.kill {
+        attempt(report, "kill", |report| ingest::kill_settled(&load, loaded, report));
+        attempt(report, "kill", |report| ingest::kill(setup, &binaries, report));
+    }
+    if wanted.scrape {
         attempt(report, "scrape", |report| scrape::run(setup, &binaries, report));
-        return ingest::kill(setup, &binaries, report);
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Answer, Binary, Connection, Kind};
+use crate::cases::append::bytes_below;
 use crate::load::{Placed, RequestFile};
 use crate::machine::{self, Resident};
 
@@ -219,6 +220,40 @@ impl Server {
         Ok(())
     }
 
+    /// Finishes flushing and merging as far as the server can be asked to, and gives the bytes of the files that then
+    /// hold samples and index, the log apart; `None` where it cannot be asked.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn compact(&self) -> Result<Option<u64>> {
+        let mut http = self.connect()?;
+        let data = self.dir.join("data");
+        match self.kind() {
+            Kind::Kymo => {
+                let answer = http.post("/api/v1/admin/tsdb/compact?wait=true", &[], &[])?;
+                if !answer.is_success() {
+                    return Ok(None);
+                }
+                self.settle()?;
+                bytes_below(&data.join("blocks")).map(Some)
+            }
+            Kind::VictoriaMetrics => {
+                for target in ["/internal/force_flush", "/internal/force_merge"] {
+                    let answer = self.ask(&mut http, target)?;
+                    ensure!(answer.is_success(), "{target} answers {}", answer.status);
+                }
+                self.settle()?;
+                Ok(Some(bytes_below(&data.join("data"))? + bytes_below(&data.join("indexdb"))?))
+            }
+            Kind::Prometheus => {
+                // What blocks of all samples, the head's too, would take.
+                let answer = http.post("/api/v1/admin/tsdb/snapshot", &[], &[])?;
+                ensure!(answer.is_success(), "a snapshot is answered with {}", answer.status);
+                bytes_below(&data.join("snapshots")).map(Some)
+            }
+        }
+    }
+
     /// `kill -9`, then a start on the same data.
     ///
     /// # Errors
@@ -251,7 +286,7 @@ fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<
     match binary.kind {
         Kind::Kymo => {
             command.args(["serve", "--listen", "127.0.0.1:0", "--otlp-grpc", "off", "--otlp-http", "off"]);
-            command.args(["--collect", "none", "--log-level", "warn", "--data-dir"]).arg(&data);
+            command.args(["--collect", "none", "--log-level", "warn", "--enable-admin-api", "--data-dir"]).arg(&data);
             command.arg("--ports-file").arg(ports);
             if jobs.is_some() {
                 command.arg("--config").arg(&config);
@@ -265,7 +300,7 @@ fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", data.display()));
             command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-            command.args(["--web.enable-remote-write-receiver", "--log.level=warn"]);
+            command.args(["--web.enable-remote-write-receiver", "--web.enable-admin-api", "--log.level=warn"]);
         }
     }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -410,7 +410,7 @@ impl NativeHistogram {
     pub fn to_integer(&self) -> Option<NativeHistogram> {
         const EXACT_MAX: f64 = (1u64 << 53) as f64;
         let HistogramCounts::Float(counts) = &self.counts else { return Some(self.clone()) };
-        let whole = |n: f64| (n >= 0.0 && n <= EXACT_MAX && n.fract() == 0.0).then_some(n as u64);
+        let whole = |n: f64| ((0.0..=EXACT_MAX).contains(&n) && n.fract() == 0.0).then_some(n as u64);
         let all = |counts: &[f64]| counts.iter().map(|n| whole(*n)).collect::<Option<Vec<u64>>>();
         let counts = BucketCounts {
             zero: whole(counts.zero)?,

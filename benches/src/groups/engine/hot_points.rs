@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use kymo_core::{Labels, LabelsRef, MetricStorage, SampleBatch, SeriesRef};
+use serde_json::{Value, json};
 
 use crate::cases::append::open;
 use crate::load::Load;
@@ -34,11 +35,11 @@ pub(super) fn write(load: &Load, dir: &Path) -> Result<()> {
 }
 
 /// Holds the points that were written to `dir` in an engine and says what they take, as JSON: `resident` is what the
-/// process grew by, `counted` what the engine says, both in MB.
+/// process grew by, `counted` what the engine says.
 ///
 /// # Errors
 /// The engine's, and a point that was not stored.
-pub fn hold(dir: &Path) -> Result<String> {
+pub(super) fn hold(dir: &Path) -> Result<Value> {
     let pid = std::process::id();
     let mut file = BufReader::new(File::open(dir.join(FILE)).context("there are no points")?);
     let before = machine::resident(pid)?.anonymous;
@@ -66,9 +67,9 @@ pub fn hold(dir: &Path) -> Result<String> {
         }
     }
     ensure!(stored == rows, "{stored} of {rows} points were stored");
-    let resident = (machine::resident(pid)?.anonymous - before) * 1024.0 * 1024.0 / 1e6;
-    let counted = engine.statistics().head_bytes as f64 / 1e6;
-    Ok(serde_json::json!({ "resident": resident, "counted": counted }).to_string())
+    let resident = (machine::resident(pid)?.anonymous - before) * 1024.0 * 1024.0;
+    let counted = engine.statistics().head_bytes;
+    Ok(json!({ "resident": resident, "counted": counted }))
 }
 
 fn introduce(from: &mut impl Read) -> Result<Labels> {
