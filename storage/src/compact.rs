@@ -64,7 +64,9 @@ impl Engine {
         let mut writer = BlockWriter::create(&*self.fs, path, sequence).map_err(write)?;
         let mut exemplars: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         let mut metadata: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for block in inputs {
+        let mut by_sequence: Vec<&Arc<Block>> = inputs.iter().collect();
+        by_sequence.sort_by_key(|block| block.footer().sequence);
+        for block in by_sequence {
             for (series, found) in block.exemplars().map_err(read)? {
                 let kept = exemplars.entry(block.labels(series)).or_default();
                 kept.extend(found);

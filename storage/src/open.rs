@@ -99,7 +99,10 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         options.budget.try_reserve(0)?,
     );
     let mut metadata = BTreeMap::new();
-    for block in &blocks {
+    // The list names a merged block last, whatever it was made of; newest first goes by what was written when.
+    let mut by_sequence: Vec<&Block> = blocks.iter().collect();
+    by_sequence.sort_by_key(|block| block.footer().sequence);
+    for block in by_sequence {
         for (family, versions) in block.metadata().unwrap_or_default() {
             let kept = metadata.entry(family).or_insert_with(Vec::new);
             versions.iter().rev().for_each(|version| remember_metadata(kept, version));

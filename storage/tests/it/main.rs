@@ -5,5 +5,6 @@
 mod contract;
 mod corruption;
 mod recovery;
+mod simulation;
 mod tending;
 mod world;

@@ -9,6 +9,7 @@ mod http;
 mod ledger;
 mod remote_write;
 mod server;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub(crate) struct Options {
 enum Kind {
     /// Kill the server at random moments while it is written to, and start it again
     Crash(crash::Options),
+    /// Crash a simulated machine everywhere and hold the engine against a model
+    Simulate(simulate::Options),
     /// Fill the server's disk while it is written to, and free it again
     DiskFull(disk_full::Options),
 }
@@ -50,6 +53,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     };
     match &options.kind {
         Kind::Crash(options) => crash::run(workspace, options, &source),
+        Kind::Simulate(options) => simulate::run(workspace, options),
         Kind::DiskFull(options) => disk_full::run(workspace, options, &source),
     }
 }

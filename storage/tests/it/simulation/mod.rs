@@ -1,0 +1,382 @@
+//! Everything at once on a simulated disk, against the plainest engine there is.
+//!
+//! A world is drawn from a seed: batches of floats, histograms, staleness markers, increments, totals, exemplars and
+//! metadata, late, repeated and with other bits; flushes, merges, syncs, retirement and closing between them; and crashes
+//! at any operation of the disk, in the middle of any of these. What was acknowledged also goes to a
+//! [`MemoryStorage`]. After each crash the engine must hold what the model holds, or that and the whole of the batch that
+//! was on its way; then the batch is sent again, as senders do, and the world goes on.
+//!
+//! `KYMO_SIMULATE_SEEDS` sets how many worlds are run, `KYMO_SIMULATE_FIRST` the seed of the first; a failure names its
+//! seed and what had been done.
+
+mod spec;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kymo_core::batch::{Exemplar, Metadata};
+use kymo_core::memory::{MemoryOptions, MemoryStorage};
+use kymo_core::random::SeededRandom;
+use kymo_core::storage::{ColumnValue, Columns};
+use kymo_core::{
+    AppendReport, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random, Selector, SeriesRef,
+};
+use kymo_storage::fs::{CrashKind, SimFs};
+use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, SyncPolicy};
+
+use self::spec::{BatchSpec, SERIES};
+use crate::world::{NOW_MS, open};
+
+/// Worlds of an ordinary test run; `cargo xtask torture simulate` runs more.
+const SEEDS: u64 = 2_000;
+const STEPS: u64 = 30;
+const KEEP: Duration = Duration::from_secs(6 * 3_600);
+
+/// A value that equals another with the same bits only.
+#[derive(Debug, Clone)]
+enum Bits {
+    Float(u64),
+    Histogram(NativeHistogram),
+    Stale,
+}
+
+impl PartialEq for Bits {
+    fn eq(&self, other: &Bits) -> bool {
+        match (self, other) {
+            (Bits::Float(a), Bits::Float(b)) => a == b,
+            (Bits::Histogram(a), Bits::Histogram(b)) => a.same_bits(b),
+            (Bits::Stale, Bits::Stale) => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<ColumnValue<'_>> for Bits {
+    fn from(value: ColumnValue<'_>) -> Bits {
+        match value {
+            ColumnValue::Float(value) => Bits::Float(value.to_bits()),
+            ColumnValue::Histogram(value) => Bits::Histogram(value.clone()),
+            ColumnValue::Stale => Bits::Stale,
+        }
+    }
+}
+
+/// Series → its samples: time, start, value.
+type Samples = BTreeMap<Labels, Vec<(i64, i64, Bits)>>;
+
+/// What a query can see.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    samples: Samples,
+    exemplars: Vec<(Labels, Vec<Exemplar>)>,
+    metadata: Vec<(String, Vec<Metadata>)>,
+}
+
+struct World {
+    seed: u64,
+    random: SeededRandom,
+    clock: Arc<ManualClock>,
+    retention: Option<Duration>,
+    sync: SyncPolicy,
+    crash: CrashKind,
+    with_increments: bool,
+    disk: SimFs,
+    engine: Option<Engine>,
+    refs: Vec<Option<SeriesRef>>,
+    model: MemoryStorage,
+    sent: Vec<BatchSpec>,
+    done: Vec<String>,
+    crashes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    crashes: AtomicU64,
+    batches: AtomicU64,
+}
+
+impl World {
+    fn new(seed: u64, with_increments: bool) -> World {
+        let random = SeededRandom::new(seed);
+        let clock = Arc::new(ManualClock::at(NOW_MS));
+        let retention = (random.below(3) == 0).then_some(KEEP);
+        let crash = if random.below(3) == 0 { CrashKind::PowerLoss } else { CrashKind::ProcessKill };
+        // Without a sync before the acknowledgement, power loss may take what was acknowledged.
+        let sync = match (crash, random.below(3)) {
+            (CrashKind::PowerLoss, _) | (_, 0) => SyncPolicy::Always,
+            (CrashKind::ProcessKill, 1) => SyncPolicy::Interval,
+            (CrashKind::ProcessKill, _) => SyncPolicy::Never,
+        };
+        let model = MemoryStorage::new(MemoryOptions { clock: clock.clone(), retention, ..MemoryOptions::default() });
+        let mut world = World {
+            seed,
+            random,
+            clock,
+            retention,
+            sync,
+            crash,
+            with_increments,
+            disk: SimFs::new(seed),
+            engine: None,
+            refs: Vec::new(),
+            model,
+            sent: Vec::new(),
+            done: Vec::new(),
+            crashes: 0,
+        };
+        world.open();
+        world
+    }
+
+    fn fail(&self, what: impl std::fmt::Display) -> ! {
+        panic!("seed {}: {what}\nafter: {}", self.seed, self.done.join(", "))
+    }
+
+    fn open(&mut self) {
+        let options = Options {
+            clock: self.clock.clone(),
+            sync: self.sync,
+            retention: self.retention,
+            reserve_bytes: 4_096,
+            ..Options::default()
+        };
+        let (engine, report) = match open(&self.disk, options) {
+            Ok(opened) => opened,
+            // A crash while opening: the machine starts once more.
+            Err(_) if self.disk.has_crashed() => {
+                self.note("crashed while opening");
+                self.crashes += 1;
+                self.disk = self.disk.crash(self.crash);
+                return self.open();
+            }
+            Err(error) => self.fail(format!("cannot open: {error}")),
+        };
+        if !report.quarantined.is_empty() || !report.log_damage.is_empty() || report.orphaned_samples > 0 {
+            self.fail(format!("damage without a cause: {report:?}"));
+        }
+        self.refs = vec![None; usize::from(SERIES)];
+        self.engine = Some(engine);
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it is open between steps")
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.done.push(what.into());
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            if self.random.below(12) == 0 {
+                // Somewhere in what comes next; most steps take one to some dozen operations.
+                self.disk.crash_at(self.disk.op_count() + 1 + self.random.below(40));
+            }
+            self.step();
+        }
+        self.crash(None);
+        self.close();
+        self.check("at the end");
+    }
+
+    fn step(&mut self) {
+        let what = self.random.below(24);
+        let lane = |lane: Lane| move |engine: &Engine| engine.maintain(lane, MaintainLimit::default()).map(drop);
+        match what {
+            0 | 1 => self.tend("flush", Engine::flush),
+            2 => self.tend("flush lane", lane(Lane::Flush)),
+            3 => self.tend("merge", |engine| {
+                while engine.maintain(Lane::Merge, MaintainLimit::default())? == Next::Now {}
+                Ok(())
+            }),
+            4 => self.tend("sync", lane(Lane::Sync)),
+            5 if !self.disk.has_crashed() => self.close(),
+            6 => self.check("between"),
+            _ => self.append(),
+        }
+        let forward = if self.random.below(10) == 0 { 2 * 3_600 } else { self.random.below(30) };
+        self.clock.advance(Duration::from_secs(forward));
+    }
+
+    fn tend(&mut self, what: &str, tend: impl FnOnce(&Engine) -> Result<(), kymo_storage::StorageError>) {
+        self.note(what);
+        let outcome = tend(self.engine());
+        match outcome {
+            Ok(()) => {}
+            Err(_) if self.disk.has_crashed() => self.crash(None),
+            Err(error) => self.fail(format!("{what}: {error}")),
+        }
+    }
+
+    fn append(&mut self) {
+        let spec = BatchSpec::draw(&self.random, self.clock.now_ms(), &self.sent, self.with_increments);
+        let by_ref = self.random.below(2) == 0;
+        let live =
+            |series: &Option<SeriesRef>| series.filter(|series| by_ref && self.engine().labels(*series).is_some());
+        let known: Vec<Option<SeriesRef>> = self.refs.iter().map(live).collect();
+        self.note(format!("append {} rows", spec.rows.len()));
+        match self.engine().append(&spec.build(&known)) {
+            Ok(report) => self.acknowledged(spec, &report),
+            Err(_) if self.disk.has_crashed() => self.crash(Some(spec)),
+            Err(error) => self.fail(format!("append: {error}")),
+        }
+    }
+
+    fn acknowledged(&mut self, spec: BatchSpec, report: &AppendReport) {
+        let expected = self.model.append(&spec.build(&[])).expect("the model takes everything");
+        let counts = |report: &AppendReport| {
+            // Which exemplars are there already is known of those in memory only.
+            let [mut stored, mut identical] = [report.stored, report.identical];
+            (stored.exemplars, identical.exemplars) = (0, 0);
+            (stored, identical, report.replaced, report.rejected.clone())
+        };
+        if counts(report) != counts(&expected) || !report.unknown_refs.is_empty() {
+            self.fail(format!("the report is {report:?}, the model's {expected:?}"));
+        }
+        for (row, series) in &report.new_refs {
+            self.refs[usize::from(spec.rows[*row].series)] = Some(*series);
+        }
+        self.sent.push(spec);
+    }
+
+    fn close(&mut self) {
+        self.note("close");
+        let closed = self.engine().close();
+        self.engine = None;
+        if closed.is_err() || self.disk.has_crashed() {
+            self.crash(None);
+            return;
+        }
+        self.open();
+        self.check("after a clean end");
+    }
+
+    /// The machine stops and starts again; `on_its_way` was not acknowledged.
+    fn crash(&mut self, on_its_way: Option<BatchSpec>) {
+        self.note(format!("crash with {} on its way", on_its_way.as_ref().map_or(0, |spec| spec.rows.len())));
+        self.crashes += 1;
+        self.engine = None;
+        self.disk = self.disk.crash(self.crash);
+        self.open();
+        let found = self.seen(self.engine());
+        let without = self.seen(&self.model);
+        let Some(spec) = on_its_way else {
+            return self.same(&found, &without, "after a crash");
+        };
+        // Sent again, as senders do: whether it was there before or not, now it is, once.
+        self.model.append(&spec.build(&[])).expect("the model takes everything");
+        if found != without {
+            let with = self.seen(&self.model);
+            self.same(&found, &with, "after a crash, with the batch that was on its way");
+        }
+        match self.engine().append(&spec.build(&[])) {
+            Ok(report) => {
+                for (row, series) in &report.new_refs {
+                    self.refs[usize::from(spec.rows[*row].series)] = Some(*series);
+                }
+                self.sent.push(spec);
+                self.check("after sending again");
+            }
+            Err(error) => self.fail(format!("sending again: {error}")),
+        }
+    }
+
+    fn check(&self, when: &str) {
+        self.same(&self.seen(self.engine()), &self.seen(&self.model), when);
+    }
+
+    fn same(&self, found: &Seen, wanted: &Seen, when: &str) {
+        if found == wanted {
+            return;
+        }
+        let names = found.samples.keys().chain(wanted.samples.keys());
+        for name in names {
+            let (found, wanted) = (found.samples.get(name), wanted.samples.get(name));
+            if found != wanted {
+                let (found, wanted) = (found.cloned().unwrap_or_default(), wanted.cloned().unwrap_or_default());
+                let only = |here: &[(i64, i64, Bits)], there: &[(i64, i64, Bits)]| {
+                    let only = here.iter().filter(|sample| !there.contains(sample));
+                    only.map(|(time, start, value)| format!("{} {start} {value:?}", time - NOW_MS)).collect::<Vec<_>>()
+                };
+                self.fail(format!(
+                    "{when}: {name} has {} samples, not {}; only found: {:?}; missing: {:?}",
+                    found.len(),
+                    wanted.len(),
+                    only(&found, &wanted),
+                    only(&wanted, &found)
+                ));
+            }
+        }
+        if found.exemplars != wanted.exemplars {
+            self.fail(format!("{when}: exemplars are {:?}, not {:?}", found.exemplars, wanted.exemplars));
+        }
+        self.fail(format!("{when}: metadata is {:?}, not {:?}", found.metadata, wanted.metadata))
+    }
+
+    fn seen(&self, storage: &dyn MetricStorage) -> Seen {
+        let ctx = QueryContext::unlimited();
+        let set = storage.select(&Selector::everything(), &ctx).expect("select");
+        let (mut columns, mut samples) = (Columns::default(), Samples::new());
+        for index in 0..set.len() {
+            set.read(index, &mut columns).expect("read");
+            let start = |n: usize| columns.starts.get(n).copied().unwrap_or(0);
+            let of_series: Vec<_> = columns.iter().enumerate().map(|(n, (t, v))| (t, start(n), v.into())).collect();
+            if of_series.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+                self.fail(format!("times of {:?} do not rise: {of_series:?}", set.labels(index)));
+            }
+            if !of_series.is_empty() {
+                samples.insert(set.labels(index), of_series);
+            }
+        }
+        // What is outside retention may be there or not.
+        let oldest = self.retention.map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64);
+        let what = Selector::new(vec![], oldest, i64::MAX);
+        let exemplars = storage.exemplars(&what, &ctx).expect("exemplars");
+        // What was declared long ago goes with the last block that says it.
+        let metadata = match self.retention {
+            None => storage.metadata(None, &ctx).expect("metadata"),
+            Some(_) => Vec::new(),
+        };
+        Seen { samples, exemplars, metadata }
+    }
+}
+
+fn from_env(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}
+
+/// Runs worlds on as many threads as there are cores.
+fn run(with_increments: bool) -> Tally {
+    let first = from_env("KYMO_SIMULATE_FIRST", 1);
+    let end = first + from_env("KYMO_SIMULATE_SEEDS", SEEDS);
+    let (next, tally) = (AtomicU64::new(first), Tally::default());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let mut world = World::new(seed, with_increments);
+                    world.run();
+                    tally.crashes.fetch_add(world.crashes, Ordering::Relaxed);
+                    tally.batches.fetch_add(world.sent.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("simulation: {} seeds from {first}: {tally:?}", end - first);
+    tally
+}
+
+#[test]
+fn after_each_crash_all_that_was_acknowledged_is_there_once_and_no_half_batch() {
+    let tally = run(false);
+    let crashes = tally.crashes.into_inner();
+    assert!(crashes >= from_env("KYMO_SIMULATE_SEEDS", SEEDS), "{crashes} crashes are too few to say something");
+}
