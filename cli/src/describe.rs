@@ -246,6 +246,7 @@ fn metrics_page() -> String {
         .chain(kymo_ingest::otlp::metrics::METRICS)
         .chain(kymo_ingest::collect::metrics::METRICS)
         .chain(kymo_storage::METRICS)
+        .chain(kymo_context::metrics::METRICS)
         .chain(serve::reload::METRICS);
     for MetricDesc { name, kind, labels, help, .. } in metrics {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   core      types and seams: labels, batches, MetricStorage, QueryBackend
+//!   context   the tree of what a program does: cancelling, requests, waits, status
 //!   storage   the engine on disk
 //!   query     PromQL over any MetricStorage
 //!   ingest    every way into any MetricStorage: scraping, OTLP, remote write, the host
@@ -38,6 +39,7 @@
 #[doc(hidden)]
 pub mod config;
 
+pub use kymo_context as context;
 pub use kymo_core as core;
 pub use kymo_export as export;
 pub use kymo_ingest as ingest;

@@ -1,0 +1,74 @@
+//! A mutex with a name.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Hold, LockCore, LockKind, Use};
+use crate::context::Context;
+use crate::scope::Scope;
+
+impl Context {
+    /// A mutex that is shown in the status under this name, with who holds it and who waits. Clones are one mutex.
+    pub fn mutex<T>(&self, name: &str, value: T) -> ContextMutex<T> {
+        ContextMutex { core: LockCore::new(LockKind::Mutex, self, name), value: Arc::new(Mutex::new(value)) }
+    }
+}
+
+/// An async mutex with a name; fair, as tokio's is. Who locks it is the context that runs: [`current`](crate::current).
+pub struct ContextMutex<T> {
+    core: Arc<LockCore>,
+    value: Arc<Mutex<T>>,
+}
+
+impl<T> ContextMutex<T> {
+    /// Locks it, waiting for its turn. Dropping the future gives the place in the queue up.
+    pub async fn lock(&self) -> ContextMutexGuard<T> {
+        let scope = Scope::here();
+        let inner = match self.value.clone().try_lock_owned() {
+            Ok(inner) => inner,
+            Err(_) => {
+                let _waiting = self.core.wait(&scope, Use::Alone);
+                self.value.clone().lock_owned().await
+            }
+        };
+        ContextMutexGuard { _hold: self.core.hold(scope, Use::Alone), inner }
+    }
+
+    /// Locks it if it is free now.
+    #[must_use]
+    pub fn try_lock(&self) -> Option<ContextMutexGuard<T>> {
+        let inner = self.value.clone().try_lock_owned().ok()?;
+        Some(ContextMutexGuard { _hold: self.core.hold(Scope::here(), Use::Alone), inner })
+    }
+}
+
+impl<T> Clone for ContextMutex<T> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), value: self.value.clone() }
+    }
+}
+
+/// The value of a [`ContextMutex`], locked until dropped. Moved to another task, it is still shown as held by the one
+/// that locked it.
+#[must_use = "a guard that is dropped at once unlocks at once"]
+pub struct ContextMutexGuard<T> {
+    // Dropped first: invariant 1 of the module.
+    _hold: Hold,
+    inner: OwnedMutexGuard<T>,
+}
+
+impl<T> Deref for ContextMutexGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for ContextMutexGuard<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
