@@ -16,6 +16,12 @@ pub struct Avg {
 }
 
 impl Avg {
+    /// Of `count` values whose sum is known and finite.
+    #[must_use]
+    pub fn of_sum(count: u64, sum: CompensatedSum) -> Self {
+        Self { count, state: sum, incremental: false }
+    }
+
     /// Adds one value.
     pub fn update(&mut self, value: f64) {
         self.merge(&Self { count: 1, state: CompensatedSum { sum: value, compensation: 0.0 }, incremental: false });

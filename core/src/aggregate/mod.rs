@@ -28,6 +28,6 @@ pub use count::{Count, Group};
 pub use extreme::{Max, Min};
 pub use points::{AggregatedMetrics, MetricAggregator, PointAggregator};
 pub use position::{First, Last};
-pub use quantile::{Quantile, quantile};
+pub use quantile::{Quantile, nan_first, quantile, quantile_of_sorted};
 pub use sum::{CompensatedSum, Sum};
 pub use variance::{StdDev, StdVar};

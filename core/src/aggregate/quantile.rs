@@ -7,7 +7,15 @@ use std::cmp::Ordering;
 /// Linear between the two nearest ranks, as PromQL's `quantile`: NaN values sort first, `q` < 0
 /// gives −Inf, `q` > 1 gives +Inf, no values or a NaN `q` gives NaN. O(n log n), does not allocate.
 pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
-    if values.is_empty() || q.is_nan() {
+    if (0.0..=1.0).contains(&q) {
+        values.sort_unstable_by(nan_first);
+    }
+    quantile_of_sorted(q, values)
+}
+
+/// The same of values that are in the order of [`nan_first`] already. O(1).
+pub fn quantile_of_sorted(q: f64, sorted: &[f64]) -> f64 {
+    if sorted.is_empty() || q.is_nan() {
         return f64::NAN;
     }
     if q < 0.0 {
@@ -16,16 +24,15 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(nan_first);
-    let rank = q * (values.len() - 1) as f64;
+    let rank = q * (sorted.len() - 1) as f64;
     let lower = rank.floor() as usize;
-    let upper = (lower + 1).min(values.len() - 1);
+    let upper = (lower + 1).min(sorted.len() - 1);
     let weight = rank - rank.floor();
-    values[lower] * (1.0 - weight) + values[upper] * weight
+    sorted[lower] * (1.0 - weight) + sorted[upper] * weight
 }
 
 /// A total order in which every NaN is smallest and −0 is below +0.
-fn nan_first(a: &f64, b: &f64) -> Ordering {
+pub fn nan_first(a: &f64, b: &f64) -> Ordering {
     b.is_nan().cmp(&a.is_nan()).then_with(|| a.total_cmp(b))
 }
 

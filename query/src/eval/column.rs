@@ -11,9 +11,20 @@ use kymo_core::{Labels, NativeHistogram};
 use super::meter::Hold;
 
 /// A set of steps of one grid.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub(crate) struct StepSet {
     words: Vec<u64>,
+}
+
+impl Clone for StepSet {
+    fn clone(&self) -> StepSet {
+        StepSet { words: self.words.clone() }
+    }
+
+    /// Keeps the buffer.
+    fn clone_from(&mut self, from: &StepSet) {
+        self.words.clone_from(&from.words);
+    }
 }
 
 impl StepSet {
@@ -29,6 +40,12 @@ impl StepSet {
             *last = (1 << (steps % 64)) - 1;
         }
         StepSet { words }
+    }
+
+    /// No step any more, of `steps`; keeps the buffer.
+    pub(crate) fn reset(&mut self, steps: usize) {
+        self.words.clear();
+        self.words.resize(steps.div_ceil(64), 0);
     }
 
     pub(crate) fn insert(&mut self, step: usize) {
@@ -112,6 +129,14 @@ impl Column {
     /// No sample at any of `steps`.
     pub(crate) fn empty(steps: usize) -> Column {
         Column { values: vec![0.0; steps], floats: StepSet::empty(steps), histograms: Vec::new() }
+    }
+
+    /// No sample at any of `steps` any more; keeps the buffers.
+    pub(crate) fn reset(&mut self, steps: usize) {
+        self.values.clear();
+        self.values.resize(steps, 0.0);
+        self.floats.reset(steps);
+        self.histograms.clear();
     }
 
     /// Bytes a column without histograms takes, for budgets.

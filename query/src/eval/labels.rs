@@ -4,12 +4,12 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use kymo_core::query::QueryError;
-use kymo_core::{ErrorKind, Labels, LabelsBuilder, METRIC_NAME};
+use kymo_core::{ErrorKind, Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
 
 use super::column::Series;
 
 /// Labels that describe the metric and not the series; they go with its name.
-const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 /// The labels without the metric's name and what belongs to it.
 pub(crate) fn without_name(labels: &Labels) -> Labels {
@@ -94,11 +94,39 @@ pub(crate) enum Projection<'a> {
 impl Projection<'_> {
     /// The labels it keeps of `labels`.
     pub(crate) fn of(self, labels: &Labels) -> Labels {
-        let kept = |name: &str| match self {
+        self.pack(labels, &mut Vec::new()).to_labels()
+    }
+
+    fn pack<'b>(self, labels: &Labels, packed: &'b mut Vec<u8>) -> LabelsRef<'b> {
+        labels.as_ref().filter_into(packed, |name| match self {
             Projection::Keep(names) => names.iter().any(|n| n == name),
             Projection::Drop(names) => name != METRIC_NAME && !names.iter().any(|n| n == name),
-        };
-        Labels::from_pairs(labels.iter().filter(|(name, _)| kept(name)))
+        })
+    }
+}
+
+/// Numbers of label sets, in the order first met. A set that is known costs no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    known: HashMap<Labels, usize, foldhash::fast::RandomState>,
+    packed: Vec<u8>,
+}
+
+impl Groups {
+    /// The number of what `by` keeps of `labels`.
+    pub(crate) fn of(&mut self, by: Projection<'_>, labels: &Labels) -> usize {
+        let kept = by.pack(labels, &mut self.packed);
+        if let Some(&number) = self.known.get(kept.packed()) {
+            return number;
+        }
+        let number = self.known.len();
+        self.known.insert(kept.to_labels(), number);
+        number
+    }
+
+    /// The labels asked for last.
+    pub(crate) fn labels(&self) -> Labels {
+        self.known.get_key_value(self.packed.as_slice()).map(|(labels, _)| labels.clone()).unwrap_or_default()
     }
 }
 

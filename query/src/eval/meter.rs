@@ -109,6 +109,11 @@ impl Hold {
         Ok(())
     }
 
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.reservation.bytes()
+    }
+
     /// Reserves up to `bytes` in all.
     pub(crate) fn reach_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
         let held = self.reservation.bytes();

@@ -27,6 +27,7 @@ pub(crate) mod notes;
 mod range;
 mod select;
 mod sink;
+mod times;
 pub(crate) mod window;
 
 use kymo_core::query::{Annotations, Grid, QueryCost, QueryError, QueryStats, QueryValue, StatsWanted};
@@ -37,6 +38,7 @@ use self::labels::NameRemoval;
 use self::meter::Meter;
 use self::notes::Notes;
 use self::select::Answer;
+use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
 use crate::plan::{Counting, Plan, Seen};
 
@@ -281,6 +283,17 @@ impl SampleCounts {
         }
         for (step, histogram) in &column.histograms {
             self.count(counting, *step as usize, histogram_samples(histogram));
+        }
+    }
+
+    /// Counts the samples of all windows of a series of floats.
+    fn count_windows(&mut self, counting: Counting, bounds: &Bounds) {
+        if counting == Counting::Step && self.steps.is_none() {
+            self.total += bounds.samples;
+            return;
+        }
+        for (step, &(begin, end)) in bounds.of_step.iter().enumerate() {
+            self.count(counting, step, u64::from(end - begin));
         }
     }
 

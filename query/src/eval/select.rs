@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{Columns, RunKind};
-use kymo_core::{ErrorKind, SeriesSet};
+use kymo_core::{ErrorKind, Labels, SeriesSet};
 
-use super::column::{Column, Series, Vector};
+use super::column::{Column, Series, StepSet, Vector};
 use super::meter::{Hold, Meter};
+use super::times::ByTimes;
 use super::{Evaluator, Seen};
 use crate::parser::{NodeId, RangeExtension};
 use crate::plan::Source;
@@ -62,7 +63,8 @@ impl Evaluator<'_> {
         self.meter.check_steps(steps)?;
         let set = self.storage.select(selector, self.ctx)?;
         let mut reader = Reader::new(&self.meter)?;
-        let mut picks = Picks::default();
+        let mut picks: ByTimes<Picks> = ByTimes::new(&self.meter)?;
+        let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
         let mut seen = Seen::expecting(set.len());
         for index in 0..set.len() {
             seen.estimated.samples += set.estimate(index) as u64;
@@ -72,18 +74,20 @@ impl Evaluator<'_> {
                 continue;
             }
             sink.reserve(Column::bytes(steps))?;
-            let column = if source.extension == RangeExtension::Smoothed {
-                smoothed(columns, grid, source)?
+            series.column.reset(steps);
+            if source.extension == RangeExtension::Smoothed {
+                smoothed(columns, grid, source, &mut series.column)?;
             } else {
-                picks.find(columns, grid, source);
-                gather(columns, &picks.of_step, answer)
-            };
-            let samples = column.len();
-            seen.actual.samples += samples as u64;
-            self.samples.count_column(counting, &column);
-            if samples > 0 {
+                let found = picks
+                    .of(&columns.times, columns.times_id, Picks::bytes(steps), |t| Picks::find(t, grid, source))?;
+                gather(columns, found, answer, &mut series.column);
+            }
+            seen.actual.samples += series.column.len() as u64;
+            self.samples.count_column(counting, &series.column);
+            if !series.column.is_empty() {
                 seen.actual.series += 1;
-                sink.push(Series { labels: set.labels(index), drop_name: false, column }, &mut self.notes)?;
+                series.labels = set.labels(index);
+                sink.push(&mut series, &mut self.notes)?;
             }
         }
         self.saw(id, seen);
@@ -91,24 +95,21 @@ impl Evaluator<'_> {
     }
 }
 
-/// Which sample each step picks; kept between series that share their times.
-#[derive(Default)]
+/// Which sample each step picks.
+#[derive(Debug)]
 struct Picks {
-    times_id: u64,
     of_step: Vec<u32>,
+    /// Steps that pick one.
+    some: StepSet,
 }
 
 impl Picks {
     /// Finds the newest sample in `(end − lookback, end]` of every step. One pass over times and steps.
-    fn find(&mut self, columns: &Columns, grid: Grid, source: &Source) {
-        if columns.times_id != 0 && columns.times_id == self.times_id {
-            return;
-        }
-        self.times_id = columns.times_id;
-        self.of_step.clear();
-        let times = &columns.times;
+    fn find(times: &[i64], grid: Grid, source: &Source) -> Picks {
+        let steps = grid.steps();
+        let mut picks = Picks { of_step: Vec::with_capacity(steps), some: StepSet::empty(steps) };
         let mut next = 0;
-        for step in 0..grid.steps() {
+        for step in 0..steps {
             let end_ms = source.time.end_ms(grid.time_ms(step));
             if next == 0 && times.len() > 64 {
                 next = times.partition_point(|&t| t <= end_ms);
@@ -117,31 +118,46 @@ impl Picks {
                 next += 1;
             }
             let fresh = next > 0 && times[next - 1] > end_ms.saturating_sub(source.range_ms);
-            self.of_step.push(if fresh { (next - 1) as u32 } else { NONE });
+            picks.of_step.push(if fresh { (next - 1) as u32 } else { NONE });
+            if fresh {
+                picks.some.insert(step);
+            }
         }
+        picks
+    }
+
+    /// Bytes of the picks of a grid.
+    fn bytes(steps: usize) -> u64 {
+        (steps * size_of::<u32>() + steps.div_ceil(8)) as u64
     }
 }
 
-fn gather(columns: &Columns, picks: &[u32], answer: Answer) -> Column {
-    let mut column = Column::empty(picks.len());
+fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column) {
     let seconds = |pick: u32| columns.times[pick as usize] as f64 / 1000.0;
     let start = |pick: u32| columns.starts.get(pick as usize).filter(|&&ms| ms != 0).map(|&ms| ms as f64 / 1000.0);
     if let [run] = columns.runs[..]
         && run.kind == RunKind::Float
     {
-        for (step, &pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
+        if answer == Answer::Values {
+            for (value, &pick) in column.values.iter_mut().zip(&picks.of_step) {
+                // A step that picks nothing keeps its zero, which means nothing.
+                *value = columns.floats.get(pick as usize).copied().unwrap_or_default();
+            }
+            column.floats.clone_from(&picks.some);
+            return;
+        }
+        for (step, &pick) in picks.of_step.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
             match answer {
-                Answer::Values => column.set(step, columns.floats[pick as usize]),
-                Answer::Times => column.set(step, seconds(pick)),
                 Answer::Starts => start(pick).into_iter().for_each(|value| column.set(step, value)),
+                _ => column.set(step, seconds(pick)),
             }
         }
-        return column;
+        return;
     }
     // Picks rise with steps, so one walk over the runs finds each one's kind and place.
     let (mut runs, mut begin, mut floats, mut histograms) = (columns.runs.iter().peekable(), 0, 0, 0);
     let mut shared: Option<(u32, Arc<kymo_core::NativeHistogram>)> = None;
-    for (step, &pick) in picks.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
+    for (step, &pick) in picks.of_step.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
         while let Some(run) = runs.peek().filter(|run| begin + run.len <= pick as usize) {
             begin += run.len;
             match run.kind {
@@ -169,15 +185,13 @@ fn gather(columns: &Columns, picks: &[u32], answer: Answer) -> Column {
             _ => {}
         }
     }
-    column
 }
 
 /// `smoothed` on an instant selector: linear between the neighbours within the lookback.
-fn smoothed(columns: &Columns, grid: Grid, source: &Source) -> Result<Column, QueryError> {
+fn smoothed(columns: &Columns, grid: Grid, source: &Source, column: &mut Column) -> Result<(), QueryError> {
     if !columns.histograms.is_empty() {
         return Err(no_histograms_extended());
     }
-    let mut column = Column::empty(grid.steps());
     let (mut times, mut values) = (Vec::new(), Vec::new());
     super::window::float_samples(columns, &mut times, &mut values);
     for step in 0..grid.steps() {
@@ -195,7 +209,7 @@ fn smoothed(columns: &Columns, grid: Grid, source: &Source) -> Result<Column, Qu
             column.set(step, values[after - 1]);
         }
     }
-    Ok(column)
+    Ok(())
 }
 
 pub(crate) fn no_histograms_extended() -> QueryError {

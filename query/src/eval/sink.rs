@@ -27,17 +27,18 @@ impl Sink<'_> {
         }
     }
 
-    /// Takes a series that has a sample.
-    pub(super) fn push(&mut self, series: Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
+    /// Takes a series that has a sample; what is left of it is for the next one.
+    pub(super) fn push(&mut self, series: &mut Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
         match self {
             Sink::Collect(vector) => {
                 vector.hold.grow_samples(series.column.len())?;
-                vector.series.push(series);
+                let column = std::mem::take(&mut series.column);
+                vector.series.push(Series { labels: series.labels.clone(), drop_name: series.drop_name, column });
                 Ok(())
             }
             Sink::Fold { folding, passing } => {
                 passing.set_samples(series.column.len())?;
-                folding.add(&series, notes)
+                folding.add(series, notes)
             }
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! A function over a range sees, for each step, a slice of the series' float column and a slice of
 //! its histograms. Steps rise, so both ends of the slice only move forward: finding all windows of a
-//! series is one pass over its times, and none at all if the series before it had the same times.
+//! series is one pass over its times, and none at all if a series before it had the same times.
 
 use std::sync::Arc;
 
 use kymo_core::NativeHistogram;
 use kymo_core::histogram::ResetHint;
-use kymo_core::query::Grid;
+use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{Columns, RunKind};
 
-use super::column::Column;
+use super::column::{Column, StepSet};
+use super::meter::Meter;
+use super::times::ByTimes;
+use crate::functions::rate::{Extrapolation, Kind};
 use crate::plan::Source;
 
 /// Samples of one series, floats and histograms apart, staleness markers left out.
@@ -143,66 +146,112 @@ impl View<'_> {
     }
 }
 
-/// Begin and end of each step's window in a column of times.
+/// Where each step's window lies in a column of times, and what follows from times alone.
 #[derive(Debug, Default)]
 pub(crate) struct Bounds {
-    times_id: u64,
-    of_step: Vec<(u32, u32)>,
+    /// Begin and end.
+    pub(crate) of_step: Vec<(u32, u32)>,
+    /// Steps whose window holds a sample.
+    pub(crate) some: StepSet,
+    /// Steps whose window holds two.
+    pub(crate) two: StepSet,
+    /// Samples of all windows.
+    pub(crate) samples: u64,
+    /// Of the extrapolating functions; else empty.
+    pub(crate) edges: Vec<Extrapolation>,
+}
+
+/// What [`Bounds`] are found for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) grid: Grid,
+    pub(crate) source: &'a Source,
+    /// Whether edges are wanted.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl Bounds {
-    fn find(&mut self, times: &[i64], times_id: u64, grid: Grid, source: &Source) {
-        if times_id != 0 && times_id == self.times_id {
-            return;
-        }
-        self.times_id = times_id;
-        self.of_step.clear();
+    fn find(times: &[i64], asked: Asked<'_>) -> Bounds {
+        let Asked { grid, source, kind } = asked;
+        let steps = grid.steps();
+        let mut found = Bounds { some: StepSet::empty(steps), two: StepSet::empty(steps), ..Bounds::default() };
+        found.of_step.reserve_exact(steps);
         let (mut begin, mut end) = (0, 0);
-        for step in 0..grid.steps() {
+        for step in 0..steps {
             let window = Window::of(source, grid, step);
             let start_ms = window.start_ms.saturating_sub(source.margin_ms.0);
             let end_ms = window.end_ms.saturating_add(source.margin_ms.1);
+            if step == 0 {
+                begin = times.partition_point(|&time| time <= start_ms);
+            }
             while begin < times.len() && times[begin] <= start_ms {
                 begin += 1;
             }
             end = end.max(begin);
+            if step == 0 {
+                end = times.partition_point(|&time| time <= end_ms).max(begin);
+            }
             while end < times.len() && times[end] <= end_ms {
                 end += 1;
             }
-            self.of_step.push((begin as u32, end as u32));
+            found.of_step.push((begin as u32, end as u32));
+            found.samples += (end - begin) as u64;
+            if end > begin {
+                found.some.insert(step);
+            }
+            if end > begin + 1 {
+                found.two.insert(step);
+            }
+            if let Some(kind) = kind {
+                found.edges.push(Extrapolation::of(&times[begin..end], window, kind));
+            }
         }
+        found
+    }
+
+    /// Bytes of the bounds of a grid.
+    fn bytes(steps: usize) -> u64 {
+        (steps * (size_of::<(u32, u32)>() + size_of::<Extrapolation>()) + steps.div_ceil(4)) as u64
     }
 }
 
 /// The windows of one series after another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Windows {
-    floats: Bounds,
-    histograms: Bounds,
+    floats: ByTimes<Bounds>,
 }
 
 impl Windows {
+    pub(crate) fn new(meter: &Meter<'_>) -> Result<Windows, QueryError> {
+        Ok(Windows { floats: ByTimes::new(meter)? })
+    }
+
+    /// The windows over the floats of a series.
+    pub(crate) fn of_floats(&mut self, samples: &Samples, asked: Asked<'_>) -> Result<&Bounds, QueryError> {
+        let bytes = Bounds::bytes(asked.grid.steps());
+        self.floats.of(&samples.times, samples.times_id, bytes, |times| Bounds::find(times, asked))
+    }
+
     /// Calls `visit` with every window of the grid that holds a sample.
-    pub(crate) fn each<E>(
+    pub(crate) fn each(
         &mut self,
         samples: &Samples,
-        grid: Grid,
-        source: &Source,
-        mut visit: impl FnMut(View<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.floats.find(&samples.times, samples.times_id, grid, source);
-        let with_histograms = !samples.histogram_times.is_empty();
-        if with_histograms {
-            self.histograms.find(&samples.histogram_times, 0, grid, source);
-        }
-        for (step, &(begin, end)) in self.floats.of_step.iter().enumerate() {
+        asked: Asked<'_>,
+        mut visit: impl FnMut(View<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let histograms = match samples.histogram_times.as_slice() {
+            [] => None,
+            times => Some(Bounds::find(times, Asked { kind: None, ..asked })),
+        };
+        let floats = self.of_floats(samples, asked)?;
+        for (step, &(begin, end)) in floats.of_step.iter().enumerate() {
             let (begin, end) = (begin as usize, end as usize);
-            let (h_begin, h_end) = if with_histograms { self.histograms.of_step[step] } else { (0, 0) };
+            let (h_begin, h_end) = histograms.as_ref().map_or((0, 0), |bounds| bounds.of_step[step]);
             if begin == end && h_begin == h_end {
                 continue;
             }
             visit(View {
-                window: Window::of(source, grid, step),
+                window: Window::of(asked.source, asked.grid, step),
                 times: &samples.times[begin..end],
                 values: &samples.values[begin..end],
                 histogram_times: &samples.histogram_times[h_begin as usize..h_end as usize],

@@ -10,3 +10,5 @@ pub(crate) mod natural;
 pub(crate) mod over_time;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod sorted_window;
+pub(crate) mod window_sum;

@@ -50,14 +50,38 @@ pub(crate) fn mad(values: &[f64], sorted: &mut Vec<f64>) -> f64 {
     quantile(0.5, sorted)
 }
 
-/// How often neighbours differ; NaN equals NaN.
+/// Whether a value differs from the one before; NaN equals NaN.
+pub(crate) fn is_change(before: f64, value: f64) -> bool {
+    before != value && !(before.is_nan() && value.is_nan())
+}
+
+/// Whether a value is below the one before.
+pub(crate) fn is_reset(before: f64, value: f64) -> bool {
+    value < before
+}
+
+/// How often neighbours differ.
 pub(crate) fn changes(values: &[f64]) -> usize {
-    values.windows(2).filter(|w| w[0] != w[1] && !(w[0].is_nan() && w[1].is_nan())).count()
+    values.windows(2).filter(|w| is_change(w[0], w[1])).count()
 }
 
 /// How often a value is below the one before.
 pub(crate) fn resets(values: &[f64]) -> usize {
-    values.windows(2).filter(|w| w[1] < w[0]).count()
+    values.windows(2).filter(|w| is_reset(w[0], w[1])).count()
+}
+
+/// For each value, how many up to it turned from the one before.
+pub(crate) fn running_count(values: &[f64], turned: impl Fn(f64, f64) -> bool, counts: &mut Vec<f64>) {
+    counts.clear();
+    let mut count = 0.0;
+    let mut before = values.first().copied().unwrap_or_default();
+    counts.extend(values.iter().map(|&value| {
+        if turned(before, value) {
+            count += 1.0;
+        }
+        before = value;
+        count
+    }));
 }
 
 /// The time of the last sample that holds the extreme; NaN holds it only if there is nothing else.

@@ -33,38 +33,73 @@ impl Resets {
     }
 }
 
-/// By what a change between the first and last of `count` samples is multiplied to reach the window's
-/// edges, as Prometheus does (`extrapolatedRate`, 3.x).
-///
-/// `share_at_zero` is, for counters, the first value as a share of the change: a counter cannot be followed
-/// back beyond its zero.
-pub(crate) fn extrapolation(
-    (first_ms, last_ms): (i64, i64),
-    count: usize,
-    window: Window,
-    share_at_zero: Option<f64>,
-) -> f64 {
-    let sampled = (last_ms - first_ms) as f64 / 1000.0;
-    let mut to_start = (first_ms - window.start_ms) as f64 / 1000.0;
-    let mut to_end = (window.end_ms - last_ms) as f64 / 1000.0;
-    let between = sampled / (count - 1) as f64;
-    // A gap of more than 1.1 usual distances at an edge means that the series begins or ends inside
-    // the window: half a distance is then the best guess for where.
-    let threshold = between * 1.1;
-    if to_start >= threshold {
-        to_start = between / 2.0;
-    }
-    if let Some(share) = share_at_zero {
-        let to_zero = sampled * share;
-        if to_zero < to_start {
-            to_start = to_zero;
-        }
-    }
-    if to_end >= threshold {
-        to_end = between / 2.0;
-    }
-    (sampled + to_start + to_end) / sampled
+/// How a change between the first and last sample of a window is carried to the window's edges, as Prometheus does
+/// (`extrapolatedRate`, 3.x). Follows from times alone; what depends on values is [`of`](Self::of).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Extrapolation {
+    /// First to last sample, in seconds.
+    sampled: f64,
+    /// How far to go to the start and the end, in seconds.
+    to_start: f64,
+    to_end: f64,
+    /// Divides the result, for `rate`.
+    seconds: f64,
+    /// By what a change is multiplied, unless it is a counter's that would fall below zero.
+    factor: f64,
 }
+
+impl Extrapolation {
+    /// Of samples at `times`, which lie in the window. All 0 for fewer than two.
+    pub(crate) fn of(times: &[i64], window: Window, kind: Kind) -> Extrapolation {
+        let &[first_ms, .., last_ms] = times else { return Extrapolation::default() };
+        let sampled = (last_ms - first_ms) as f64 / 1000.0;
+        let mut to_start = (first_ms - window.start_ms) as f64 / 1000.0;
+        let mut to_end = (window.end_ms - last_ms) as f64 / 1000.0;
+        let between = sampled / (times.len() - 1) as f64;
+        // A gap of more than 1.1 usual distances at an edge means that the series begins or ends inside
+        // the window: half a distance is then the best guess for where.
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        let seconds = if kind == Kind::Rate { window.seconds() } else { 1.0 };
+        let mut found = Extrapolation { sampled, to_start, to_end, seconds, factor: 0.0 };
+        found.factor = found.factor_from(to_start);
+        found
+    }
+
+    fn factor_from(&self, to_start: f64) -> f64 {
+        (self.sampled + to_start + self.to_end) / self.sampled / self.seconds
+    }
+
+    /// By what `change` is multiplied. A counter that began at `first` cannot be followed back beyond its zero.
+    pub(crate) fn of_counter(&self, first: f64, change: f64) -> f64 {
+        let is_near_zero = change > 0.0 && first >= 0.0 && !self.is_far_from_zero(first, change);
+        if is_near_zero {
+            let to_zero = self.sampled * (first / change);
+            if to_zero < self.to_start {
+                return self.factor_from(to_zero);
+            }
+        }
+        self.factor
+    }
+
+    /// By what the change of a gauge is multiplied.
+    pub(crate) fn of_gauge(&self) -> f64 {
+        self.factor
+    }
+
+    /// Surely so: the division that decides is spared where it could not decide otherwise.
+    fn is_far_from_zero(&self, first: f64, change: f64) -> bool {
+        self.sampled * first > self.to_start * change * CLEARLY
+    }
+}
+
+/// More than rounding can make of a quotient.
+const CLEARLY: f64 = 1.000_001;
 
 /// Change over the window, extrapolated to its edges; per second if asked.
 ///
@@ -78,18 +113,42 @@ pub(crate) fn extrapolated(
     resets: &Resets,
     first: usize,
 ) -> Option<f64> {
-    let (&[first_ms, .., last_ms], &[first_value, .., last_value]) = (times, values) else { return None };
+    let &[first_value, .., last_value] = values else { return None };
+    let edges = Extrapolation::of(times, window, kind);
     let mut change = last_value - first_value;
-    let counter = kind.meaning() == Meaning::Counter;
-    if counter {
-        change += resets.lost(values, first);
+    if kind.meaning() == Meaning::Gauge {
+        return Some(change * edges.of_gauge());
     }
-    let share = (counter && change > 0.0 && first_value >= 0.0).then(|| first_value / change);
-    let mut factor = extrapolation((first_ms, last_ms), times.len(), window, share);
-    if kind == Kind::Rate {
-        factor /= window.seconds();
+    change += resets.lost(values, first);
+    Some(change * edges.of_counter(first_value, change))
+}
+
+/// [`extrapolated`] for all windows of a series of floats: the loop that dashboards wait for.
+///
+/// `of_step` are begin and end of windows in `values`, `edges` what follows from their times; a window of fewer than
+/// two samples leaves its place in `out` as it is.
+pub(crate) fn extrapolated_all(
+    values: &[f64],
+    of_step: &[(u32, u32)],
+    edges: &[Extrapolation],
+    meaning: Meaning,
+    resets: &Resets,
+    out: &mut [f64],
+) {
+    let windows = of_step.iter().zip(edges).zip(out);
+    let windows = windows.filter(|((window, _), _)| window.1 > window.0 + 1);
+    if meaning == Meaning::Gauge {
+        for ((&(begin, end), edges), out) in windows {
+            *out = (values[end as usize - 1] - values[begin as usize]) * edges.of_gauge();
+        }
+        return;
     }
-    Some(change * factor)
+    for ((&(begin, end), edges), out) in windows {
+        let (begin, end) = (begin as usize, end as usize);
+        let first = values[begin];
+        let change = values[end - 1] - first + resets.lost(&values[begin..end], begin);
+        *out = change * edges.of_counter(first, change);
+    }
 }
 
 /// Which of the extrapolating functions.

@@ -1,25 +1,201 @@
 //! `sum avg min max count group stddev stdvar quantile`: one series per group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kymo_core::Labels;
-use kymo_core::aggregate::{Avg, Count, Group as GroupState, Max, Min, StdDev, StdVar, Sum, quantile};
+use kymo_core::aggregate::{Avg, CompensatedSum, Group as GroupState, Max, Min, StdDev, StdVar, quantile};
 use kymo_core::query::QueryError;
 
 use super::{Group, projection};
 use crate::eval::Evaluator;
-use crate::eval::column::{Column, Scalars, Series, Vector};
-use crate::eval::labels::Projection;
+use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
+use crate::eval::labels::{Groups, Projection};
 use crate::eval::meter::{Hold, Pace};
 use crate::eval::notes::{Note, Notes};
 use crate::functions::histogram::{Fold, Remarks};
 use crate::parser::{Aggregate, AggregateOp, Span};
 
-/// An aggregation state, one per step.
+/// An aggregation state.
 trait State: Default + Clone {
     fn update(&mut self, value: f64);
     fn finish(&self) -> Option<f64>;
+}
+
+/// The states of one group at all steps.
+trait States {
+    /// Bytes per step.
+    const BYTES: usize;
+
+    fn new(steps: usize) -> Self;
+
+    /// Takes the floats of a column.
+    fn add(&mut self, column: &Column, full: bool);
+
+    /// Counts a sample that is no float.
+    fn count(&mut self, step: usize);
+
+    /// The answers; steps without a sample have none.
+    fn finish(self) -> Column;
+}
+
+/// One state after another.
+struct Plain<S>(Vec<S>);
+
+impl<S: State> States for Plain<S> {
+    const BYTES: usize = size_of::<S>();
+
+    fn new(steps: usize) -> Plain<S> {
+        Plain(vec![S::default(); steps])
+    }
+
+    fn add(&mut self, column: &Column, full: bool) {
+        if full {
+            self.0.iter_mut().zip(&column.values).for_each(|(state, &value)| state.update(value));
+        } else {
+            column.floats.iter().for_each(|step| self.0[step].update(column.values[step]));
+        }
+    }
+
+    fn count(&mut self, step: usize) {
+        self.0[step].update(f64::NAN);
+    }
+
+    fn finish(self) -> Column {
+        let mut column = Column::empty(self.0.len());
+        for (step, state) in self.0.iter().enumerate() {
+            if let Some(value) = state.finish() {
+                column.set(step, value);
+            }
+        }
+        column
+    }
+}
+
+/// Sums side by side, so that the machine adds several steps at once. The same bits as [`CompensatedSum`]
+/// gives: Knuth's form of the rounding error needs no branch, and both forms have it exactly.
+struct Sums {
+    seen: StepSet,
+    sums: Vec<f64>,
+    lost: Vec<f64>,
+}
+
+impl Sums {
+    fn add_one(sum: &mut f64, lost: &mut f64, value: f64) {
+        let total = *sum + value;
+        let part = total - *sum;
+        let error = (*sum - (total - part)) + (value - part);
+        // An infinite sum has no rounding error.
+        *lost = if total.is_infinite() { 0.0 } else { *lost + error };
+        *sum = total;
+    }
+}
+
+impl States for Sums {
+    const BYTES: usize = 2 * size_of::<f64>();
+
+    fn new(steps: usize) -> Sums {
+        Sums { seen: StepSet::empty(steps), sums: vec![0.0; steps], lost: vec![0.0; steps] }
+    }
+
+    fn add(&mut self, column: &Column, full: bool) {
+        if full {
+            let cells = self.sums.iter_mut().zip(&mut self.lost).zip(&column.values);
+            cells.for_each(|((sum, lost), &value)| Sums::add_one(sum, lost, value));
+        } else {
+            for step in column.floats.iter() {
+                Sums::add_one(&mut self.sums[step], &mut self.lost[step], column.values[step]);
+            }
+        }
+        self.seen.union_with(&column.floats);
+    }
+
+    fn count(&mut self, _: usize) {}
+
+    fn finish(mut self) -> Column {
+        for (sum, lost) in self.sums.iter_mut().zip(&self.lost) {
+            *sum = CompensatedSum { sum: *sum, compensation: *lost }.total();
+        }
+        Column { values: self.sums, floats: self.seen, histograms: Vec::new() }
+    }
+}
+
+/// Means: sums with counts, as long as no sum overflows.
+struct Means {
+    sums: Sums,
+    counts: Vec<u32>,
+    /// From the first overflow on.
+    careful: Option<Plain<Avg>>,
+}
+
+impl States for Means {
+    const BYTES: usize = Sums::BYTES + size_of::<u32>();
+
+    fn new(steps: usize) -> Means {
+        Means { sums: Sums::new(steps), counts: vec![0; steps], careful: None }
+    }
+
+    fn add(&mut self, column: &Column, full: bool) {
+        let overflows = |step: usize| (self.sums.sums[step] + column.values[step]).is_infinite();
+        if self.careful.is_none() && column.floats.iter().any(overflows) {
+            let states = self.counts.iter().zip(&self.sums.sums).zip(&self.sums.lost);
+            let states = states.map(|((&count, &sum), &lost)| {
+                Avg::of_sum(u64::from(count), CompensatedSum { sum, compensation: lost })
+            });
+            self.careful = Some(Plain(states.collect()));
+        }
+        match &mut self.careful {
+            Some(careful) => careful.add(column, full),
+            None => {
+                self.sums.add(column, full);
+                column.floats.iter().for_each(|step| self.counts[step] += 1);
+            }
+        }
+    }
+
+    fn count(&mut self, _: usize) {}
+
+    fn finish(self) -> Column {
+        if let Some(careful) = self.careful {
+            return careful.finish();
+        }
+        let mut means = Column { values: self.sums.sums, floats: self.sums.seen, histograms: Vec::new() };
+        for ((value, &lost), &count) in means.values.iter_mut().zip(&self.sums.lost).zip(&self.counts) {
+            let count = f64::from(count);
+            *value = CompensatedSum { sum: *value / count, compensation: lost / count }.total();
+        }
+        means
+    }
+}
+
+/// Counts.
+struct Counts(Vec<u32>);
+
+impl States for Counts {
+    const BYTES: usize = size_of::<u32>();
+
+    fn new(steps: usize) -> Counts {
+        Counts(vec![0; steps])
+    }
+
+    fn add(&mut self, column: &Column, full: bool) {
+        if full {
+            self.0.iter_mut().for_each(|count| *count += 1);
+        } else {
+            column.floats.iter().for_each(|step| self.0[step] += 1);
+        }
+    }
+
+    fn count(&mut self, step: usize) {
+        self.0[step] += 1;
+    }
+
+    fn finish(self) -> Column {
+        let mut column = Column::empty(self.0.len());
+        let some = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        some.for_each(|(step, &count)| column.set(step, f64::from(count)));
+        column
+    }
 }
 
 macro_rules! states {
@@ -34,7 +210,7 @@ macro_rules! states {
         }
     )*};
 }
-states!(Sum, Avg, Min, Max, Count, GroupState, StdDev, StdVar);
+states!(Avg, Min, Max, GroupState, StdDev, StdVar);
 
 /// What becomes of histograms in a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +239,7 @@ struct Folder<'a, S> {
     histograms: Histograms,
     steps: usize,
     span: Span,
-    at: HashMap<Labels, usize>,
+    at: Groups,
     groups: Vec<FoldedGroup<S>>,
     /// Of the states.
     held: Hold,
@@ -73,42 +249,33 @@ struct Folder<'a, S> {
 struct FoldedGroup<S> {
     labels: Labels,
     drop_name: bool,
-    states: Vec<S>,
+    states: S,
     /// By step.
     histograms: BTreeMap<u32, Fold>,
 }
 
-impl<S: State> Folding for Folder<'_, S> {
+impl<S: States> Folding for Folder<'_, S> {
     fn add(&mut self, series: &Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
-        let labels = self.by.of(&series.labels);
-        let idx = match self.at.get(&labels) {
-            Some(&idx) => idx,
-            None => {
-                self.held.grow_bytes((self.steps * size_of::<S>()) as u64)?;
-                self.groups.push(FoldedGroup {
-                    labels: labels.clone(),
-                    drop_name: false,
-                    states: vec![S::default(); self.steps],
-                    histograms: BTreeMap::new(),
-                });
-                self.at.insert(labels, self.groups.len() - 1);
-                self.groups.len() - 1
-            }
-        };
+        let idx = self.at.of(self.by, &series.labels);
+        if idx == self.groups.len() {
+            self.held.grow_bytes((self.steps * S::BYTES) as u64)?;
+            self.groups.push(FoldedGroup {
+                labels: self.at.labels(),
+                drop_name: false,
+                states: S::new(self.steps),
+                histograms: BTreeMap::new(),
+            });
+        }
         let group = &mut self.groups[idx];
         group.drop_name |= series.drop_name;
-        let (states, column) = (&mut group.states, &series.column);
-        if column.floats.len() == self.steps {
-            states.iter_mut().zip(&column.values).for_each(|(state, &value)| state.update(value));
-        } else {
-            column.floats.iter().for_each(|step| states[step].update(column.values[step]));
-        }
+        let column = &series.column;
+        group.states.add(column, column.floats.len() == self.steps);
         if column.histograms.is_empty() {
             return Ok(());
         }
         match self.histograms {
             Histograms::Count => {
-                column.histograms.iter().for_each(|(step, _)| states[*step as usize].update(f64::NAN));
+                column.histograms.iter().for_each(|(step, _)| group.states.count(*step as usize));
             }
             Histograms::Ignore => notes.add(Note::IgnoredInAggregation { op: self.op.as_str() }, self.span),
             Histograms::Arithmetic => {
@@ -134,12 +301,7 @@ impl<S: State> Folding for Folder<'_, S> {
         let Folder { steps, span, groups, mut out, .. } = *self;
         for group in groups {
             out.hold.grow_bytes(Column::bytes(steps))?;
-            let mut column = Column::empty(steps);
-            for (step, state) in group.states.iter().enumerate() {
-                if let Some(value) = state.finish() {
-                    column.set(step, value);
-                }
-            }
+            let mut column = group.states.finish();
             let mut remarks = Remarks::default();
             for (step, fold) in group.histograms {
                 if column.floats.contains(step as usize) {
@@ -166,19 +328,19 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Box<dyn Folding + 'a>, QueryError> {
         use Histograms::{Arithmetic, Ignore};
         match what.op {
-            AggregateOp::Sum => self.folder::<Sum>(what, Arithmetic, steps),
-            AggregateOp::Avg => self.folder::<Avg>(what, Arithmetic, steps),
-            AggregateOp::Min => self.folder::<Min>(what, Ignore, steps),
-            AggregateOp::Max => self.folder::<Max>(what, Ignore, steps),
-            AggregateOp::Count => self.folder::<Count>(what, Histograms::Count, steps),
-            AggregateOp::Group => self.folder::<GroupState>(what, Histograms::Count, steps),
-            AggregateOp::Stddev => self.folder::<StdDev>(what, Ignore, steps),
-            AggregateOp::Stdvar => self.folder::<StdVar>(what, Ignore, steps),
+            AggregateOp::Sum => self.folder::<Sums>(what, Arithmetic, steps),
+            AggregateOp::Avg => self.folder::<Means>(what, Arithmetic, steps),
+            AggregateOp::Min => self.folder::<Plain<Min>>(what, Ignore, steps),
+            AggregateOp::Max => self.folder::<Plain<Max>>(what, Ignore, steps),
+            AggregateOp::Count => self.folder::<Counts>(what, Histograms::Count, steps),
+            AggregateOp::Group => self.folder::<Plain<GroupState>>(what, Histograms::Count, steps),
+            AggregateOp::Stddev => self.folder::<Plain<StdDev>>(what, Ignore, steps),
+            AggregateOp::Stdvar => self.folder::<Plain<StdVar>>(what, Ignore, steps),
             other => unreachable!("{other} does not fold to one series per group"),
         }
     }
 
-    fn folder<S: State + 'a>(
+    fn folder<S: States + 'a>(
         &self,
         what: &'a Aggregate,
         histograms: Histograms,
@@ -191,7 +353,7 @@ impl<'a> Evaluator<'a> {
             histograms,
             steps,
             span: self.span(what.expr),
-            at: HashMap::new(),
+            at: Groups::default(),
             groups: Vec::new(),
             held: self.meter.hold()?,
             out: self.empty()?,

@@ -6,15 +6,13 @@ mod fold;
 mod ratio;
 mod select;
 
-use std::collections::HashMap;
-
 use kymo_core::Labels;
 use kymo_core::query::QueryError;
 
 pub(super) use self::fold::Folding;
 use super::Evaluator;
 use super::column::{Scalars, Series, Vector};
-use super::labels::Projection;
+use super::labels::{Groups, Projection};
 use super::notes::Note;
 use crate::parser::{Aggregate, AggregateOp, NodeId, Span};
 
@@ -129,14 +127,13 @@ fn projection(what: &Aggregate) -> Projection<'_> {
 
 /// Groups in the order their first series stand.
 fn group(series: &[Series], by: Projection<'_>) -> Vec<Group> {
-    let mut at: HashMap<Labels, usize> = HashMap::new();
+    let mut at = Groups::default();
     let mut groups: Vec<Group> = Vec::new();
     for (number, one) in series.iter().enumerate() {
-        let labels = by.of(&one.labels);
-        let idx = *at.entry(labels).or_insert_with_key(|labels| {
-            groups.push(Group { labels: labels.clone(), members: Vec::new(), drop_name: false });
-            groups.len() - 1
-        });
+        let idx = at.of(by, &one.labels);
+        if idx == groups.len() {
+            groups.push(Group { labels: at.labels(), members: Vec::new(), drop_name: false });
+        }
         groups[idx].members.push(number);
         groups[idx].drop_name |= one.drop_name;
     }

@@ -6,14 +6,16 @@ use kymo_core::NativeHistogram;
 use kymo_core::query::{Grid, QueryError};
 
 use crate::eval::column::{Column, Sample, Scalars};
-use crate::eval::meter::Pace;
+use crate::eval::meter::{Hold, Pace};
 use crate::eval::notes::Note;
-use crate::eval::window::{Samples, View, Windows};
+use crate::eval::window::{Asked, Bounds, Samples, View, Windows};
 use crate::eval::{Evaluator, histogram_samples, invalid};
 use crate::functions::histogram::{self, Fold, Remarks};
 use crate::functions::over_time::{self, SlidingExtreme};
-use crate::functions::rate::{self, Edges, Kind, Meaning, Resets};
+use crate::functions::rate::{self, Edges, Extrapolation, Kind, Meaning, Resets};
 use crate::functions::regression;
+use crate::functions::sorted_window::SortedWindow;
+use crate::functions::window_sum::{self, WindowSums};
 use crate::parser::{RangeExtension, Span};
 use crate::plan::{Counting, Source};
 
@@ -26,7 +28,11 @@ pub(super) struct RangeFunction<'a> {
     counting: Counting,
     resets: Resets,
     extreme: SlidingExtreme,
-    sorted: Vec<f64>,
+    sums: WindowSums,
+    sorted: SortedWindow,
+    scratch: Vec<f64>,
+    /// Of the buffers above.
+    hold: Hold,
 }
 
 /// The series a function is applied to.
@@ -48,6 +54,16 @@ struct Found {
     wrong: Vec<f64>,
 }
 
+impl Found {
+    /// Notes a quantile that is none.
+    fn quantile(&mut self, q: f64) {
+        let known = self.wrong.last().is_some_and(|last| last.to_bits() == q.to_bits());
+        if !(0.0..=1.0).contains(&q) && !known {
+            self.wrong.push(q);
+        }
+    }
+}
+
 /// The function's value for one window.
 type OfWindow<'f> = dyn FnMut(&View<'_>, &mut Found) -> Result<Option<Sample>, QueryError> + 'f;
 
@@ -58,6 +74,7 @@ impl<'a> RangeFunction<'a> {
         source: &'a Source,
         span: Span,
         counting: Counting,
+        hold: Hold,
     ) -> RangeFunction<'a> {
         RangeFunction {
             name,
@@ -67,7 +84,10 @@ impl<'a> RangeFunction<'a> {
             counting,
             resets: Resets::default(),
             extreme: SlidingExtreme::default(),
-            sorted: Vec::new(),
+            sums: WindowSums::default(),
+            sorted: SortedWindow::default(),
+            scratch: Vec::new(),
+            hold,
         }
     }
 
@@ -81,15 +101,24 @@ impl<'a> RangeFunction<'a> {
     ) -> Result<(), QueryError> {
         let (mut found, mut pace) = (Found::default(), Pace::default());
         let (source, span, counting) = (self.source, self.span, self.counting);
+        let asked = Asked { grid: one.grid, source, kind: Kind::of_name(self.name) };
+        if one.samples.histograms.is_empty() && source.extension == RangeExtension::None {
+            let bounds = windows.of_floats(one.samples, asked)?;
+            if self.floats(evaluator, one.samples, bounds, column, &mut found)? {
+                evaluator.samples.count_windows(counting, bounds);
+                found.wrong.into_iter().for_each(|q| evaluator.notes.add(Note::InvalidQuantile(q), span));
+                return Ok(());
+            }
+        }
         let mut run = |of_window: &mut OfWindow<'_>| {
-            windows.each(one.samples, one.grid, source, |view| {
+            windows.each(one.samples, asked, |view| {
                 pace.work(&evaluator.meter, view.len())?;
                 let histograms: u64 = view.histograms.iter().map(|h| histogram_samples(h)).sum();
                 evaluator.samples.count(counting, view.window.step, view.times.len() as u64 + histograms);
                 if let Some(sample) = of_window(&view, &mut found)? {
                     column.put(view.window.step, sample);
                 }
-                Ok::<(), QueryError>(())
+                Ok(())
             })
         };
         self.run(one.samples, &mut run)?;
@@ -104,12 +133,98 @@ impl<'a> RangeFunction<'a> {
         Ok(())
     }
 
+    /// The functions whose windows over floats are no more than two places in a column of something: what enters
+    /// and leaves is all that is looked at. False for other functions.
+    fn floats(
+        &mut self,
+        evaluator: &Evaluator<'_>,
+        samples: &Samples,
+        bounds: &Bounds,
+        column: &mut Column,
+        found: &mut Found,
+    ) -> Result<bool, QueryError> {
+        let RangeFunction { name, params, resets, extreme, sums, sorted, hold, .. } = self;
+        let (times, values) = (samples.times.as_slice(), samples.values.as_slice());
+        let windows = || {
+            bounds.some.iter().map(|step| {
+                let (begin, end) = bounds.of_step[step];
+                (step, begin as usize, end as usize)
+            })
+        };
+        let out = &mut column.values;
+        let mut pace = Pace::default();
+        column.floats.clone_from(&bounds.some);
+        match *name {
+            "rate" | "increase" | "delta" => {
+                let meaning = if *name == "delta" { Meaning::Gauge } else { Meaning::Counter };
+                if meaning == Meaning::Counter {
+                    resets.find(values);
+                }
+                rate::extrapolated_all(values, &bounds.of_step, &bounds.edges, meaning, resets, out);
+                column.floats.clone_from(&bounds.two);
+            }
+            "sum_over_time" | "avg_over_time" => {
+                hold.reach_bytes(WindowSums::bytes(values.len()))?;
+                sums.take(values);
+                for (step, begin, end) in windows() {
+                    out[step] = if *name == "sum_over_time" {
+                        sums.sum(values, begin, end)
+                    } else {
+                        sums.mean(values, begin, end)
+                    };
+                }
+            }
+            "count_over_time" => windows().for_each(|(step, begin, end)| out[step] = (end - begin) as f64),
+            "present_over_time" | "absent_over_time" => windows().for_each(|(step, ..)| out[step] = 1.0),
+            "first_over_time" => windows().for_each(|(step, begin, _)| out[step] = values[begin]),
+            "last_over_time" => windows().for_each(|(step, _, end)| out[step] = values[end - 1]),
+            "ts_of_first_over_time" => windows().for_each(|(step, begin, _)| out[step] = times[begin] as f64 / 1000.0),
+            "ts_of_last_over_time" => windows().for_each(|(step, _, end)| out[step] = times[end - 1] as f64 / 1000.0),
+            "min_over_time" | "max_over_time" => {
+                let beats = extreme_of(name);
+                extreme.restart();
+                windows().for_each(|(step, begin, end)| out[step] = extreme.of(values, begin, end, beats));
+            }
+            "quantile_over_time" => {
+                hold.reach_bytes(SortedWindow::bytes(values.len()))?;
+                sorted.restart();
+                for (step, begin, end) in windows() {
+                    pace.work(&evaluator.meter, (end - begin) / 4)?;
+                    let q = params[0].at(step);
+                    found.quantile(q);
+                    out[step] = sorted.quantile(q, values, begin, end);
+                }
+            }
+            "mad_over_time" => {
+                hold.reach_bytes(SortedWindow::bytes(values.len()))?;
+                sorted.restart();
+                for (step, begin, end) in windows() {
+                    pace.work(&evaluator.meter, end - begin)?;
+                    out[step] = sorted.mad(values, begin, end);
+                }
+            }
+            "changes" | "resets" => {
+                hold.reach_bytes(WindowSums::bytes(values.len()))?;
+                let turn = if *name == "changes" { over_time::is_change } else { over_time::is_reset };
+                let turns = &mut self.scratch;
+                over_time::running_count(values, turn, turns);
+                // A turn is at the later of two samples, so the window's first does not count.
+                windows().for_each(|(step, begin, end)| out[step] = turns[end - 1] - turns[begin]);
+            }
+            _ => {
+                column.floats.reset(out.len());
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn run(
         &mut self,
         samples: &Samples,
         run: &mut dyn FnMut(&mut OfWindow<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let RangeFunction { name, params, source, resets, extreme, sorted, .. } = self;
+        let RangeFunction { name, params, source, resets, extreme, scratch, .. } = self;
         let name = *name;
         let edges = match source.extension {
             RangeExtension::None => None,
@@ -157,8 +272,8 @@ impl<'a> RangeFunction<'a> {
                 let smooth = over_time::double_exponential_smoothing(view.values, smoothing, trend);
                 Ok(smooth.map(Sample::Float))
             }),
-            "sum_over_time" => run(&mut |view, found| Ok(folded(view, found, over_time::sum, Fold::sum))),
-            "avg_over_time" => run(&mut |view, found| Ok(folded(view, found, over_time::avg, Fold::mean))),
+            "sum_over_time" => run(&mut |view, found| Ok(folded(view, found, window_sum::sum, Fold::sum))),
+            "avg_over_time" => run(&mut |view, found| Ok(folded(view, found, window_sum::mean, Fold::mean))),
             "count_over_time" => run(&mut |view, _| Ok(Some(Sample::Float(view.len() as f64)))),
             "present_over_time" | "absent_over_time" => run(&mut |_, _| Ok(Some(Sample::Float(1.0)))),
             "first_over_time" => run(&mut |view, _| Ok(end_of(view, End::First).map(|(_, sample)| sample))),
@@ -188,18 +303,15 @@ impl<'a> RangeFunction<'a> {
                 Ok(some_floats(view, found).then(|| Sample::Float(over_time::stdvar(view.values).sqrt())))
             }),
             "mad_over_time" => run(&mut |view, found| {
-                Ok(some_floats(view, found).then(|| Sample::Float(over_time::mad(view.values, sorted))))
+                Ok(some_floats(view, found).then(|| Sample::Float(over_time::mad(view.values, scratch))))
             }),
             "quantile_over_time" => run(&mut |view, found| {
                 if !some_floats(view, found) {
                     return Ok(None);
                 }
                 let q = params[0].at(view.window.step);
-                let known = found.wrong.last().is_some_and(|last| last.to_bits() == q.to_bits());
-                if !(0.0..=1.0).contains(&q) && !known {
-                    found.wrong.push(q);
-                }
-                Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, sorted))))
+                found.quantile(q);
+                Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, scratch))))
             }),
             "changes" | "resets" => run(&mut |view, _| {
                 let first = match edges {
@@ -251,15 +363,12 @@ fn shared(histogram: NativeHistogram) -> Sample {
 }
 
 fn extrapolated_histograms(view: &View<'_>, kind: Kind, remarks: &mut Remarks) -> Option<Sample> {
-    let &[first_ms, .., last_ms] = view.histogram_times else { return None };
     let mut change = histogram::change(view.histograms, kind.meaning(), remarks)?;
-    let first = view.histograms.first()?.count();
-    let counter = kind.meaning() == Meaning::Counter;
-    let share = (counter && change.count() > 0.0 && first >= 0.0).then(|| first / change.count());
-    let mut factor = rate::extrapolation((first_ms, last_ms), view.histograms.len(), view.window, share);
-    if kind == Kind::Rate {
-        factor /= view.window.seconds();
-    }
+    let edges = Extrapolation::of(view.histogram_times, view.window, kind);
+    let factor = match kind.meaning() {
+        Meaning::Counter => edges.of_counter(view.histograms.first()?.count(), change.count()),
+        Meaning::Gauge => edges.of_gauge(),
+    };
     change.multiply(factor);
     Some(shared(change))
 }

@@ -3,11 +3,11 @@
 mod function;
 
 use kymo_core::query::{Grid, QueryError};
-use kymo_core::{Labels, SeriesSet};
+use kymo_core::{Labels, METRIC_NAME, MatchOp, SeriesSet};
 
 use self::function::{OneSeries, RangeFunction};
 use super::column::{Column, Series, Value, Vector};
-use super::labels::{Distinct, NameRemoval};
+use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
 use super::notes::Note;
 use super::select::{Reader, no_histograms_extended};
 use super::window::{Samples, Windows};
@@ -36,6 +36,15 @@ impl Ranges {
             Ranges::Stored { set, .. } => set.labels(index),
             Ranges::Computed { vector, .. } => vector.series[index].labels.clone(),
         }
+    }
+
+    /// Whether a label besides the name goes with the name.
+    fn any_has_type_or_unit(&self) -> bool {
+        let [_, besides @ ..] = METADATA_LABELS;
+        (0..self.len()).any(|index| {
+            let labels = self.labels(index);
+            besides.iter().any(|name| labels.get(name).is_some())
+        })
     }
 
     fn drop_name(&self, index: usize) -> bool {
@@ -72,11 +81,17 @@ impl Evaluator<'_> {
         self.meter.check_steps(steps)?;
         let mut ranges = self.ranges(range_id, source)?;
         let mut sink = self.sink(id)?;
-        let mut distinct = Distinct::default();
+        // Series that differ in their names alone become one, which is refused; those of one name do not.
+        let may_meet = self.names == NameRemoval::AtOnce
+            && name != "absent_over_time"
+            && (!names_one_metric(source) || ranges.any_has_type_or_unit());
+        let mut distinct = may_meet.then(Distinct::default);
+        let mut noted: Option<String> = None;
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let span = self.span(call.args[0]);
-        let mut function = RangeFunction::new(name, params, source, span, planned.counting);
-        let (mut samples, mut windows) = (Samples::default(), Windows::default());
+        let mut function = RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?);
+        let (mut samples, mut windows) = (Samples::default(), Windows::new(&self.meter)?);
+        let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
         let mut seen = Seen::expecting(ranges.len());
         for index in 0..ranges.len() {
             match &mut ranges {
@@ -98,25 +113,29 @@ impl Evaluator<'_> {
                 return Err(no_histograms_extended());
             }
             sink.reserve(Column::bytes(steps))?;
-            let labels = ranges.labels(index);
-            let mut column = Column::empty(steps);
-            let metric = labels.metric_name().unwrap_or_default();
+            series.labels = ranges.labels(index);
+            series.drop_name = ranges.drop_name(index);
+            series.column.reset(steps);
+            let metric = series.labels.metric_name().unwrap_or_default();
             let one = OneSeries { metric, samples: &samples, grid };
-            function.apply(self, one, &mut windows, &mut column)?;
-            if column.is_empty() {
+            function.apply(self, one, &mut windows, &mut series.column)?;
+            if series.column.is_empty() {
                 continue;
             }
-            if matches!(name, "rate" | "increase") && !column.floats.is_empty() {
-                self.note_non_counter(&labels, span);
+            if matches!(name, "rate" | "increase")
+                && !series.column.floats.is_empty()
+                && noted.as_deref() != Some(metric)
+            {
+                self.note_non_counter(&series.labels, span);
+                noted = Some(metric.to_owned());
             }
-            let mut series = Series { labels, drop_name: ranges.drop_name(index), column };
             if !keeps_name {
                 self.names.apply(&mut series);
             }
-            if self.names == NameRemoval::AtOnce && name != "absent_over_time" {
+            if let Some(distinct) = &mut distinct {
                 distinct.add(&series.labels)?;
             }
-            sink.push(series, &mut self.notes)?;
+            sink.push(&mut series, &mut self.notes)?;
         }
         seen.actual.series = ranges.len() as u64;
         if source.selector.is_some() {
@@ -152,6 +171,12 @@ impl Evaluator<'_> {
             self.notes.add(Note::PossibleNonCounter { metric }, span);
         }
     }
+}
+
+/// Whether all series have one name, by what the selector asks for.
+fn names_one_metric(source: &Source) -> bool {
+    let matchers = source.selector.as_ref().map(|selector| selector.matchers.as_slice()).unwrap_or_default();
+    matchers.iter().any(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal && !m.value().is_empty())
 }
 
 fn check_extension(name: &str, source: &Source) -> Result<(), QueryError> {
