@@ -22,7 +22,8 @@ use kymo_core::memory::{MemoryOptions, MemoryStorage};
 use kymo_core::random::SeededRandom;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{
-    AppendReport, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random, Selector, SeriesRef,
+    AppendReport, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random, SelectError,
+    Selector, SeriesRef,
 };
 use kymo_storage::fs::{CrashKind, SimFs};
 use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, SyncPolicy};
@@ -193,7 +194,7 @@ impl World {
                 Ok(())
             }),
             4 => self.tend("sync", lane(Lane::Sync)),
-            5 if !self.disk.has_crashed() => self.close(),
+            5 => self.close(),
             6 => self.check("between"),
             _ => self.append(),
         }
@@ -203,10 +204,10 @@ impl World {
 
     fn tend(&mut self, what: &str, tend: impl FnOnce(&Engine) -> Result<(), kymo_storage::StorageError>) {
         self.note(what);
-        let outcome = tend(self.engine());
-        match outcome {
+        match tend(self.engine()) {
+            // Also where the engine could do without what failed.
+            _ if self.disk.has_crashed() => self.crash(None),
             Ok(()) => {}
-            Err(_) if self.disk.has_crashed() => self.crash(None),
             Err(error) => self.fail(format!("{what}: {error}")),
         }
     }
@@ -261,15 +262,15 @@ impl World {
         self.engine = None;
         self.disk = self.disk.crash(self.crash);
         self.open();
-        let found = self.seen(self.engine());
-        let without = self.seen(&self.model);
+        let found = self.found();
+        let without = self.wanted();
         let Some(spec) = on_its_way else {
             return self.same(&found, &without, "after a crash");
         };
         // Sent again, as senders do: whether it was there before or not, now it is, once.
         self.model.append(&spec.build(&[])).expect("the model takes everything");
         if found != without {
-            let with = self.seen(&self.model);
+            let with = self.wanted();
             self.same(&found, &with, "after a crash, with the batch that was on its way");
         }
         match self.engine().append(&spec.build(&[])) {
@@ -284,8 +285,20 @@ impl World {
         }
     }
 
-    fn check(&self, when: &str) {
-        self.same(&self.seen(self.engine()), &self.seen(&self.model), when);
+    fn check(&mut self, when: &str) {
+        match self.seen(self.engine()) {
+            Ok(found) => self.same(&found, &self.wanted(), when),
+            Err(_) if self.disk.has_crashed() => self.crash(None),
+            Err(error) => self.fail(format!("{when}: {error}")),
+        }
+    }
+
+    fn found(&self) -> Seen {
+        self.seen(self.engine()).unwrap_or_else(|error| self.fail(error))
+    }
+
+    fn wanted(&self) -> Seen {
+        self.seen(&self.model).unwrap_or_else(|error| self.fail(error))
     }
 
     fn same(&self, found: &Seen, wanted: &Seen, when: &str) {
@@ -316,12 +329,12 @@ impl World {
         self.fail(format!("{when}: metadata is {:?}, not {:?}", found.metadata, wanted.metadata))
     }
 
-    fn seen(&self, storage: &dyn MetricStorage) -> Seen {
+    fn seen(&self, storage: &dyn MetricStorage) -> Result<Seen, SelectError> {
         let ctx = QueryContext::unlimited();
-        let set = storage.select(&Selector::everything(), &ctx).expect("select");
+        let set = storage.select(&Selector::everything(), &ctx)?;
         let (mut columns, mut samples) = (Columns::default(), Samples::new());
         for index in 0..set.len() {
-            set.read(index, &mut columns).expect("read");
+            set.read(index, &mut columns)?;
             let start = |n: usize| columns.starts.get(n).copied().unwrap_or(0);
             let of_series: Vec<_> = columns.iter().enumerate().map(|(n, (t, v))| (t, start(n), v.into())).collect();
             if of_series.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
@@ -334,13 +347,13 @@ impl World {
         // What is outside retention may be there or not.
         let oldest = self.retention.map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64);
         let what = Selector::new(vec![], oldest, i64::MAX);
-        let exemplars = storage.exemplars(&what, &ctx).expect("exemplars");
+        let exemplars = storage.exemplars(&what, &ctx)?;
         // What was declared long ago goes with the last block that says it.
         let metadata = match self.retention {
-            None => storage.metadata(None, &ctx).expect("metadata"),
+            None => storage.metadata(None, &ctx)?,
             Some(_) => Vec::new(),
         };
-        Seen { samples, exemplars, metadata }
+        Ok(Seen { samples, exemplars, metadata })
     }
 }
 
