@@ -244,6 +244,7 @@ fn metrics_page() -> String {
     let metrics = kymo_ingest::metrics::METRICS
         .iter()
         .chain(kymo_ingest::otlp::metrics::METRICS)
+        .chain(kymo_ingest::scrape::metrics::METRICS)
         .chain(kymo_ingest::collect::metrics::METRICS)
         .chain(kymo_storage::METRICS)
         .chain(kymo_context::metrics::METRICS)

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kymo::config::{defaults, load};
+use kymo::config::{defaults, load, reference};
 
 use crate::failure::Failure;
 use crate::output;
 
-/// Check a configuration file, or show what it comes to
+/// Check a configuration file, show what it comes to, or what may be written in one
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +29,9 @@ enum ConfigCommand {
     /// Print the effective values as YAML, secrets masked
     #[command(after_help = "Examples:\n  kymo config show prometheus.yml")]
     Show(ShowArgs),
+    /// Print the JSON Schema of a configuration file, for editors that complete keys
+    #[command(after_help = "Examples:\n  kymo config schema > kymo.schema.json")]
+    Schema,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<ExitCode, Failure> {
             output::print(&configuration.text)?;
         }
         ConfigCommand::Show(ShowArgs { file: None }) => output::print(&defaults())?,
+        ConfigCommand::Schema => output::print(&format!("{:#}\n", reference::schema()))?,
     }
     Ok(ExitCode::SUCCESS)
 }

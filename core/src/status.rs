@@ -48,6 +48,14 @@ pub trait StatusSource: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Scrape jobs in the order of the configuration, also those without targets.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn scrape_pools(&self) -> Result<Vec<String>, StatusError> {
+        Ok(Vec::new())
+    }
+
     /// Rule groups in the order in which they were loaded.
     ///
     /// # Errors
@@ -93,6 +101,14 @@ pub trait StatusSource: Send + Sync {
     /// # Errors
     /// As [`targets`](Self::targets).
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
+        Ok(None)
+    }
+
+    /// Labels that series get where they leave the server.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn external_labels(&self) -> Result<Option<LabelMap>, StatusError> {
         Ok(None)
     }
 
@@ -165,6 +181,10 @@ impl StatusSource for StatusSources {
         self.join(|part| part.targets())
     }
 
+    fn scrape_pools(&self) -> Result<Vec<String>, StatusError> {
+        self.join(|part| part.scrape_pools())
+    }
+
     fn rule_groups(&self) -> Result<Vec<RuleGroupStatus>, StatusError> {
         self.join(|part| part.rule_groups())
     }
@@ -187,6 +207,10 @@ impl StatusSource for StatusSources {
 
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
         self.first(|part| part.configuration())
+    }
+
+    fn external_labels(&self) -> Result<Option<LabelMap>, StatusError> {
+        self.first(|part| part.external_labels())
     }
 
     fn flags(&self) -> Result<Vec<FlagStatus>, StatusError> {
@@ -423,6 +447,8 @@ pub struct BuildInfo {
 pub struct RuntimeInfo {
     /// When it began, ms since the Unix epoch.
     pub started_ms: i64,
+    /// Name of the machine.
+    pub hostname: String,
     /// Directory it runs in.
     pub working_directory: String,
     /// Directory of its data.

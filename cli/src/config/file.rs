@@ -3,9 +3,9 @@
 //! Every key that Prometheus knows is here, so that its files are accepted; [`ConfigFile::unserved`] names those that
 //! are read and not acted on.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -13,21 +13,28 @@ use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{NameEscaping, NameValidation, ScrapeConfig, ScrapeDefaults, ScrapeProtocol};
 use kymo_storage::SyncPolicy;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
-use super::value::{AddressOrOff, Collect, MemoryBytes, Retention, address};
+use super::value::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
 
-/// A whole file.
-#[derive(Debug, Default, Deserialize)]
+/// A configuration file of Kymo, which an existing Prometheus file is too.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigFile {
+    /// What holds for all jobs.
     #[serde(deserialize_with = "null_is_default")]
     pub(super) global: Global,
+    /// Jobs, each with its targets.
     #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Vec<ScrapeConfig>")]
     pub(super) scrape_configs: Vec<Spanned<ScrapeConfig>>,
+    /// How OpenTelemetry's model becomes Prometheus'.
+    #[schemars(with = "OtlpConfig")]
     pub(super) otlp: Option<Spanned<OtlpConfig>>,
+    /// Settings of Kymo itself.
     #[serde(deserialize_with = "null_is_default")]
     pub(super) kymo: KymoSection,
     runtime: Unserved,
@@ -53,8 +60,6 @@ impl ConfigFile {
             ("storage: settings of Prometheus' own engine", self.storage.is_given()),
             ("tracing: no traces are sent", self.tracing.is_given()),
             ("runtime: settings of Go's runtime", self.runtime.is_given()),
-            ("global.external_labels: they are not added to what is federated", !global.external_labels.is_empty()),
-            ("global.query_log_file: there is no query log", global.query_log_file.is_given()),
             (
                 "global.scrape_failure_log_file: there is no log of failed scrapes",
                 global.scrape_failure_log_file.is_given(),
@@ -73,6 +78,20 @@ impl ConfigFile {
 #[serde(transparent)]
 struct Unserved(Option<IgnoredAny>);
 
+impl JsonSchema for Unserved {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Unserved".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "x-not-acted-on": true })
+    }
+}
+
 impl Unserved {
     fn is_given(&self) -> bool {
         self.0.is_some()
@@ -80,48 +99,68 @@ impl Unserved {
 }
 
 /// What holds for all jobs.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Global {
+    /// How often targets are asked. Default `1m`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) scrape_interval: Option<ConfigDuration>,
+    /// How long an answer may take; no longer than the interval. Default `10s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) scrape_timeout: Option<ConfigDuration>,
+    /// Formats that targets are asked for, best first. Default in the order above.
     #[serde(skip_serializing_if = "Option::is_none")]
     scrape_protocols: Option<Vec<ScrapeProtocol>>,
-    /// Of rules, which are named where they are.
+    /// How often rules are evaluated, of which there are none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluation_interval: Option<ConfigDuration>,
+    /// How far behind the clock rules are evaluated, of which there are none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_query_offset: Option<ConfigDuration>,
+    /// Labels that series get where they leave this server: when they are federated, and read remotely. A label that a
+    /// series has itself stays.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
-    external_labels: BTreeMap<String, String>,
+    pub(super) external_labels: BTreeMap<String, String>,
+    /// File that gets a line of JSON for every query, with what it cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) query_log_file: Option<PathBuf>,
+    /// Largest answer after decompression; 0 for any. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_size_limit: Option<ByteSize>,
+    /// Most samples of a scrape after relabelling; 0 for any number. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     sample_limit: Option<u64>,
+    /// Most targets of a job; 0 for any number. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     target_limit: Option<u64>,
+    /// Most labels of a series; 0 for any number. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     label_limit: Option<u64>,
+    /// Longest label name in bytes; 0 for any. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     label_name_length_limit: Option<u64>,
+    /// Longest label value in bytes; 0 for any. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     label_value_length_limit: Option<u64>,
+    /// Most targets dropped by relabelling that are remembered; 0 for any number. Default `0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_dropped_targets: Option<u64>,
+    /// Whether native histograms are taken. Default `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     scrape_native_histograms: Option<bool>,
+    /// Whether classic buckets are taken of histograms that have native ones too. Default `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     always_scrape_classic_histograms: Option<bool>,
+    /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are stored.
+    /// Default `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     extra_scrape_metrics: Option<bool>,
+    /// Which names are accepted. Default `utf8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     metric_name_validation_scheme: Option<NameValidation>,
+    /// How targets are asked to write names that are not legacy ones. Default by the validation scheme.
     #[serde(skip_serializing_if = "Option::is_none")]
     metric_name_escaping_scheme: Option<NameEscaping>,
-    #[serde(skip_serializing)]
-    query_log_file: Unserved,
     #[serde(skip_serializing)]
     scrape_failure_log_file: Unserved,
     #[serde(skip_serializing)]
@@ -162,39 +201,78 @@ impl Global {
 }
 
 /// Settings of Kymo itself. A flag of the same name wins over each.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KymoSection {
+    /// Where the data lives; created when missing. Default `./kymo-data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    #[serde(deserialize_with = "listen", skip_serializing_if = "Option::is_none")]
-    pub listen: Option<SocketAddr>,
+    /// Address of the HTTP listener. Default `127.0.0.1:9911`.
+    #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Address")]
+    pub listen: Option<Address>,
+    /// Where OTLP is listened for.
     #[serde(deserialize_with = "null_is_default")]
     pub otlp: OtlpListeners,
+    /// What is watched without being told where. Without a file it is both. Default `[]`.
     #[serde(deserialize_with = "collect", serialize_with = "collected", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<Watched>")]
     pub collect: Option<Collect>,
+    /// How long samples are kept, `0` for ever. Default `30d`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ConfigDuration")]
     pub retention: Option<Retention>,
+    /// Memory for everything together. Default 60 % of what the process may have.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ByteSize")]
     pub memory_limit: Option<MemoryBytes>,
+    /// When the log is synced against power loss. Default `interval`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Sync")]
     pub sync: Option<SyncPolicy>,
+    /// File with bearer tokens, one a line, of which every request must carry one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_token_file: Option<PathBuf>,
+    /// Whether `POST /-/reload` and `POST /-/quit` are answered. Default `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_lifecycle: Option<bool>,
+    /// Whether the paths under `/api/v1/admin` are answered. Default `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_admin_api: Option<bool>,
 }
 
 /// Where OTLP is listened for.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpListeners {
+    /// Where OTLP is listened for over gRPC. Default `127.0.0.1:4317`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AddressOrOff")]
     pub grpc: Option<AddressOrOff>,
+    /// Where OTLP is listened for over HTTP. Default `127.0.0.1:4318`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AddressOrOff")]
     pub http: Option<AddressOrOff>,
+}
+
+/// What a schema says of [`Collect`]: names that a list may hold.
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is wanted")]
+enum Watched {
+    Host,
+    #[schemars(rename = "self")]
+    Itself,
+}
+
+/// What a schema says of [`SyncPolicy`].
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is wanted")]
+enum Sync {
+    Always,
+    Interval,
+    Never,
 }
 
 fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -205,11 +283,6 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(des
 fn text<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-}
-
-fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| address(&text).map_err(D::Error::custom)).transpose()
 }
 
 /// A list of names, or what the flag takes.

@@ -21,16 +21,17 @@ mod value;
 
 use std::path::{Path, PathBuf};
 
+use kymo_core::status::LabelMap;
 use kymo_export::client::{HttpBuildError, http_client};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeDefaults};
 
 pub use fault::{Faults, chain};
 pub use file::{KymoSection, OtlpListeners};
-pub use value::{AddressOrOff, Collect, MemoryBytes, Retention, address};
+pub use value::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
 
 use fault::{Fault, Place};
-use file::ConfigFile;
+use file::{ConfigFile, Global};
 
 /// Largest file that is read. A thousand jobs written out take a tenth of it.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -44,6 +45,10 @@ pub struct Configuration {
     /// Scrape jobs, complete.
     pub jobs: Vec<JobConfig>,
     pub otlp: OtlpConfig,
+    /// Labels that series get where they leave the server.
+    pub external_labels: LabelMap,
+    /// Where queries are logged.
+    pub query_log_file: Option<PathBuf>,
     /// What is said in the file and not acted on, each with what is missing.
     pub notices: Vec<String>,
     /// The effective values as YAML, secrets masked.
@@ -114,7 +119,9 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
         return Err(faults);
     }
     let text = show::yaml(&mut file, &notices);
-    Ok(Configuration { path: path.to_owned(), kymo: file.kymo, jobs, otlp, notices, text })
+    let Global { external_labels, query_log_file, .. } = file.global;
+    let path = path.to_owned();
+    Ok(Configuration { path, kymo: file.kymo, jobs, otlp, external_labels, query_log_file, notices, text })
 }
 
 /// The jobs that can be scraped. What they leave open is filled in in the file too.

@@ -10,6 +10,7 @@ use super::file::ConfigFile;
 /// Makes every path of the file one that does not depend on where it was written.
 pub(super) fn resolve(file: &mut ConfigFile, folder: &Path) {
     let folder = Folder(folder);
+    folder.optional(&mut file.global.query_log_file);
     folder.optional(&mut file.kymo.data_dir);
     folder.optional(&mut file.kymo.auth_token_file);
     for entry in &mut file.scrape_configs {

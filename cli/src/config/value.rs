@@ -1,16 +1,70 @@
 //! Values that flags and the configuration file write in the same way.
 
-use std::fmt;
+use std::borrow::Cow;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use kymo_core::text::{DurationText, parse_duration_ms, parse_size, write_size};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// Where a listener listens, as written: `ADDRESS:PORT` or `NAME:PORT`. What a name stands for is asked when the listener
+/// is opened, so that reading a file needs no network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address.
+    Ip(SocketAddr),
+    /// A host's name.
+    Name { host: String, port: u16 },
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Address, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Address::Ip(address));
+        }
+        let named = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        match named {
+            Some((host, port)) if !host.is_empty() && !host.contains([':', '/', '[', ']', ' ']) => {
+                Ok(Address::Name { host: host.to_owned(), port })
+            }
+            _ => Err("expected an address and a port, like 127.0.0.1:9911, [::1]:9911 or localhost:9911".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl Address {
+    /// The first address that a name stands for. Asks the system's resolver, and waits for it.
+    ///
+    /// # Errors
+    /// The resolver's, or that it knows no address.
+    pub fn resolve(&self) -> io::Result<SocketAddr> {
+        match self {
+            Address::Ip(address) => Ok(*address),
+            Address::Name { host, port } => (host.as_str(), *port)
+                .to_socket_addrs()?
+                .next()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        }
+    }
+}
 
 /// Where a listener that can be switched off listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddressOrOff {
-    At(SocketAddr),
+    At(Address),
     Off,
 }
 
@@ -20,13 +74,13 @@ impl FromStr for AddressOrOff {
     fn from_str(text: &str) -> Result<AddressOrOff, String> {
         match text {
             "off" => Ok(AddressOrOff::Off),
-            _ => address(text).map(AddressOrOff::At).map_err(|reason| format!("{reason}, or off")),
+            _ => text.parse().map(AddressOrOff::At).map_err(|reason| format!("{reason}, or off")),
         }
     }
 }
 
 impl AddressOrOff {
-    pub fn address(self) -> Option<SocketAddr> {
+    pub fn address(self) -> Option<Address> {
         match self {
             AddressOrOff::At(address) => Some(address),
             AddressOrOff::Off => None,
@@ -41,6 +95,31 @@ impl fmt::Display for AddressOrOff {
             AddressOrOff::Off => f.write_str("off"),
         }
     }
+}
+
+macro_rules! schema_of_text {
+    ($($type:ident: $format:literal,)*) => {
+        $(
+            impl JsonSchema for $type {
+                fn inline_schema() -> bool {
+                    true
+                }
+
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($type).into()
+                }
+
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!({ "type": "string", "format": $format })
+                }
+            }
+        )*
+    };
+}
+
+schema_of_text! {
+    Address: "address",
+    AddressOrOff: "address or off",
 }
 
 /// What the server watches without being told where.
@@ -130,15 +209,4 @@ impl fmt::Display for MemoryBytes {
         write_size(&mut text, self.0);
         f.write_str(&text)
     }
-}
-
-/// Reads `ADDRESS:PORT`; a name (`localhost:9911`) stands for its first address.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    const EXPECTED: &str = "expected an address and a port, like 127.0.0.1:9911, [::1]:9911 or localhost:9911";
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let is_named = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    let found = if is_named { text.to_socket_addrs().ok().and_then(|mut found| found.next()) } else { None };
-    found.ok_or_else(|| EXPECTED.to_owned())
 }

@@ -16,6 +16,7 @@ impl Facts {
         let folder = std::env::current_dir().map(|path| path.display().to_string());
         let runtime = RuntimeInfo {
             started_ms,
+            hostname: hostname(),
             working_directory: folder.unwrap_or_default(),
             data_directory: plan.data_dir.display().to_string(),
             retention_ms: plan.retention.map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
@@ -25,6 +26,12 @@ impl Facts {
         };
         Facts { flags: plan.flags(), runtime }
     }
+}
+
+/// The machine's name, as the kernel has it; empty where it does not say.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 impl StatusSource for Facts {

@@ -1,10 +1,9 @@
 //! The flags of `kymo serve`, as given. What a flag leaves open the configuration file may say (`config::KymoSection`).
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use kymo::config::{AddressOrOff, Collect, MemoryBytes, Retention, address};
+use kymo::config::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
 use kymo_storage::SyncPolicy;
 
 /// Run the server: scraping, OTLP and remote write in, PromQL out, everything kept on disk
@@ -30,8 +29,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "KYMO_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// Address of the HTTP listener; port 0 picks a free one [default: 127.0.0.1:9911]
-    #[arg(long, env = "KYMO_LISTEN", hide_env_values = true, value_name = "ADDRESS", value_parser = address)]
-    pub(super) listen: Option<SocketAddr>,
+    #[arg(long, env = "KYMO_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
+    pub(super) listen: Option<Address>,
     /// Address for OTLP over gRPC, or off [default: 127.0.0.1:4317]
     #[arg(long, env = "KYMO_OTLP_GRPC", hide_env_values = true, value_name = "ADDRESS|off")]
     pub(super) otlp_grpc: Option<AddressOrOff>,

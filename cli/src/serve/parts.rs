@@ -6,7 +6,7 @@ use axum::Router;
 use kymo::config::Collect;
 use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
-use kymo_core::status::StatusSources;
+use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
 use kymo_export::api::{self, ApiState, FactsState, Lifecycle, TargetFamilies};
 use kymo_export::exposition::{self, Exposition};
@@ -135,15 +135,17 @@ impl Parts {
         };
         let process = Arc::new(Process::default());
         let collectors = collectors(plan.collect, &collect, &process).map_err(unregistered("the collectors"))?;
-        let scrape = Arc::new(ScrapeManager::new(ScrapeParts {
+        let scrape = ScrapeManager::new(ScrapeParts {
             storage: storage.clone(),
             ledger: ledger.clone(),
             clock: clock.clone(),
             pool: ingest_pool,
             budget: shares.ingest.clone(),
             clients: scrape::clients(),
+            registry: registry.clone(),
             seed: scrape::seed(),
-        }));
+        });
+        let scrape = Arc::new(scrape.map_err(unregistered("scraping"))?);
         let reload = Reload::new(plan.config.as_ref(), scrape.clone(), clock.clone(), &registry);
         let reload = Arc::new(reload.map_err(unregistered("the configuration"))?);
         reload
@@ -154,6 +156,7 @@ impl Parts {
         sources.push(scrape.clone());
         sources.push(reload.clone());
         sources.push(Arc::new(facts));
+        let sources: Arc<dyn StatusSource> = Arc::new(sources);
         let backend = Arc::new(kymo_query::Engine::new(storage));
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock)?,
@@ -165,8 +168,8 @@ impl Parts {
             scrape,
             lifecycle: plan.enable_lifecycle.then(|| lifecycle(&reload, quit)),
             reload,
-            facts: FactsState { sources: Arc::new(sources), clock: clock.clone() },
-            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone()),
+            facts: FactsState { sources: sources.clone(), clock: clock.clone() },
+            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone()).with_sources(sources),
             collectors,
             watching: JoinSet::new(),
         })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kymo::config::{self, AddressOrOff, Collect, Configuration, KymoSection, Retention};
+use kymo::config::{self, Address, AddressOrOff, Collect, Configuration, KymoSection, Retention};
 use kymo_core::status::FlagStatus;
 use kymo_export::server::BearerTokens;
 use kymo_storage::SyncPolicy;
@@ -53,9 +53,9 @@ impl Plan {
         let watched_unasked = Collect { host: config.is_none(), itself: config.is_none() };
         let mut plan = Plan {
             data_dir: args.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into()),
-            listen: args.listen.or(listen).unwrap_or(LISTEN),
-            otlp_grpc: args.otlp_grpc.or(otlp.grpc).unwrap_or(AddressOrOff::At(OTLP_GRPC)).address(),
-            otlp_http: args.otlp_http.or(otlp.http).unwrap_or(AddressOrOff::At(OTLP_HTTP)).address(),
+            listen: args.listen.or(listen).map_or(Ok(LISTEN), |listen| resolved(&listen))?,
+            otlp_grpc: listener(args.otlp_grpc.or(otlp.grpc), OTLP_GRPC)?,
+            otlp_http: listener(args.otlp_http.or(otlp.http), OTLP_HTTP)?,
             collect: args.collect.or(collect).unwrap_or(watched_unasked),
             tokens,
             retention: args.retention.or(retention).map_or(Some(RETENTION), |retention| retention.0),
@@ -83,7 +83,7 @@ impl Plan {
 
     /// The settings in force, by the names of their flags, sorted.
     pub(super) fn flags(&self) -> Vec<FlagStatus> {
-        let address = |address: Option<SocketAddr>| address.map_or(AddressOrOff::Off, AddressOrOff::At).to_string();
+        let address = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let flags = [
             ("collect", self.collect.to_string()),
@@ -100,6 +100,18 @@ impl Plan {
         ];
         flags.into_iter().map(|(name, value)| FlagStatus { name: name.to_owned(), value }).collect()
     }
+}
+
+/// Where a listener that can be switched off listens.
+fn listener(asked: Option<AddressOrOff>, default: SocketAddr) -> Result<Option<SocketAddr>, Failure> {
+    match asked {
+        Some(asked) => asked.address().as_ref().map(resolved).transpose(),
+        None => Ok(Some(default)),
+    }
+}
+
+fn resolved(address: &Address) -> Result<SocketAddr, Failure> {
+    address.resolve().map_err(|error| Failure::because(format_args!("cannot look up the address {address}"), &error))
 }
 
 fn tokens(file: &Path) -> Result<BearerTokens, Failure> {

@@ -10,7 +10,7 @@ use kymo::config::{self, Configuration, KymoSection};
 use kymo_core::Clock;
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
-use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource};
+use kymo_core::status::{ConfigurationStatus, LabelMap, StatusError, StatusSource};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::ScrapeManager;
 
@@ -44,6 +44,8 @@ pub(super) struct Reload {
     clock: Arc<dyn Clock>,
     /// Held for a whole reload, so that two do not cross.
     status: Mutex<ConfigurationStatus>,
+    /// Held only to copy or replace.
+    external_labels: Mutex<LabelMap>,
     successful: Gauge,
     loaded: Gauge,
 }
@@ -63,6 +65,7 @@ impl Reload {
             scrape,
             clock,
             status: Mutex::default(),
+            external_labels: Mutex::default(),
             successful: registry.gauge(&SUCCESSFUL).register()?,
             loaded: registry.gauge(&LOADED).register()?,
         })
@@ -74,7 +77,9 @@ impl Reload {
     /// Why the old configuration stays in force.
     pub(super) fn reload(&self) -> Result<(), String> {
         let Some(path) = &self.path else {
-            return Err("the server was started without a configuration file".to_owned());
+            // What is in force are the defaults and the flags of the start, which cannot have changed.
+            tracing::info!("asked to read the configuration again: there is no file, so nothing changed");
+            return Ok(());
         };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match config::load(path) {
@@ -111,6 +116,7 @@ impl Reload {
                 tracing::warn!(section, "changes of this section come into force with the next start");
             }
         }
+        *self.external_labels.lock().unwrap_or_else(PoisonError::into_inner) = config.external_labels.clone();
         self.note_success(config.text.clone(), status);
         Ok(())
     }
@@ -133,5 +139,9 @@ impl Reload {
 impl StatusSource for Reload {
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
         Ok(Some(self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
+    fn external_labels(&self) -> Result<Option<LabelMap>, StatusError> {
+        Ok(Some(self.external_labels.lock().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 }

@@ -65,26 +65,29 @@ fn reference_pages_are_the_same_everywhere_and_name_every_flag() {
 }
 
 #[test]
-fn the_configuration_page_has_every_key_and_says_which_are_acted_on() {
+fn the_configuration_page_says_what_every_key_means_and_which_are_acted_on() {
     let sections = reference::sections();
-    assert!(sections.len() > 10, "{sections:?}");
-    for Section { name, rows, keys } in &sections {
-        assert!(!keys.is_empty(), "{name} is no struct any more");
-        for row in *rows {
-            assert!(keys.iter().any(|key| key == row.key), "{name} does not read {}: {keys:?}", row.key);
-        }
-    }
-    // A key without a row is one whose being there is told as not acted on.
+    assert!(sections.len() > 12, "{sections:?}");
+    let page = run(["reference", "--configuration"]).out;
+    assert!(!page.contains("{{"), "a table is missing:\n{page}");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("kymo.yml");
-    for section in &sections {
-        for key in section.unserved() {
-            let text = match section.name {
-                "file" => format!("{key}: [x]\n"),
-                "global" if key == "external_labels" => format!("global: {{{key}: {{a: b}}}}\n"),
-                "global" => format!("global: {{{key}: [x]}}\n"),
-                "scrape_configs" => format!("scrape_configs: [{{job_name: a, {key}: [x]}}]\n"),
-                name => panic!("{key} of {name} has no row"),
+    for Section { name, keys } in &sections {
+        assert!(!keys.is_empty(), "{name} has no keys");
+        for key in keys.iter().filter(|key| key.is_acted_on) {
+            // A table has it, unless its section has a heading of its own or is what cannot be acted on.
+            let has_row = page.contains(&format!("| `{}` | {} |", key.name, key.kind));
+            assert!(has_row || ["ConfigFile", "OAuth2"].contains(&name.as_str()), "{name}: {key:?} is not in\n{page}");
+            assert!(!key.meaning.is_empty() && !key.kind.is_empty(), "{name}: {key:?} has no comment");
+        }
+        for key in keys.iter().filter(|key| !key.is_acted_on) {
+            // Its being there is told.
+            let key = &key.name;
+            let text = match name.as_str() {
+                "ConfigFile" => format!("{key}: [x]\n"),
+                "Global" => format!("global: {{{key}: [x]}}\n"),
+                "ScrapeConfig" => format!("scrape_configs: [{{job_name: a, {key}: [x]}}]\n"),
+                name => panic!("{key} of {name} is not acted on"),
             };
             fs::write(&file, &text).unwrap();
             let said = run(["config", "check", file.to_str().unwrap()]);
@@ -94,10 +97,19 @@ fn the_configuration_page_has_every_key_and_says_which_are_acted_on() {
             );
         }
     }
-    let page = run(["reference", "--configuration"]).out;
-    assert!(!page.contains("{{"), "a table is missing:\n{page}");
-    for row in sections.iter().flat_map(|section| section.rows) {
-        assert!(page.contains(&format!("| `{}` | {} |", row.key, row.kind)), "{row:?} is not in\n{page}");
+}
+
+#[test]
+fn the_schema_of_a_file_names_what_the_reader_takes() {
+    let schema: serde_json::Value = serde_json::from_str(&run(["config", "schema"]).out).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let interval = &schema["$defs"]["ScrapeConfig"]["properties"]["scrape_interval"];
+    let wanted = serde_json::json!({
+        "type": ["string", "null"], "format": "duration", "default": "1m", "description": "How often targets are asked.",
+    });
+    assert_eq!(*interval, wanted);
+    for section in ["Global", "ScrapeConfig", "KymoSection", "OtlpConfig", "TlsConfig", "RelabelFields"] {
+        assert_eq!(schema["$defs"][section]["additionalProperties"], false, "{section} refuses unknown keys");
     }
 }
 
@@ -108,32 +120,41 @@ fn defaults_of_the_configuration_page_are_those_in_force() {
     fs::write(&file, "scrape_configs: [{job_name: a}]\n").unwrap();
     let shown = run(["config", "show", file.to_str().unwrap()]).out;
     let sections = reference::sections();
-    let row = |section: &str, key: &str| {
-        let section = sections
-            .iter()
-            .filter(|known| known.name == section || section == "scrape_configs" && known.name == "http");
-        section.flat_map(|section| section.rows).find(|row| row.key == key)
+    let find = |section: &str, name: &str| {
+        let section = sections.iter().find(|known| known.name == section);
+        section.and_then(|section| section.keys.iter().find(|key| key.name == name))
     };
     let (mut section, mut compared) = ("", Vec::new());
     // Of the section `kymo` only what was written is shown; its defaults are those of the flags.
     for line in shown.lines().take_while(|line| *line != "kymo:") {
         match line.split_once(':') {
-            Some((name, _)) if !line.starts_with([' ', '-']) => section = name,
+            Some(("global", _)) => section = "Global",
+            Some(("scrape_configs", _)) => section = "ScrapeConfig",
+            Some(("otlp", _)) => section = "OtlpConfig",
             Some((key, value)) if !value.is_empty() && !["- job_name", "- a"].contains(&key.trim()) => {
-                let row = row(section, key.trim()).unwrap_or_else(|| panic!("{section} has no row for {line:?}"));
-                assert_eq!(row.default, value.trim(), "{section}: {row:?}");
-                compared.push(row.key);
+                let key = find(section, key.trim()).unwrap_or_else(|| panic!("{section} has no key for {line:?}"));
+                assert_eq!(key.default, value.trim(), "{section}: {key:?}");
+                compared.push(&key.name);
             }
             _ => {}
         }
     }
     assert!(compared.len() > 15, "{compared:?}");
     let flags = run(["reference", "--cli"]).out;
-    for key in ["data_dir", "listen", "otlp.grpc", "otlp.http", "retention", "memory_limit", "sync"] {
-        let row = row("kymo", key).unwrap();
-        let flag = format!("| `--{} ", key.replace(['_', '.'], "-"));
-        let line = flags.lines().find(|line| line.starts_with(&flag)).unwrap_or_else(|| panic!("no {flag}"));
-        assert!(line.contains(&format!("| {} |", row.default)), "{row:?}: {line}");
+    let of_flags = [
+        ("KymoSection", "data_dir", "--data-dir"),
+        ("KymoSection", "listen", "--listen"),
+        ("OtlpListeners", "grpc", "--otlp-grpc"),
+        ("OtlpListeners", "http", "--otlp-http"),
+        ("KymoSection", "retention", "--retention"),
+        ("KymoSection", "memory_limit", "--memory-limit"),
+        ("KymoSection", "sync", "--sync"),
+    ];
+    for (section, name, flag) in of_flags {
+        let key = find(section, name).unwrap();
+        let line = flags.lines().find(|line| line.starts_with(&format!("| `{flag} ")));
+        let line = line.unwrap_or_else(|| panic!("no {flag}"));
+        assert!(line.contains(&format!("| {} |", key.default)), "{key:?}: {line}");
     }
 }
 

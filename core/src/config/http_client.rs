@@ -13,6 +13,7 @@ use super::secret::Secret;
 /// `job_name`), so this struct is made to be flattened and refuses no unknown field by itself; its
 /// inner structs do. Call [`validate`](Self::validate) after reading.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct HttpClientConfig {
     /// User name and password.
@@ -21,7 +22,7 @@ pub struct HttpClientConfig {
     /// The `Authorization` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
-    /// OAuth 2.0 client credentials.
+    /// OAuth 2.0 client credentials. A job with them is named and left out: no tokens are fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<OAuth2>,
     /// A bearer token: the older way to write `authorization`.
@@ -33,14 +34,14 @@ pub struct HttpClientConfig {
     /// How the server is verified and which certificate is shown to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
-    /// Whether redirects are followed.
+    /// Whether redirects are followed. Default `true`.
     pub follow_redirects: bool,
-    /// Whether HTTP/2 may be negotiated.
+    /// Whether HTTP/2 may be negotiated. Default `true`.
     pub enable_http2: bool,
     /// Through which proxy.
     #[serde(flatten)]
     pub proxy: ProxyConfig,
-    /// Headers added to each request.
+    /// Headers added to each request, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub http_headers: BTreeMap<String, HeaderValues>,
 }
@@ -64,6 +65,7 @@ impl Default for HttpClientConfig {
 
 /// User name and password, each as text or in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct BasicAuth {
     /// The user.
@@ -82,9 +84,10 @@ pub struct BasicAuth {
 
 /// The `Authorization` header: a scheme and credentials, as text or in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Authorization {
-    /// The scheme, `Bearer` unless given.
+    /// The scheme. Default `Bearer`.
     #[serde(rename = "type")]
     pub scheme: String,
     /// What follows the scheme.
@@ -103,6 +106,7 @@ impl Default for Authorization {
 
 /// OAuth 2.0 client credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct OAuth2 {
     /// The client's id.
@@ -131,41 +135,43 @@ pub struct OAuth2 {
 
 /// Certificates and what is accepted of the server. Each of `ca`, `cert`, `key` is PEM text or a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// Certificates that sign the server's.
+    /// Certificates that sign the server's, as PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ca: String,
-    /// A file with them.
+    /// A file with certificates that sign the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// The certificate shown to the server.
+    /// The certificate shown to the server, as PEM.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cert: String,
-    /// A file with it.
+    /// A file with the certificate shown to the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
-    /// The key of that certificate.
+    /// The key of that certificate, as PEM.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub key: Secret,
-    /// A file with it.
+    /// A file with the key of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// The name the server's certificate must carry, if it is not the URL's.
+    /// The name the server's certificate must carry, if it is not the URL's. A job with one is named and left out.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_name: String,
     /// Accepts any certificate.
     pub insecure_skip_verify: bool,
-    /// Oldest version accepted.
+    /// Oldest version accepted; below `TLS12` nothing is spoken. Default `TLS12`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_version: Option<TlsVersion>,
-    /// Newest version offered.
+    /// Newest version offered. Default `TLS13`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_version: Option<TlsVersion>,
 }
 
 /// A version of TLS. The two oldest are read, because files name them, but no client here speaks them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub enum TlsVersion {
     /// 1.0
     #[serde(rename = "TLS10")]
@@ -183,6 +189,7 @@ pub enum TlsVersion {
 
 /// Through which proxy requests go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ProxyConfig {
     /// The proxy's URL.
@@ -191,15 +198,16 @@ pub struct ProxyConfig {
     /// Hosts that are reached directly, comma-separated; only with a URL.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub no_proxy: String,
-    /// Takes the proxy from the environment instead.
+    /// Takes the proxy from the environment instead. A job that asks for it is named and left out.
     pub proxy_from_environment: bool,
-    /// Headers sent to the proxy when connecting.
+    /// Headers sent to the proxy when connecting. A job with them is named and left out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
 }
 
 /// Values of one added header, from three places.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderValues {
     /// Values that may be shown.

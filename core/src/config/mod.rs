@@ -9,6 +9,8 @@ mod http_client;
 mod matcher;
 mod md5;
 mod relabel;
+#[cfg(feature = "schema")]
+mod schema;
 mod secret;
 mod size;
 

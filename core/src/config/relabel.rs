@@ -120,6 +120,7 @@ const REPLACEMENT_DEFAULT: &str = "$1";
 
 /// One rule, checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "RelabelFields"))]
 #[serde(try_from = "RelabelFields", into = "RelabelFields")]
 pub struct RelabelRule {
     fields: RelabelFields,
@@ -129,6 +130,7 @@ pub struct RelabelRule {
 
 /// A rule as it stands in a file, not checked; [`RelabelRule::try_from`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RelabelFields {
     /// Labels whose values, joined, are the source; an absent label is empty.
@@ -138,7 +140,7 @@ pub struct RelabelFields {
     pub separator: String,
     /// Matched against the whole source, or against label names.
     pub regex: String,
-    /// For `hashmod`.
+    /// What `hashmod` takes the hash modulo.
     #[serde(skip_serializing_if = "is_zero")]
     pub modulus: u64,
     /// The label that is set; a template for `replace`.
@@ -146,7 +148,8 @@ pub struct RelabelFields {
     pub target_label: String,
     /// Template of the value, or of the name for `labelmap`.
     pub replacement: String,
-    /// Name of the action, in any case.
+    /// Name of the action, in any case: `replace`, `keep`, `drop`, `keepequal`, `dropequal`, `hashmod`, `labelmap`,
+    /// `labeldrop`, `labelkeep`, `lowercase` or `uppercase`.
     pub action: String,
 }
 

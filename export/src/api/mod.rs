@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, QueryBackend};
 
 pub use lifecycle::{Lifecycle, lifecycle_routes};
@@ -72,6 +73,8 @@ pub struct ApiState {
     pub readiness: Readiness,
     /// Limits.
     pub options: Arc<ApiOptions>,
+    /// What the parts say of themselves.
+    pub sources: Arc<dyn StatusSource>,
     buffers: AnswerBuffers,
 }
 
@@ -93,8 +96,15 @@ impl ApiState {
             budget,
             readiness: Readiness::ready(),
             options: Arc::new(ApiOptions::default()),
+            sources: Arc::new(StatusSources::new()),
             buffers: AnswerBuffers::default(),
         }
+    }
+
+    /// The same with what the parts say of themselves.
+    #[must_use]
+    pub fn with_sources(self, sources: Arc<dyn StatusSource>) -> ApiState {
+        ApiState { sources, ..self }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | Path below `/api/v1` | Fact of [`StatusSource`] |
 //! |---|---|
-//! | `targets`, `scrape_pools` | `targets` |
+//! | `targets` | `targets` |
+//! | `scrape_pools` | `scrape_pools` |
 //! | `status/config` | `configuration` |
 //! | `status/flags` | `flags` |
 //! | `status/runtimeinfo` | `runtime_info`, `configuration` |
@@ -118,12 +119,10 @@ fn active_json(target: &TargetStatus) -> Value {
     })
 }
 
-/// `GET /api/v1/scrape_pools`: names of the jobs that have targets, sorted.
+/// `GET /api/v1/scrape_pools`: names of the jobs, sorted.
 async fn scrape_pools(State(state): State<FactsState>) -> Response {
-    answer(state.sources.targets().map(|targets| {
-        let mut pools: Vec<String> = targets.into_iter().map(|target| target.pool).collect();
+    answer(state.sources.scrape_pools().map(|mut pools| {
         pools.sort_unstable();
-        pools.dedup();
         json!({"scrapePools": pools})
     }))
 }
@@ -153,7 +152,7 @@ fn runtime(state: &FactsState) -> Result<Value, StatusError> {
     Ok(json!({
         "startTime": moment(Some(info.started_ms)),
         "CWD": info.working_directory,
-        "hostname": "",
+        "hostname": info.hostname,
         "serverTime": moment(Some(state.clock.now_ms())),
         "reloadConfigSuccess": reload_error.is_empty(),
         "lastConfigTime": moment(Some(loaded_ms)),
@@ -203,6 +202,10 @@ mod tests {
                 ..TargetStatus::default()
             };
             Ok(vec![up, unasked, dropped])
+        }
+
+        fn scrape_pools(&self) -> Result<Vec<String>, StatusError> {
+            Ok(vec!["node".to_owned(), "idle".to_owned(), "api".to_owned()])
         }
 
         fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
@@ -261,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn pools_configuration_flags_and_runtime_are_told() {
-        assert_eq!(ask("/api/v1/scrape_pools").await, json!({"scrapePools": ["api", "node"]}));
+        assert_eq!(ask("/api/v1/scrape_pools").await, json!({"scrapePools": ["api", "idle", "node"]}));
         assert_eq!(ask("/api/v1/status/config").await, json!({"yaml": "global: {}\n"}));
         assert_eq!(ask("/api/v1/status/flags").await, json!({"listen": "127.0.0.1:9911"}));
         let runtime = ask("/api/v1/status/runtimeinfo").await;

@@ -22,6 +22,7 @@ impl Default for OtlpLimits {
 
 /// How metric names and attribute keys become names of series and labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub enum TranslationStrategy {
     /// Everything but letters, digits, `_` and, in metric names, `:` becomes `_`; unit and type become suffixes.
     #[default]
@@ -50,9 +51,10 @@ impl TranslationStrategy {
 ///
 /// Keys that Prometheus knows mean the same here; `promote_scope_metadata` is on by default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// How names are translated.
+    /// How names are translated. Default `UnderscoreEscapingWithSuffixes`.
     pub translation_strategy: TranslationStrategy,
     /// Resource attributes that become labels of every series.
     pub promote_resource_attributes: Vec<String>,

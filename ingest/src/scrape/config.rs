@@ -29,7 +29,7 @@ macro_rules! with_http_client {
             /// The `Authorization` header.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub authorization: Option<Authorization>,
-            /// OAuth 2.0 client credentials.
+            /// OAuth 2.0 client credentials. A job with them is named and left out.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub oauth2: Option<OAuth2>,
             /// A bearer token: the older way to write `authorization`.
@@ -41,10 +41,10 @@ macro_rules! with_http_client {
             /// How the server is verified and which certificate is shown to it.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub tls_config: Option<TlsConfig>,
-            /// Whether redirects are followed; yes unless said.
+            /// Whether redirects are followed. Default `true`.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub follow_redirects: Option<bool>,
-            /// Whether HTTP/2 may be negotiated; yes unless said.
+            /// Whether HTTP/2 may be negotiated. Default `true`.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub enable_http2: Option<bool>,
             /// The proxy's URL.
@@ -131,6 +131,21 @@ impl<'de> Deserialize<'de> for NotActedOn {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for NotActedOn {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NotActedOn".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "x-not-acted-on": true })
+    }
+}
+
 impl Serialize for NotActedOn {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("not acted on")
@@ -164,26 +179,27 @@ macro_rules! scrape_config {
 scrape_config! {
     /// One entry of `scrape_configs`.
     #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
     #[serde(default, deny_unknown_fields)]
     pub struct ScrapeConfig {
-        /// Name of the job: its series carry it as label `job`.
+        /// Name of the job, required: its series carry it as label `job`.
         pub job_name: String,
-        /// How often targets are asked.
+        /// How often targets are asked. Default `1m`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scrape_interval: Option<ConfigDuration>,
-        /// How long an answer may take; no longer than the interval.
+        /// How long an answer may take; no longer than the interval. Default `10s`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scrape_timeout: Option<ConfigDuration>,
-        /// Formats that targets are asked for, best first.
+        /// Formats that targets are asked for, best first. Default as in `global`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scrape_protocols: Option<Vec<ScrapeProtocol>>,
         /// The format of an answer without a content type that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub fallback_scrape_protocol: Option<ScrapeProtocol>,
-        /// Path of the metrics, `/metrics` unless given.
+        /// Path of the metrics. Default `/metrics`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub metrics_path: Option<String>,
-        /// `http` unless given.
+        /// How targets are spoken to: `http` or `https`. Default `http`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scheme: Option<String>,
         /// Parameters of the URL.
@@ -191,48 +207,50 @@ scrape_config! {
         pub params: BTreeMap<String, Vec<String>>,
         /// Whether a target's own labels win over those that the scraper adds.
         pub honor_labels: bool,
-        /// Whether timestamps of targets are used; yes unless said.
+        /// Whether timestamps of targets are used. Default `true`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub honor_timestamps: Option<bool>,
         /// Whether series with timestamps of their own go stale when they vanish.
         pub track_timestamps_staleness: bool,
-        /// Whether answers may be compressed; yes unless said.
+        /// Whether answers may be compressed. Default `true`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub enable_compression: Option<bool>,
-        /// Whether native histograms are taken.
+        /// Whether native histograms are taken. Default `false`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scrape_native_histograms: Option<bool>,
-        /// Whether classic buckets are taken of histograms that have native ones too.
+        /// Whether classic buckets are taken of histograms that have native ones too. Older files call it
+        /// `scrape_classic_histograms`. Default `false`.
         #[serde(alias = "scrape_classic_histograms", skip_serializing_if = "Option::is_none")]
         pub always_scrape_classic_histograms: Option<bool>,
         /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are stored.
+        /// Default `false`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub extra_scrape_metrics: Option<bool>,
-        /// Which names are accepted: `utf8` unless given, or `legacy`.
+        /// Which names are accepted. Default `utf8`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub metric_name_validation_scheme: Option<NameValidation>,
-        /// How targets are asked to write names that are not legacy ones.
+        /// How targets are asked to write names that are not legacy ones. Default by the validation scheme.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub metric_name_escaping_scheme: Option<NameEscaping>,
-        /// Largest answer after decompression; 0 for any.
+        /// Largest answer after decompression; 0 for any. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub body_size_limit: Option<ByteSize>,
-        /// Most samples of a scrape after relabelling; 0 for any number.
+        /// Most samples of a scrape after relabelling; 0 for any number. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub sample_limit: Option<u64>,
-        /// Most labels of a series; 0 for any number.
+        /// Most labels of a series; 0 for any number. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub label_limit: Option<u64>,
-        /// Longest label name in bytes; 0 for any.
+        /// Longest label name in bytes; 0 for any. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub label_name_length_limit: Option<u64>,
-        /// Longest label value in bytes; 0 for any.
+        /// Longest label value in bytes; 0 for any. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub label_value_length_limit: Option<u64>,
-        /// Most targets of the job; 0 for any number.
+        /// Most targets of the job; 0 for any number. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub target_limit: Option<u64>,
-        /// Most targets dropped by relabelling that are remembered; 0 for any number.
+        /// Most targets dropped by relabelling that are remembered; 0 for any number. Default `0`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub keep_dropped_targets: Option<u64>,
         /// Most buckets of a native histogram; finer ones are merged until they fit. 0 for any number.

@@ -6,6 +6,7 @@ use crate::exposition::Format;
 
 /// A format that targets can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub enum ScrapeProtocol {
     /// Delimited protobuf.
     PrometheusProto,
@@ -76,6 +77,7 @@ impl ScrapeProtocol {
 
 /// Which names of metrics and labels are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "lowercase")]
 pub enum NameValidation {
     /// Any UTF-8 text.
@@ -87,6 +89,7 @@ pub enum NameValidation {
 
 /// How targets are asked to write names that are not legacy ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "lowercase")]
 pub enum NameEscaping {
     /// As they are.

@@ -1,104 +1,228 @@
-//! The page `docs/configuration.md`: prose (`page.md`), and a table of keys per section (`rows.rs`).
+//! The page `docs/configuration.md`, and the JSON Schema of a file.
 //!
-//! Which keys there are is asked of the structs that read them (`keys_of`). A key without a row is one that is read
-//! and not acted on; that this is so, and that each row has its key, is held by the tests of the program.
-
-mod keys;
-mod rows;
+//! Both are made from the structs that read the file: which keys there are, what may be written there, and what their
+//! doc comments say. A comment's last sentence may begin with *Default* and names what holds without the key; where the
+//! struct itself has a default, that is taken. Prose around the tables is in `page.md`.
 
 use std::fmt::Write as _;
 
-use kymo_core::config::{Authorization, BasicAuth, HeaderValues, RelabelFields, TlsConfig};
-use kymo_ingest::otlp::OtlpConfig;
-use kymo_ingest::scrape::{DnsSdConfig, FileSdConfig, HttpSdConfig, ScrapeConfig, TargetGroup};
+use kymo_core::config::{HttpClientConfig, RelabelFields};
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
 
-use super::file::{ConfigFile, Global, KymoSection, OtlpListeners};
-use keys::keys_of;
+use super::file::ConfigFile;
 
-/// A key that is acted on.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    pub key: &'static str,
-    /// What may be written there.
-    pub kind: &'static str,
+/// Marks keys that are read and not acted on.
+const NOT_ACTED_ON: &str = "x-not-acted-on";
+/// What begins the last sentence of a comment that names a default.
+const DEFAULT: &str = " Default ";
+
+/// What a comment says before the name that older files have for a key.
+const OLDER: &str = "Older files call it `";
+
+/// One key of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    /// What may be written there, in words.
+    pub kind: String,
     /// What holds without it; empty if nothing does.
-    pub default: &'static str,
-    pub meaning: &'static str,
+    pub default: String,
+    /// What it does, as the struct's comment says.
+    pub meaning: String,
+    /// Whether anything is done with it.
+    pub is_acted_on: bool,
 }
 
 /// The keys of one struct.
 #[derive(Debug)]
 pub struct Section {
-    /// As in the file, or what the page calls it.
-    pub name: &'static str,
-    /// Keys that are acted on. Those of a struct that is a part of another are rows of that part alone.
-    pub rows: &'static [Row],
-    /// Every key that is read, in the order of the struct.
-    pub keys: Vec<String>,
+    /// Name of the struct.
+    pub name: String,
+    /// In alphabetical order.
+    pub keys: Vec<Key>,
 }
 
-impl Section {
-    fn new(name: &'static str, rows: &'static [Row], keys: &[&str]) -> Section {
-        Section { name, rows, keys: keys.iter().map(|key| (*key).to_owned()).collect() }
-    }
+/// The JSON Schema (2020-12) of a file.
+pub fn schema() -> Value {
+    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
+    // Its keys stand in the sections that have it, and have a table of their own on the page.
+    generator.subschema_for::<HttpClientConfig>();
+    generator.subschema_for::<RelabelFields>();
+    let mut schema = generator.into_root_schema_for::<ConfigFile>().to_value();
+    with_defaults(&mut schema);
+    with_older_names(&mut schema);
+    schema
+}
 
-    fn without(mut self, parts: &[Row]) -> Section {
-        self.keys.retain(|key| parts.iter().all(|part| part.key != key));
-        self
-    }
-
-    /// Keys that are read and not acted on.
-    pub fn unserved(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().map(String::as_str).filter(|key| self.rows.iter().all(|row| row.key != *key))
+/// Adds the names that a comment says older files have for a key.
+fn with_older_names(schema: &mut Value) {
+    let definitions = schema["$defs"].as_object_mut().into_iter().flat_map(|all| all.values_mut());
+    for properties in definitions.filter_map(|definition| definition["properties"].as_object_mut()) {
+        let older = properties.values().filter_map(|value| {
+            let (_, after) = value["description"].as_str()?.split_once(OLDER)?;
+            let mut value = value.clone();
+            value["deprecated"] = Value::Bool(true);
+            Some((after.split('`').next()?.to_owned(), value))
+        });
+        let older: Vec<(String, Value)> = older.collect();
+        properties.extend(older);
     }
 }
 
-/// All sections, in the order of the page.
+/// Moves *Default* sentences from descriptions to `default`, where the struct says none.
+fn with_defaults(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            if let Some(Value::String(text)) = object.get("description") {
+                let text = text.replace('\n', " ");
+                let (meaning, default) = match text.rsplit_once(DEFAULT) {
+                    Some((meaning, default)) => (meaning.to_owned(), Some(default.trim_end_matches('.').to_owned())),
+                    None => (text, None),
+                };
+                object.insert("description".to_owned(), Value::String(meaning));
+                if let Some(default) = default {
+                    let literal = default.strip_prefix('`').and_then(|text| text.strip_suffix('`'));
+                    match literal {
+                        Some(text) => {
+                            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+                            object.insert("default".to_owned(), value);
+                        }
+                        None => {
+                            object.insert("x-default".to_owned(), Value::String(default));
+                        }
+                    }
+                }
+            }
+            object.values_mut().for_each(with_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(with_defaults),
+        _ => {}
+    }
+}
+
+/// All sections, the file itself first, then by name.
 pub fn sections() -> Vec<Section> {
-    let mut file = Section::new("file", &[], keys_of::<ConfigFile>());
-    file.keys.retain(|key| !["global", "scrape_configs", "otlp", "kymo"].contains(&key.as_str()));
-    let mut kymo = Section::new("kymo", rows::KYMO, keys_of::<KymoSection>());
-    kymo.keys.retain(|key| key != "otlp");
-    kymo.keys.extend(keys_of::<OtlpListeners>().iter().map(|key| format!("otlp.{key}")));
-    // The settings of the HTTP client are spelled out in both structs that have them.
-    let mut http = Section::new("http", rows::HTTP, keys_of::<HttpSdConfig>());
-    http.keys.retain(|key| rows::HTTP_SD.iter().all(|own| own.key != key));
-    vec![
-        file,
-        kymo,
-        Section::new("global", rows::GLOBAL, keys_of::<Global>()),
-        Section::new("scrape_configs", rows::SCRAPE, keys_of::<ScrapeConfig>()).without(rows::HTTP),
-        Section::new("static_configs", rows::STATIC, keys_of::<TargetGroup>()),
-        Section::new("file_sd_configs", rows::FILE_SD, keys_of::<FileSdConfig>()),
-        Section::new("http_sd_configs", rows::HTTP_SD, keys_of::<HttpSdConfig>()).without(rows::HTTP),
-        Section::new("dns_sd_configs", rows::DNS_SD, keys_of::<DnsSdConfig>()),
-        Section::new("relabel_configs", rows::RELABEL, keys_of::<RelabelFields>()),
-        http,
-        Section::new("basic_auth", rows::BASIC_AUTH, keys_of::<BasicAuth>()),
-        Section::new("authorization", rows::AUTHORIZATION, keys_of::<Authorization>()),
-        Section::new("tls_config", rows::TLS, keys_of::<TlsConfig>()),
-        Section::new("http_headers", rows::HEADERS, keys_of::<HeaderValues>()),
-        Section::new("otlp", rows::OTLP, keys_of::<OtlpConfig>()),
-    ]
+    let schema = schema();
+    let none = Map::new();
+    let definitions = schema["$defs"].as_object().unwrap_or(&none);
+    let root = Section { name: "ConfigFile".to_owned(), keys: keys(&schema) };
+    let others = definitions
+        .iter()
+        .filter(|(_, definition)| definition.get("properties").is_some())
+        .map(|(name, definition)| Section { name: name.clone(), keys: keys(definition) });
+    std::iter::once(root).chain(others).collect()
 }
 
-/// The page without its head, in Markdown.
+fn keys(definition: &Value) -> Vec<Key> {
+    let none = Map::new();
+    let properties = definition["properties"].as_object().unwrap_or(&none);
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let key = |(name, value): (&String, &Value)| Key {
+        name: name.clone(),
+        kind: kind(value),
+        default: match (value.get("x-default"), value.get("default")) {
+            (Some(Value::String(words)), _) => words.clone(),
+            (_, None | Some(Value::Null)) => String::new(),
+            (_, Some(Value::String(text))) => text.clone(),
+            // A section, whose keys have defaults of their own.
+            (_, Some(Value::Object(_))) if value.get("$ref").is_some() => String::new(),
+            (_, Some(other)) => other.to_string(),
+        },
+        meaning: text(value, "description"),
+        is_acted_on: value.get(NOT_ACTED_ON).is_none(),
+    };
+    properties.iter().map(key).collect()
+}
+
+/// What may be written, in words.
+fn kind(value: &Value) -> String {
+    if let Some(format) = value["format"].as_str().filter(|format| !format.contains("int") && *format != "double") {
+        return format.to_owned();
+    }
+    if let Some(values) = value["enum"].as_array() {
+        return alternatives(values.iter().filter_map(Value::as_str));
+    }
+    if let Some(of) = value["anyOf"].as_array().or(value["oneOf"].as_array()) {
+        let constants: Vec<&str> = of.iter().filter_map(|one| one["const"].as_str()).collect();
+        if !constants.is_empty() {
+            return alternatives(constants);
+        }
+        return of.iter().find(|one| one["type"] != "null").map(kind).unwrap_or_default();
+    }
+    if let Some(name) = value["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap_or_default();
+        return match name {
+            "RelabelFields" => "rule",
+            "TargetGroup" => "group",
+            _ => "section",
+        }
+        .to_owned();
+    }
+    let types: Vec<&str> = match &value["type"] {
+        Value::String(one) => vec![one.as_str()],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).filter(|one| *one != "null").collect(),
+        _ => Vec::new(),
+    };
+    match types.first().copied() {
+        Some("string") => "text".to_owned(),
+        Some("integer" | "number") => "number".to_owned(),
+        Some("array") => match kind(&value["items"]) {
+            text if text == "text" => "list of text".to_owned(),
+            words if words.contains(" or ") => format!("list of {}", words.replace(" or ", " and ")),
+            one => format!("list of {one}s"),
+        },
+        Some("object") => format!("{} by name", kind(&value["additionalProperties"])),
+        Some(other) => other.to_owned(),
+        None => String::new(),
+    }
+}
+
+fn alternatives<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
+    let values: Vec<&str> = values.into_iter().collect();
+    match values.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// The page without its head, in Markdown. `{{keys Name}}` in the prose is the table of a struct, `{{keys Name without
+/// Other}}` one without the keys of another, and `{{unserved Name}}` names the keys that are not acted on.
 pub fn page() -> String {
-    sections().iter().fold(include_str!("page.md").to_owned(), |page, section| {
-        let unserved: Vec<String> = section.unserved().map(|key| format!("`{key}`")).collect();
-        page.replace(&format!("{{{{rows {}}}}}", section.name), table(section.rows).trim_end())
-            .replace(&format!("{{{{unserved {}}}}}", section.name), &unserved.join(", "))
-    })
+    let sections = sections();
+    let find = |name: &str| sections.iter().find(|section| section.name == name).map_or(&[][..], |found| &found.keys);
+    let mut page = String::new();
+    let mut rest = include_str!("page.md");
+    while let Some((before, after)) = rest.split_once("{{") {
+        page.push_str(before);
+        let Some((asked, after)) = after.split_once("}}") else { break };
+        match asked.split(' ').collect::<Vec<_>>()[..] {
+            ["keys", name] => page.push_str(table(find(name), &[]).trim_end()),
+            ["keys", name, "without", other] => page.push_str(table(find(name), find(other)).trim_end()),
+            ["unserved", name] => {
+                let unserved = find(name).iter().filter(|key| !key.is_acted_on);
+                let names: Vec<String> = unserved.map(|key| format!("`{}`", key.name)).collect();
+                page.push_str(&names.join(", "));
+            }
+            _ => page.push_str(&format!("{{{{{asked}}}}}")),
+        }
+        rest = after;
+    }
+    page.push_str(rest);
+    page
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(keys: &[Key], without: &[Key]) -> String {
     let mut text = String::from("| Key | Value | Default | Meaning |\n|---|---|---|---|\n");
-    for Row { key, kind, default, meaning } in rows {
+    let shown = keys.iter().filter(|key| key.is_acted_on && without.iter().all(|other| other.name != key.name));
+    for Key { name, kind, default, meaning, .. } in shown {
         // A value, unless it is told in words.
         let is_value = !default.is_empty() && !default.contains(' ');
-        let default = if is_value { format!("`{default}`") } else { (*default).to_owned() };
+        let default = if is_value { format!("`{default}`") } else { default.clone() };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "| `{key}` | {kind} | {default} | {meaning} |");
+        let _ = writeln!(text, "| `{name}` | {kind} | {default} | {} |", meaning.replace('|', "\\|"));
     }
     text
 }

@@ -19,11 +19,12 @@ const ENDINGS: [&str; 6] = ["json", "yml", "yaml", "JSON", "YML", "YAML"];
 
 /// One of `file_sd_configs`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FileSdConfig {
-    /// Paths; the last part may hold `*`. They end in `.json`, `.yml` or `.yaml`.
+    /// Files with groups of targets, ending in `.json`, `.yml` or `.yaml`; the last part of a path may hold `*`.
     pub files: Vec<String>,
-    /// Accepted as in Prometheus; files are looked at every five seconds in any case.
+    /// Accepted as in Prometheus; files are looked at every five seconds in any case. Default `5s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<ConfigDuration>,
 }

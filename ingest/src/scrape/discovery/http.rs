@@ -20,11 +20,12 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 with_http_client! {
     /// One of `http_sd_configs`.
     #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
     #[serde(default, deny_unknown_fields)]
     pub struct HttpSdConfig {
-        /// Where the targets are listed.
+        /// The endpoint, which answers with groups of targets as JSON; required.
         pub url: String,
-        /// How often the list is fetched; a minute unless given.
+        /// How often it is asked. Default `1m`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub refresh_interval: Option<ConfigDuration>,
     }

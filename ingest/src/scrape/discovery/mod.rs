@@ -28,12 +28,13 @@ pub use http::HttpSdConfig;
 
 /// Targets with labels in common, as `static_configs`, files and HTTP endpoints list them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetGroup {
-    /// Addresses.
+    /// Addresses, each a host and a port.
     #[serde(deserialize_with = "null_is_default")]
     pub targets: Vec<String>,
-    /// Labels of each.
+    /// Labels that all of them get.
     #[serde(deserialize_with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

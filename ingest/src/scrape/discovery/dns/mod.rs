@@ -33,17 +33,18 @@ const LOOKUPS_AT_ONCE_MAX: usize = 16;
 
 /// One of `dns_sd_configs`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DnsSdConfig {
     /// Names to look up.
     pub names: Vec<String>,
-    /// Which records, in any case: `A`, `AAAA`, `MX`, `NS` or `SRV`; `SRV` unless given.
+    /// Which records, in any case: `A`, `AAAA`, `MX`, `NS` or `SRV`. Default `SRV`.
     #[serde(rename = "type")]
     pub record_type: String,
     /// The targets' port; needed for all types but SRV, whose records name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// How often names are looked up; thirty seconds unless given.
+    /// How often names are looked up. Default `30s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_interval: Option<ConfigDuration>,
 }
