@@ -119,6 +119,17 @@ pub enum ScrapeError {
 }
 
 impl ScrapeError {
+    /// The reason under which failed scrapes are counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            ScrapeError::Request { .. } => "request",
+            ScrapeError::Timeout { .. } => "timeout",
+            ScrapeError::Status { .. } => "status",
+            ScrapeError::TargetLimit { .. } => "target_limit",
+            others => others.loss_reason().unwrap_or("other"),
+        }
+    }
+
     /// The reason under which the ledger books samples that arrived and are lost; `None` if none arrived.
     pub(super) fn loss_reason(&self) -> Option<&'static str> {
         Some(match self {

@@ -129,7 +129,7 @@ impl Job {
         let mut sources = JoinSet::new();
         for (number, (config, client)) in self.config.discovery.iter().zip(&self.source_clients).enumerate() {
             let discovery = shared.discovery(config, client.clone());
-            sources.spawn(watch(discovery, number, found.clone(), self.config.name.clone()));
+            sources.spawn(watch(discovery, number, found.clone(), self.config.name.clone(), Arc::clone(&shared)));
         }
         drop(found);
         let mut running = Running::default();
@@ -155,6 +155,7 @@ impl Job {
         }
         // Scrapers know their job: the circle is opened, so that both are freed.
         self.state().scrapers.clear();
+        shared.metrics().set_targets(&self.config.name, 0);
     }
 
     /// Starts scrapers of new targets and stops those of targets that are gone.
@@ -193,6 +194,7 @@ impl Job {
         if let kept @ 1.. = self.config.limits.dropped_targets {
             dropped.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         }
+        shared.metrics().set_targets(&self.config.name, running.scrapers.len());
         let mut state = self.state();
         state.scrapers = running.scrapers.values().map(|(scraper, _)| Arc::clone(scraper)).collect();
         state.scrapers.sort_by(|a, b| a.target().url.cmp(&b.target().url));
@@ -218,9 +220,17 @@ impl Job {
 }
 
 /// Sends what a source finds, whenever it changes.
-async fn watch(mut discovery: Discovery, number: usize, found: mpsc::Sender<(usize, Vec<Group>)>, job: String) {
+async fn watch(
+    mut discovery: Discovery,
+    number: usize,
+    found: mpsc::Sender<(usize, Vec<Group>)>,
+    job: String,
+    shared: Arc<Shared>,
+) {
     loop {
-        match discovery.refresh().await {
+        let refreshed = discovery.refresh().await;
+        shared.metrics().refreshed(&job, refreshed.is_ok());
+        match refreshed {
             Ok(Some(groups)) => {
                 if found.send((number, groups)).await.is_err() {
                     return;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{LabelMap, StatusError, StatusSource, TargetStatus};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, Metadata, MetricStorage, SeriesRef};
 use tokio::sync::{mpsc, watch};
@@ -12,6 +13,7 @@ use super::client::{BoxError, ClientFactory, ScrapeClient};
 use super::config::JobConfig;
 use super::discovery::{Discovery, DiscoveryConfig, Resolve, system_resolver};
 use super::job::Job;
+use super::metrics::ScrapeMetrics;
 use super::scraper::Scraper;
 use super::store::Engine;
 
@@ -29,6 +31,8 @@ pub struct ScrapeParts {
     pub budget: Budget,
     /// Makes HTTP clients.
     pub clients: ClientFactory,
+    /// Where what is scraped is counted.
+    pub registry: Registry,
     /// Moves the phases of all targets, so that two processes ask at different times.
     pub seed: u64,
 }
@@ -59,6 +63,7 @@ pub(super) struct Shared {
     engine: Engine,
     pool: Arc<dyn BlockingPool>,
     budget: Budget,
+    metrics: ScrapeMetrics,
     seed: u64,
     resolve: Resolve,
     /// Scrapers that have not stopped. Held only to copy or change the list.
@@ -77,6 +82,10 @@ impl Shared {
 
     pub(super) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    pub(super) fn metrics(&self) -> &ScrapeMetrics {
+        &self.metrics
     }
 
     pub(super) fn seed(&self) -> u64 {
@@ -136,30 +145,33 @@ struct Running {
 
 impl ScrapeManager {
     /// Without jobs.
-    #[must_use]
-    pub fn new(parts: ScrapeParts) -> ScrapeManager {
+    ///
+    /// # Errors
+    /// [`RegisterError`] when the registry holds other metrics of the same names.
+    pub fn new(parts: ScrapeParts) -> Result<ScrapeManager, RegisterError> {
         ScrapeManager::with_resolver(parts, system_resolver())
     }
 
-    pub(super) fn with_resolver(parts: ScrapeParts, resolve: Resolve) -> ScrapeManager {
+    pub(super) fn with_resolver(parts: ScrapeParts, resolve: Resolve) -> Result<ScrapeManager, RegisterError> {
         let (departed, receiver) = mpsc::unbounded_channel();
         let engine = Engine { storage: parts.storage, ledger: parts.ledger, clock: parts.clock };
         let shared = Shared {
             engine,
             pool: parts.pool,
             budget: parts.budget.child("scrape", u64::MAX),
+            metrics: ScrapeMetrics::register(&parts.registry)?,
             seed: parts.seed,
             resolve,
             live: Mutex::default(),
             departed,
         };
-        ScrapeManager {
+        Ok(ScrapeManager {
             shared: Arc::new(shared),
             clients: parts.clients,
             jobs: watch::Sender::new(Vec::new()),
             applying: Mutex::default(),
             departed: Mutex::new(Some(receiver)),
-        }
+        })
     }
 
     /// Puts these jobs in force instead of those before. A job that did not change goes on untouched; targets of one that
@@ -183,6 +195,7 @@ impl ScrapeManager {
                 }
             }
         }
+        self.shared.metrics.jobs.set(jobs.len() as f64);
         self.jobs.send_replace(jobs);
         Ok(())
     }
@@ -239,12 +252,6 @@ impl ScrapeManager {
         Arc::clone(&self.shared)
     }
 
-    /// Names of the jobs in force, in the order of the configuration.
-    #[must_use]
-    pub fn pools(&self) -> Vec<String> {
-        self.jobs.borrow().iter().map(|job| job.config().name.clone()).collect()
-    }
-
     /// What targets say of their families.
     #[must_use]
     pub fn metadata(&self) -> Vec<TargetMetadata> {
@@ -263,6 +270,10 @@ impl ScrapeManager {
 }
 
 impl StatusSource for ScrapeManager {
+    fn scrape_pools(&self) -> Result<Vec<String>, StatusError> {
+        Ok(self.jobs.borrow().iter().map(|job| job.config().name.clone()).collect())
+    }
+
     fn targets(&self) -> Result<Vec<TargetStatus>, StatusError> {
         let jobs = self.jobs.borrow().clone();
         let of = |job: &Arc<Job>| {

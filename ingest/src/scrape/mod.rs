@@ -41,6 +41,8 @@ mod families;
 mod histogram;
 mod job;
 mod jobs;
+pub mod metrics;
+mod moment;
 mod negotiate;
 mod relabel;
 mod report;

@@ -28,6 +28,11 @@ impl Schedule {
         now_ms.saturating_add(self.interval_ms - into)
     }
 
+    /// How many moments of the grid lie before `later_ms`, from `earlier_ms` on, where both are moments of it.
+    pub(super) fn moments_between(self, earlier_ms: i64, later_ms: i64) -> u64 {
+        u64::try_from(later_ms.saturating_sub(earlier_ms) / self.interval_ms).unwrap_or(0)
+    }
+
     /// The timestamp of a scrape that was planned for `planned_ms` and begins at `now_ms`. Small delays are taken back, so
     /// that timestamps keep equal distances, which the storage encodes best.
     pub(super) fn timestamp(self, planned_ms: i64, now_ms: i64) -> i64 {
@@ -70,6 +75,8 @@ mod tests {
         assert_eq!(schedule.next_after(10_250), 11_250);
         assert_eq!(schedule.next_after(10_249), 10_250);
         assert_eq!(schedule.next_after(13_900), 14_250);
+        let missed = [11_250, 12_250, 14_250, 10_250].map(|later| schedule.moments_between(11_250, later));
+        assert_eq!(missed, [0, 1, 3, 0]);
     }
 
     proptest! {

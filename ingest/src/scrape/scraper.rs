@@ -15,6 +15,8 @@ use super::error::{ScrapeError, StoreError, chain};
 use super::families::FamilyList;
 use super::job::Job;
 use super::jobs::Shared;
+use super::metrics::TargetMetrics;
+use super::moment;
 use super::negotiate::{accept_header, format_of};
 use super::schedule::Schedule;
 use super::store::{Answer, Outcome, TargetStore};
@@ -28,6 +30,7 @@ pub(super) struct Scraper {
     target: Target,
     request: Request,
     schedule: Schedule,
+    metrics: TargetMetrics,
     /// Held while a scrape is stored, on a thread that may block.
     store: Arc<Mutex<TargetStore>>,
     /// Held only to copy.
@@ -63,7 +66,8 @@ impl Scraper {
         let store = TargetStore::new(Arc::clone(config), labels, timeout.as_secs_f64(), shared.budget())?;
         let schedule = Schedule::new(target.interval_ms, target.identity, shared.seed());
         let facts = Mutex::default();
-        Ok(Scraper { request, schedule, store: Arc::new(Mutex::new(store)), facts, shared, job, target })
+        let metrics = shared.metrics().of_target(&config.name);
+        Ok(Scraper { request, schedule, metrics, store: Arc::new(Mutex::new(store)), facts, shared, job, target })
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -74,8 +78,12 @@ impl Scraper {
     /// does not.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken, shutdown: CancellationToken) -> Arc<Self> {
         let clock = Arc::clone(&self.shared.engine().clock);
+        let mut due_ms = None;
         loop {
             let planned_ms = self.schedule.next_after(clock.now_ms());
+            let skipped = due_ms.map_or(0, |due_ms| self.schedule.moments_between(due_ms, planned_ms));
+            self.metrics.skipped.add(skipped);
+            due_ms = Some(planned_ms);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self,
@@ -86,6 +94,9 @@ impl Scraper {
                 // The clock was set back: the next moment is another one now.
                 continue;
             }
+            let late_us = clock.now_us().saturating_sub(planned_ms.saturating_mul(1_000));
+            self.metrics.delay.record(late_us.max(0) as f64 / 1e6);
+            due_ms = Some(self.schedule.next_after(planned_ms));
             let time_ms = self.schedule.timestamp(planned_ms, clock.now_ms());
             tokio::select! {
                 biased;
@@ -104,7 +115,7 @@ impl Scraper {
             if left_us <= 0 || left_us > self.schedule.interval_ms().saturating_mul(1_000) {
                 return;
             }
-            tokio::time::sleep(Duration::from_micros(left_us.unsigned_abs())).await;
+            moment::sleep(Duration::from_micros(left_us.unsigned_abs())).await;
         }
     }
 
@@ -150,12 +161,29 @@ impl Scraper {
 
     /// Keeps what became of a scrape, for pages that show it.
     fn note(&self, time_ms: i64, seconds: f64, stored: Result<Outcome, StoreError>) {
+        let metrics = &self.metrics;
+        metrics.duration.record(seconds);
         let (error, families) = match stored {
             Ok(outcome) => {
+                metrics.bytes.add(outcome.bytes);
+                match (&outcome.error, &outcome.store_error) {
+                    (Some(error), _) => {
+                        metrics.failed.inc();
+                        self.shared.metrics().failed(error.reason());
+                    }
+                    (None, Some(_)) => metrics.not_stored.inc(),
+                    (None, None) => {
+                        metrics.stored.inc();
+                        metrics.samples.add(outcome.samples);
+                    }
+                }
                 let error = outcome.error.map(|error| error.to_string());
                 (error.or_else(|| outcome.store_error.map(|error| error.to_string())), outcome.families)
             }
-            Err(error) => (Some(chain(&error)), None),
+            Err(error) => {
+                metrics.not_stored.inc();
+                (Some(chain(&error)), None)
+            }
         };
         if let Some(error) = &error {
             tracing::debug!(job = self.job.config().name, url = self.target.url, error, "scrape failed");

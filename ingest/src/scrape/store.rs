@@ -53,6 +53,10 @@ pub(super) struct Outcome {
     pub(super) store_error: Option<StoreError>,
     /// Families, if they changed.
     pub(super) families: Option<FamilyList>,
+    /// Samples after relabelling.
+    pub(super) samples: u64,
+    /// Length of the answer.
+    pub(super) bytes: u64,
 }
 
 /// Counts that are stored as series about the scrape.
@@ -172,7 +176,8 @@ impl TargetStore {
             (None, None) => self.cache.end(),
             (Some(_), None) => self.cache.end_failed(),
         }
-        Outcome { error, store_error, families }
+        let (samples, bytes) = (counts.kept, body_bytes.max(0.0) as u64);
+        Outcome { error, store_error, families, samples, bytes }
     }
 
     /// Marks all series of a target that is not scraped any more, but for those that `lives` says are another's now.

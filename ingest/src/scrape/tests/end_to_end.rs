@@ -57,7 +57,7 @@ async fn a_reload_leaves_unchanged_jobs_alone_and_marks_what_is_gone() {
         async move { manager.run(shutdown).await }
     });
     until(|| !rig.samples("a").is_empty() && !rig.samples("b").is_empty()).await;
-    assert_eq!(manager.pools(), ["stays", "goes"]);
+    assert_eq!(manager.scrape_pools().unwrap(), ["stays", "goes"]);
     manager.apply(vec![named("stays", &stays)]).unwrap();
     until(|| rig.samples("b").iter().any(|line| line.contains("stale"))).await;
     let at = rig.samples("a").len();
@@ -123,7 +123,7 @@ fn a_client_that_cannot_be_made_keeps_the_old_jobs() {
     let rig = Rig::new();
     let manager = rig.manager();
     manager.apply(vec![job(r#"{"job_name":"old"}"#)]).unwrap();
-    let failing = ScrapeManager::new(crate::scrape::ScrapeParts {
+    let parts = crate::scrape::ScrapeParts {
         storage: rig.storage.clone(),
         ledger: rig.ledger.clone(),
         clock: rig.clock.clone(),
@@ -133,13 +133,18 @@ fn a_client_that_cannot_be_made_keeps_the_old_jobs() {
             true => Err("no such file".into()),
             false => Ok(reqwest::Client::new().into()),
         }),
+        registry: kymo_core::registry::Registry::new(),
         seed: 0,
-    });
+    };
+    let failing = ScrapeManager::new(parts).unwrap();
     let _ = super::support::clients();
     failing.apply(vec![job(r#"{"job_name":"old"}"#)]).unwrap();
     let error = failing.apply(vec![job(r#"{"job_name":"new","bearer_token_file":"x"}"#)]).unwrap_err();
     assert_eq!(error.to_string(), "scrape job \"new\": cannot make its HTTP client");
-    assert_eq!((failing.pools(), manager.pools()), (vec!["old".to_owned()], vec!["old".to_owned()]));
+    assert_eq!(
+        (failing.scrape_pools().unwrap(), manager.scrape_pools().unwrap()),
+        (vec!["old".to_owned()], vec!["old".to_owned()])
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kymo_core::memory::MemoryOptions;
 use kymo_core::pool::ThreadPool;
+use kymo_core::registry::Registry;
 use kymo_core::storage::{ColumnValue, Columns, QueryContext, Selector};
 use kymo_core::text::SeriesText;
 use kymo_core::{Budget, Clock, LossLedger, ManualClock, MemoryStorage, MetricStorage, SystemClock};
@@ -56,15 +57,17 @@ impl Rig {
 
     /// With so many places in the queue of its one thread.
     pub(in crate::scrape) fn manager_on(&self, queue: usize, budget: Budget) -> Arc<ScrapeManager> {
-        Arc::new(ScrapeManager::new(ScrapeParts {
+        let parts = ScrapeParts {
             storage: self.storage.clone(),
             ledger: self.ledger.clone(),
             clock: self.clock.clone(),
             pool: Arc::new(ThreadPool::start("test", 1, queue).unwrap()),
             budget,
             clients: clients(),
+            registry: Registry::new(),
             seed: 0,
-        }))
+        };
+        Arc::new(ScrapeManager::new(parts).unwrap())
     }
 
     /// A scraper of one target, as a job makes it.
