@@ -23,7 +23,7 @@ use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOption
 use tokio_util::sync::CancellationToken;
 
 /// Collectors that both have.
-const COLLECTORS: [&str; 26] = [
+const COLLECTORS: [&str; 28] = [
     "arp",
     "conntrack",
     "cpu",
@@ -42,23 +42,24 @@ const COLLECTORS: [&str; 26] = [
     "os",
     "pressure",
     "schedstat",
+    "selinux",
     "sockstat",
     "softnet",
     "stat",
     "thermal_zone",
     "time",
+    "timex",
     "udp_queues",
     "uname",
     "vmstat",
 ];
 
-/// Families of these collectors that Kymo leaves out, on purpose: a constant for another system, and one that needs the
-/// system's time zone.
-const LEFT_OUT: [&str; 3] =
-    ["node_exporter_build_info", "node_filesystem_purgeable_bytes", "node_time_zone_offset_seconds"];
+/// Families of these collectors that Kymo leaves out, on purpose: what tells of node_exporter, and a constant for another
+/// system.
+const LEFT_OUT: [&str; 2] = ["node_exporter_build_info", "node_filesystem_purgeable_bytes"];
 
 /// Gauges that may be anything from one moment to the next.
-const FLEETING: [&str; 12] = [
+const FLEETING: [&str; 14] = [
     "node_cpu_frequency_hertz",
     "node_cpu_scaling_frequency_hertz",
     "node_disk_io_now",
@@ -70,6 +71,8 @@ const FLEETING: [&str; 12] = [
     "node_nf_conntrack_entries",
     "node_procs_",
     "node_sockstat_",
+    "node_timex_maxerror_seconds",
+    "node_timex_offset_seconds",
     "node_udp_queues",
 ];
 

@@ -4,11 +4,11 @@
 //! fails stops no other: what it had pushed stays, it is counted, and `node_scrape_collector_success` says so. Absent files
 //! are no failure, only no data (`node_scrape_collector_success` is 0 then too, as in node_exporter).
 //!
-//! Deliberately absent: `timex` and `time_zone_offset` (system calls that are not offered without `unsafe` code), collectors
-//! that node_exporter has off by default, and those for hardware and file systems that tell nothing about most machines
-//! (`bcache`, `btrfs`, `edac`, `infiniband`, `ipvs`, `mdadm`, `nfs`, `xfs`, `zfs`, …).
+//! Deliberately absent: collectors that node_exporter has off by default, and those for hardware and file systems that tell
+//! nothing about most machines (`bcache`, `btrfs`, `edac`, `infiniband`, `ipvs`, `mdadm`, `nfs`, `xfs`, `zfs`, …).
 
 mod arp;
+mod c_library;
 mod conntrack;
 mod cpu;
 mod cpufreq;
@@ -27,6 +27,7 @@ mod netstat;
 mod os;
 mod pressure;
 mod schedstat;
+mod selinux;
 mod sockstat;
 mod softnet;
 mod stat;
@@ -34,6 +35,7 @@ mod stat;
 mod tests;
 mod thermal_zone;
 mod time;
+mod timex;
 mod udp_queues;
 mod uname;
 mod vmstat;
@@ -147,11 +149,13 @@ impl Host {
             ("os", Box::new(os::read)),
             ("pressure", Box::new(pressure::read)),
             ("schedstat", Box::new(schedstat::read)),
+            ("selinux", Box::new(selinux::read)),
             ("sockstat", Box::new(sockstat::read)),
             ("softnet", Box::new(softnet::read)),
             ("stat", Box::new(stat::read)),
             ("thermal_zone", Box::new(thermal_zone::read)),
             ("time", Box::new(move |roots, out| time::read(roots, out, now.now_ms()))),
+            ("timex", Box::new(timex::read)),
             ("udp_queues", Box::new(udp_queues::read)),
             ("uname", Box::new(uname::read)),
             ("vmstat", Box::new(vmstat::read)),

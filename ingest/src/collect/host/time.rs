@@ -2,11 +2,16 @@
 
 use kymo_core::FamilyType::Gauge;
 
+use super::c_library::time_zone;
 use super::file::{ReadError, attribute, names_in};
 use super::{Gathered, Roots};
 
 pub(super) fn read(roots: &Roots, out: &mut Gathered, now_ms: i64) -> Result<(), ReadError> {
     out.gauge("node_time_seconds", "System time in seconds since epoch (1970).", now_ms as f64 / 1000.0);
+    if let Some((zone, offset)) = time_zone(now_ms) {
+        let mut family = out.family(Gauge, "node_time_zone_offset_seconds", "System time zone offset in seconds.");
+        family.push([("time_zone", zone.as_str())], offset as f64);
+    }
     let all = roots.sys.join("devices/system/clocksource");
     let sources = match names_in(all.clone()) {
         Err(error) if error.is_absence() => return Ok(()),
