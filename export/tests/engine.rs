@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use kymo_core::pool::ThreadPool;
+use kymo_core::status::{LabelMap, StatusError, StatusSource};
 use kymo_core::{
     Budget, Clock, Exemplar, Labels, LossLedger, ManualClock, MemoryStorage, MetricStorage, QueryBackend, QueryContext,
     SampleBatch,
@@ -39,6 +40,7 @@ fn state() -> ApiState {
     let backend = Arc::new(kymo_query::Engine::new(storage));
     let pool = Arc::new(ThreadPool::start("queries", 2, 16).unwrap());
     ApiState::new(backend, pool, Arc::new(LossLedger::default()), clock as Arc<dyn Clock>, Budget::unlimited())
+        .with_sources(Arc::new(External))
 }
 
 async fn get(path: &str) -> (StatusCode, String, String) {
@@ -89,6 +91,16 @@ async fn the_client_reads_the_exemplars_that_the_api_writes() {
     server.abort();
 }
 
+/// Knows the external labels of the server.
+struct External;
+
+impl StatusSource for External {
+    fn external_labels(&self) -> Result<Option<LabelMap>, StatusError> {
+        let labels = [("region", "eu"), ("job", "outer")];
+        Ok(Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()))
+    }
+}
+
 #[tokio::test]
 async fn federation_shows_the_newest_live_samples_with_their_times() {
     let (status, kind, body) = get("/federate?match[]=up&match[]={__name__=~%22h.*%22}&match[]=up{job=%22a%22}").await;
@@ -97,10 +109,10 @@ async fn federation_shows_the_newest_live_samples_with_their_times() {
         body,
         concat!(
             "# TYPE h_bucket untyped\n",
-            "h_bucket{le=\"1\"} 3 1699999999000\n",
+            "h_bucket{le=\"1\",instance=\"\",job=\"outer\",region=\"eu\"} 3 1699999999000\n",
             "# TYPE up untyped\n",
-            "up{job=\"a\"} 0.5 1699999999000\n",
-            "up{job=\"b\\\"\\n\\\\\"} 1e+06 1699999997500\n",
+            "up{job=\"a\",instance=\"\",region=\"eu\"} 0.5 1699999999000\n",
+            "up{job=\"b\\\"\\n\\\\\",instance=\"\",region=\"eu\"} 1e+06 1699999997500\n",
         )
     );
     assert_eq!(get("/federate").await.2, "");

@@ -2,13 +2,15 @@
 //!
 //! Text format 0.0.4 with the samples' own timestamps, families sorted by name, each with the type `untyped`, as
 //! Prometheus writes them. Native histograms have no form there and are left out. What shows is what an instant
-//! query shows: nothing that is stale or older than the lookback.
+//! query shows: nothing that is stale or older than the lookback. The server's external labels are added to series that do
+//! not have them, and an empty `instance` to those that have none, so that the scraper adds none of its own.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use kymo_core::query::{DEFAULT_LOOKBACK, Grid, PointValue, QueryRequest, QueryValue, ResultSeries};
+use kymo_core::status::LabelMap;
 use kymo_core::text::{write_escaped_label_value, write_float_general};
 use kymo_core::{ErrorKind, Labels, METRIC_NAME, QueryBackend, QueryContext};
 
@@ -18,6 +20,7 @@ use super::{ApiState, run, selector};
 use crate::label_name;
 use crate::status::ApiError;
 
+const INSTANCE: &str = "instance";
 /// Most bytes of a line beside its labels: the type line's words, a float, a timestamp.
 const LINE_BYTES_MAX: usize = 128;
 
@@ -28,6 +31,10 @@ pub(super) async fn federate(State(state): State<ApiState>, request: Request) ->
     for text in &selectors {
         selector::parse(text).map_err(ApiError::bad_data)?;
     }
+    let mut external =
+        state.sources.external_labels().map_err(|error| ApiError::of_kind(error.kind(), error.to_string()))?;
+    external.get_or_insert_default().entry(INSTANCE.to_owned()).or_default();
+    let external = external.unwrap_or_default();
     let (backend, buffers, at_ms) = (state.backend.clone(), state.buffers.clone(), state.clock.now_ms());
     run(&state, state.options.timeout_max, move |ctx| {
         let mut newest = Vec::new();
@@ -37,7 +44,7 @@ pub(super) async fn federate(State(state): State<ApiState>, request: Request) ->
         newest.sort_by(|a, b| (a.0.metric_name(), &a.0).cmp(&(b.0.metric_name(), &b.0)));
         newest.dedup_by(|a, b| a.0 == b.0);
         let mut answer = buffers.answer(&ctx.budget)?;
-        write_page(&mut answer, &newest)?;
+        write_page(&mut answer, &newest, &external)?;
         Ok(answer)
     })
     .await
@@ -78,18 +85,22 @@ fn newest_of(
     Ok(window.into_iter().filter(|series| live.binary_search(&series.labels).is_ok()).filter_map(newest).collect())
 }
 
-fn write_page(out: &mut Answer, newest: &[(Labels, i64, f64)]) -> Result<(), ApiError> {
+fn write_page(out: &mut Answer, newest: &[(Labels, i64, f64)], external: &LabelMap) -> Result<(), ApiError> {
     let mut family = None;
+    let external_len: usize = external.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     for (labels, time_ms, value) in newest {
-        let name = label_name::escape(labels.metric_name().unwrap_or_default());
-        out.reserve(LINE_BYTES_MAX + 2 * name.len() + 6 * labels.as_ref().packed().len())?;
+        // A series without a name has no family.
+        let Some(name) = labels.metric_name().map(label_name::escape) else { continue };
+        out.reserve(LINE_BYTES_MAX + 2 * name.len() + 6 * (labels.as_ref().packed().len() + external_len))?;
         if family.as_deref() != Some(&*name) {
             out.bytes.extend_from_slice(format!("# TYPE {name} untyped\n").as_bytes());
             family = Some(name.to_string());
         }
         out.bytes.extend_from_slice(name.as_bytes());
         let mut separator = b'{';
-        for (label, text) in labels.iter().filter(|(label, _)| *label != METRIC_NAME) {
+        let added = external.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let added = added.filter(|(name, _)| labels.get(name).is_none());
+        for (label, text) in labels.iter().filter(|(label, _)| *label != METRIC_NAME).chain(added) {
             out.bytes.push(separator);
             separator = b',';
             out.bytes.extend_from_slice(label_name::escape(label).as_bytes());
