@@ -39,6 +39,7 @@ impl SeriesRef {
 
     /// From its number, as kept on disk.
     #[must_use]
+    #[inline]
     pub const fn from_u64(number: u64) -> Option<SeriesRef> {
         SeriesRef::new((number >> Self::INDEX_BITS) as u32, number & ((1 << Self::INDEX_BITS) - 1))
     }
@@ -51,12 +52,14 @@ impl SeriesRef {
 
     /// Which opening of the data directory handed it out.
     #[must_use]
+    #[inline]
     pub const fn opening(self) -> u32 {
         (self.0.get() >> Self::INDEX_BITS) as u32
     }
 
     /// The series' number within that opening.
     #[must_use]
+    #[inline]
     pub const fn index(self) -> u64 {
         self.0.get() & ((1 << Self::INDEX_BITS) - 1)
     }
@@ -391,8 +394,21 @@ impl SampleBatch {
         self.series[row] = Named(series.get());
     }
 
+    /// Whether any row or exemplar names its series by labels.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// The native histograms of all rows, in row order.
+    #[must_use]
+    pub fn histograms(&self) -> &[NativeHistogram] {
+        &self.histograms
+    }
+
     /// Row `index`, in the order pushed. Panics past the end.
     #[must_use]
+    #[inline]
     pub fn row(&self, index: usize) -> Row<'_> {
         let payload = self.payload[index];
         Row {
@@ -443,6 +459,7 @@ impl SampleBatch {
         }
     }
 
+    #[inline]
     fn named(&self, named: Named) -> RowSeries<'_> {
         if named.0 & BY_LABELS == 0 {
             let series = SeriesRef::from_u64(named.0).expect("only whole refs are pushed");

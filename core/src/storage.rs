@@ -38,6 +38,15 @@ pub trait MetricStorage: Send + Sync {
     /// [`AppendError`] when nothing could be applied; a bad row is never one, it is in the report.
     fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError>;
 
+    /// [`append`](Self::append) into a report of the caller, whose buffers are used again; what it held is forgotten.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); `report` is then unspecified.
+    fn append_into(&self, batch: &SampleBatch, report: &mut AppendReport) -> Result<(), AppendError> {
+        *report = self.append(batch)?;
+        Ok(())
+    }
+
     /// The series that match and have a sample in the window, sorted by labels.
     ///
     /// # Errors

@@ -1,52 +1,82 @@
 //! Taking a batch: find the series, write the frame, apply it in the log's order.
 
-use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use foldhash::HashSetExt;
+use foldhash::HashMap;
 use kymo_core::batch::{Row, RowSeries, RowValue, SampleBatch};
+use kymo_core::histogram::STALE_NAN_BITS;
 use kymo_core::memory::{one_of, remember_metadata};
 use kymo_core::storage::{FUTURE_LIMIT, RowCounts};
-use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason, SeriesRef};
+use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason};
 
+use crate::blocks::Blocks;
 use crate::engine::{Engine, millis};
-use crate::head::{HeadSeries, Outcome, SHARDS, Scratch};
+use crate::head::{HeadState, Outcome};
 use crate::sample::Sample;
 use crate::wal::{CommitError, FrameBuilder};
 
-/// Memory reserved for a row before it is applied: 16 bytes in an open run, and the slack of growing vectors.
-const BYTES_PER_ROW: u64 = 32;
-/// Memory reserved for a row that may make a series, its labels apart.
-const BYTES_PER_NEW_SERIES: u64 = 1_024;
-/// What a sealed chunk takes beside its payload.
-const BYTES_PER_CHUNK: i64 = 72;
+/// Memory reserved for a row before it is applied: a value in an open run, and its share of times and chunks.
+const BYTES_PER_ROW: u64 = 16;
+/// Memory reserved for a row that makes a series, its labels apart: its state, an open run, its share of the index.
+const BYTES_PER_NEW_SERIES: u64 = 768;
+/// Buffers kept for reuse; as many as threads that usually append at once.
+const SPARE_WORK_MAX: usize = 8;
 
-/// Frame builders kept for reuse; as many as threads that usually append at once.
-const SPARE_FRAMES_MAX: usize = 8;
-
-/// Where a series is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    shard: usize,
-    number: u64,
+/// Buffers of one append, used again by the next.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    accepted: Accepted,
+    frame: FrameBuilder,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Found {
-    At(Place),
-    Unknown,
-    Refused(RejectReason),
+/// What will be applied, in columns.
+#[derive(Debug, Default)]
+struct Accepted {
+    /// Numbers of the rows in the batch.
+    rows: Vec<u32>,
+    /// Their series.
+    series: Vec<u32>,
+    times: Vec<i64>,
+    /// Float bits; 0 for histograms.
+    bits: Vec<u64>,
+    /// Whether there are only floats and markers without start timestamps.
+    is_plain: bool,
+    /// Numbers of exemplars in the batch, and their series.
+    exemplars: Vec<(u32, u32)>,
+    /// First and last of `times`.
+    span: Option<(i64, i64)>,
 }
 
-/// What became of finding the series of a batch, by rows and exemplars in their order.
-#[derive(Default)]
-struct Resolved {
-    /// Series of the rows and exemplars that came with labels, in order.
-    by_labels: Vec<Found>,
-    /// Rows that will be applied, by their number in the batch.
-    rows: Vec<(usize, Place)>,
-    exemplars: Vec<(usize, Place)>,
+impl Accepted {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.series.clear();
+        self.times.clear();
+        self.bits.clear();
+        self.is_plain = true;
+        self.exemplars.clear();
+        self.span = None;
+    }
+
+    #[inline]
+    fn push(&mut self, number: usize, series: u32, row: &Row<'_>) {
+        self.rows.push(number as u32);
+        self.series.push(series);
+        self.times.push(row.time_ms);
+        let bits = match row.value {
+            RowValue::Float(value) => value.to_bits(),
+            RowValue::Stale => STALE_NAN_BITS,
+            RowValue::Histogram(_) | RowValue::Increment(_) | RowValue::Total(_) => {
+                self.is_plain = false;
+                0
+            }
+        };
+        self.is_plain &= row.start_ms == 0;
+        self.bits.push(bits);
+        let (first, last) = self.span.unwrap_or((row.time_ms, row.time_ms));
+        self.span = Some((first.min(row.time_ms), last.max(row.time_ms)));
+    }
 }
 
 /// Times that are taken.
@@ -56,6 +86,7 @@ struct TimeLimits {
 }
 
 impl TimeLimits {
+    #[inline]
     fn refuses(&self, time_ms: i64) -> Option<RejectReason> {
         if time_ms > self.newest_ms {
             Some(RejectReason::TooFarInFuture)
@@ -67,26 +98,43 @@ impl TimeLimits {
     }
 }
 
+/// What blocks hold of the rows that are not ahead of their series: by position among the accepted the series'
+/// newest time in blocks, and the sample at the row's own time.
+type InBlocks = HashMap<usize, (i64, Option<Sample>)>;
+
 impl Engine {
-    pub(crate) fn append_batch(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
+    /// Appends a batch and says in `report`, whose buffers are used again, what became of it.
+    pub(crate) fn append_batch(&self, batch: &SampleBatch, report: &mut AppendReport) -> Result<(), AppendError> {
+        report.clear();
         if self.closed.load(Ordering::Acquire) {
             return Err(AppendError::Closed);
         }
-        let reserved = self.options.budget.try_reserve(self.estimate(batch))?;
+        let mut work = self.spare_work.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let appended = self.append_with(batch, &mut work, report);
+        let mut spare = self.spare_work.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_WORK_MAX {
+            spare.push(work);
+        }
+        appended
+    }
+
+    fn append_with(&self, batch: &SampleBatch, work: &mut Work, report: &mut AppendReport) -> Result<(), AppendError> {
+        let mut reserved = self.options.budget.try_reserve(self.estimate(batch))?;
         let _resolving = self.resolving();
         let now_ms = self.options.clock.now_ms();
         let limits = TimeLimits { oldest_ms: self.oldest_ms(), newest_ms: now_ms.saturating_add(millis(FUTURE_LIMIT)) };
-        let mut resolved = self.make_missing(batch, &limits);
+        if batch.has_labels() {
+            self.make_missing(batch, &limits, &mut reserved)?;
+        }
+        let Work { accepted, frame } = work;
+        self.resolve(batch, &limits, accepted, report);
+        if accepted.rows.is_empty() && accepted.exemplars.is_empty() && batch.metadata().is_empty() {
+            return Ok(());
+        }
         let now = self.options.clock.monotonic();
-        let mut frame = self.spare_frame();
-        let mut report = AppendReport::default();
         let (turn, generation) = loop {
             let generation = self.commit.generation();
-            report.clear();
-            self.encode(batch, &limits, generation, &mut resolved, &mut frame, &mut report);
-            if resolved.rows.is_empty() && resolved.exemplars.is_empty() && batch.metadata().is_empty() {
-                return Ok(report);
-            }
+            self.encode(batch, generation, accepted, frame);
             let mut payload = Vec::with_capacity(frame.estimate());
             frame.finish(self.head.opening(), &mut payload);
             match self.commit.write(payload, generation, now) {
@@ -98,79 +146,68 @@ impl Engine {
                 }
             }
         };
-        self.keep_frame(frame);
-        self.commit.in_turn(turn, || self.apply(batch, &resolved, generation, &mut report));
+        self.commit.in_turn(turn, || self.apply(batch, accepted, generation, report));
         self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).absorb(reserved);
         self.settle_memory();
-        Ok(report)
+        Ok(())
     }
 
-    fn spare_frame(&self) -> FrameBuilder {
-        self.spare_frames.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn keep_frame(&self, frame: FrameBuilder) {
-        let mut spare = self.spare_frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_FRAMES_MAX {
-            spare.push(frame);
-        }
-    }
-
+    /// Bytes that known series may take, and what the head took beyond its reservation before.
     fn estimate(&self, batch: &SampleBatch) -> u64 {
-        let row = |row: Row<'_>| {
-            let value = match row.value {
-                RowValue::Histogram(h) => h.bytes() as u64,
-                _ => 0,
-            };
-            let series = match row.series {
-                RowSeries::Labels(labels) if self.find(labels).is_none() => {
-                    BYTES_PER_NEW_SERIES + 4 * labels.packed().len() as u64
+        let histograms: u64 = batch.histograms().iter().map(|h| h.bytes() as u64).sum();
+        let held = self.memory.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        let owed = self.counts.head_bytes.load(Ordering::Relaxed).saturating_sub(held);
+        batch.len() as u64 * BYTES_PER_ROW + histograms + owed
+    }
+
+    /// Makes the series of everything that came with labels and will not be refused anyway.
+    fn make_missing(
+        &self,
+        batch: &SampleBatch,
+        limits: &TimeLimits,
+        reserved: &mut kymo_core::Reservation,
+    ) -> Result<(), AppendError> {
+        let mut missing: Vec<(u64, Labels)> = Vec::new();
+        {
+            let head = self.head.read();
+            let mut look_up = |labels: LabelsRef<'_>| {
+                let hash = self.head.hash(labels);
+                let is_repeated = missing.last().is_some_and(|(_, last)| last.as_ref() == labels);
+                if !is_repeated && head.find(hash, labels).is_none() && self.bad_labels(labels).is_none() {
+                    missing.push((hash, labels.to_labels()));
                 }
-                _ => 0,
             };
-            BYTES_PER_ROW + value + series
-        };
-        batch.rows().map(row).sum()
-    }
-
-    fn find(&self, labels: LabelsRef<'_>) -> Option<Place> {
-        let hash = self.head.hash(labels);
-        let shard = self.head.shard_of_hash(hash);
-        let number = self.head.read(shard).find(hash, labels)?;
-        Some(Place { shard, number })
-    }
-
-    /// Finds or makes the series of everything that came with labels and will not be refused anyway.
-    fn make_missing(&self, batch: &SampleBatch, limits: &TimeLimits) -> Resolved {
-        let mut resolved = Resolved::default();
-        let mut find_or_make = |labels: LabelsRef<'_>, fault: Option<RejectReason>| {
-            resolved.by_labels.push(match fault {
-                Some(reason) => Found::Refused(reason),
-                None => self.find_or_make(labels),
-            });
-        };
-        for row in batch.rows() {
-            if let RowSeries::Labels(labels) = row.series {
-                find_or_make(labels, bad_value(&row).or_else(|| limits.refuses(row.time_ms)));
+            for row in batch.rows() {
+                if let RowSeries::Labels(labels) = row.series
+                    && bad_value(&row).or_else(|| limits.refuses(row.time_ms)).is_none()
+                {
+                    look_up(labels);
+                }
+            }
+            for (series, exemplar) in batch.exemplars() {
+                if let RowSeries::Labels(labels) = series
+                    && limits.refuses(exemplar.time_ms).is_none()
+                {
+                    look_up(labels);
+                }
             }
         }
-        for (series, exemplar) in batch.exemplars() {
-            if let RowSeries::Labels(labels) = series {
-                find_or_make(labels, limits.refuses(exemplar.time_ms));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let labels = |(_, labels): &(u64, Labels)| BYTES_PER_NEW_SERIES + 2 * labels.as_ref().packed().len() as u64;
+        reserved.grow(missing.iter().map(labels).sum())?;
+        let mut head = self.head.write();
+        for (hash, labels) in missing {
+            let is_room = head.series() < self.options.limits.active_series;
+            if is_room && head.find(hash, labels.as_ref()).is_none() {
+                head.insert(hash, labels);
             }
         }
-        resolved
-    }
-
-    fn find_or_make(&self, labels: LabelsRef<'_>) -> Found {
-        if let Some(place) = self.find(labels) {
-            return Found::At(place);
-        }
-        if let Some(reason) = self.bad_labels(labels) {
-            return Found::Refused(reason);
-        }
-        self.make(labels.to_labels())
+        self.counts.series.store(head.series() as u64, Ordering::Relaxed);
+        self.counts.head_bytes.store(head.bytes(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn bad_labels(&self, labels: LabelsRef<'_>) -> Option<RejectReason> {
@@ -186,88 +223,75 @@ impl Engine {
         }
     }
 
-    /// Makes a series, unless another thread has just made it.
-    fn make(&self, labels: Labels) -> Found {
-        let hash = self.head.hash(labels.as_ref());
-        let shard = self.head.shard_of_hash(hash);
-        let mut guard = self.head.write(shard);
-        if let Some(number) = guard.find(hash, labels.as_ref()) {
-            return Found::At(Place { shard, number });
-        }
-        // The count is raised first, so that threads in other shards cannot pass the limit together.
-        let before = self.counts.series.fetch_add(1, Ordering::Relaxed);
-        let is_room = before < self.options.limits.active_series as u64;
-        let packed = labels.as_ref().packed().len() as u64;
-        match is_room.then(|| guard.insert(hash, labels)).flatten() {
-            Some(number) => {
-                self.counts.head_bytes.fetch_add(size_of::<HeadSeries>() as u64 + 4 * packed + 128, Ordering::Relaxed);
-                Found::At(Place { shard, number })
+    /// Finds the series of every row, checks it, and reports what will not be applied.
+    fn resolve(&self, batch: &SampleBatch, limits: &TimeLimits, accepted: &mut Accepted, report: &mut AppendReport) {
+        accepted.clear();
+        let head = self.head.read();
+        let by_labels = |labels: LabelsRef<'_>| match head.find(self.head.hash(labels), labels) {
+            Some(number) => Ok(number),
+            None => Err(self.bad_labels(labels).unwrap_or(RejectReason::SeriesLimit)),
+        };
+        for (number, row) in batch.rows().enumerate() {
+            let mut fault = bad_value(&row).or_else(|| limits.refuses(row.time_ms));
+            let found = match row.series {
+                _ if fault.is_some() => None,
+                RowSeries::Ref(series) => self.head.locate(series).filter(|number| head.get(*number).is_some()),
+                RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
+            };
+            match (found, fault) {
+                (Some(series), _) => {
+                    accepted.push(number, series, &row);
+                    if matches!(row.series, RowSeries::Labels(_)) {
+                        report.new_refs.extend(self.head.series_ref(series).map(|series| (number, series)));
+                    }
+                }
+                (None, Some(reason)) => {
+                    report.rejected.push((number, reason));
+                    report.rejected_counts += one_of(&row);
+                }
+                (None, None) => report.unknown_refs.push(number),
             }
-            None => {
-                self.counts.series.fetch_sub(1, Ordering::Relaxed);
-                Found::Refused(RejectReason::SeriesLimit)
+        }
+        for (number, (series, exemplar)) in batch.exemplars().enumerate() {
+            let mut fault = limits.refuses(exemplar.time_ms);
+            let found = match series {
+                _ if fault.is_some() => None,
+                RowSeries::Ref(series) => self.head.locate(series).filter(|number| head.get(*number).is_some()),
+                RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
+            };
+            match (found, fault) {
+                (Some(series), _) => accepted.exemplars.push((number as u32, series)),
+                (None, Some(reason)) => {
+                    report.rejected_exemplars.push((number, reason));
+                    report.rejected_counts.exemplars += 1;
+                }
+                (None, None) => report.unknown_exemplars.push(number),
             }
         }
     }
 
-    /// Says in `frame` what is accepted, defines every series that the log's generation does not know, and
-    /// reports the rest.
-    fn encode(
-        &self,
-        batch: &SampleBatch,
-        limits: &TimeLimits,
-        generation: u64,
-        resolved: &mut Resolved,
-        frame: &mut FrameBuilder,
-        report: &mut AppendReport,
-    ) {
+    /// Says in `frame` what is accepted, and defines every series that the log's generation does not know.
+    fn encode(&self, batch: &SampleBatch, generation: u64, accepted: &Accepted, frame: &mut FrameBuilder) {
         frame.clear();
-        resolved.rows.clear();
-        resolved.exemplars.clear();
-        resolved.rows.reserve(batch.len());
-        let shards = self.head.read_all();
-        let mut defined: foldhash::HashSet<SeriesRef> = HashSetExt::new();
-        let mut define = |frame: &mut FrameBuilder, known: &HeadSeries, series: SeriesRef| {
-            if known.defined_in != generation && defined.insert(series) {
-                frame.define(series, known.labels.as_ref());
+        let head = self.head.read();
+        let mut known = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != generation {
+            *known = (generation, roaring::RoaringBitmap::new());
+        }
+        let mut defined: foldhash::HashSet<u32> = Default::default();
+        let mut define = |frame: &mut FrameBuilder, number: u32| {
+            if !known.1.contains(number)
+                && defined.insert(number)
+                && let (Some(series), Some(series_ref)) = (head.get(number), self.head.series_ref(number))
+            {
+                frame.define(series_ref, series.labels.as_ref());
             }
         };
-        let mut by_labels = resolved.by_labels.iter();
-        // The series of a row: where it is, its number for the log, and whether it was named by labels.
-        let mut find = |series: RowSeries<'_>, fault: Option<RejectReason>| -> (Found, bool) {
-            match series {
-                RowSeries::Labels(_) => (by_labels.next().copied().unwrap_or(Found::Unknown), true),
-                RowSeries::Ref(series) => {
-                    let found = match (fault, self.head.locate(series)) {
-                        (Some(reason), _) => Found::Refused(reason),
-                        (None, Some((shard, number))) => Found::At(Place { shard, number }),
-                        (None, None) => Found::Unknown,
-                    };
-                    (found, false)
-                }
-            }
-        };
-        for (number, row) in batch.rows().enumerate() {
-            let fault = bad_value(&row).or_else(|| limits.refuses(row.time_ms));
-            let (found, is_by_labels) = find(row.series, fault);
-            let place = match found {
-                Found::At(place) => place,
-                Found::Unknown => {
-                    report.unknown_refs.push(number);
-                    continue;
-                }
-                Found::Refused(reason) => {
-                    report.rejected.push((number, reason));
-                    report.rejected_counts += one_of(&row);
-                    continue;
-                }
-            };
-            let known = shards[place.shard].get(place.number);
-            let (Some(known), Some(series)) = (known, self.head.series_ref(place.shard, place.number)) else {
-                report.unknown_refs.push(number);
-                continue;
-            };
-            define(frame, known, series);
+        for (at, &row) in accepted.rows.iter().enumerate() {
+            let number = accepted.series[at];
+            define(frame, number);
+            let Some(series) = self.head.series_ref(number) else { continue };
+            let row = batch.row(row as usize);
             match row.value {
                 RowValue::Float(value) => frame.float(series, row.time_ms, row.start_ms, value),
                 RowValue::Histogram(value) => frame.histogram(series, row.time_ms, row.start_ms, value),
@@ -275,33 +299,15 @@ impl Engine {
                     frame.stale(series, row.time_ms, row.start_ms);
                 }
             }
-            resolved.rows.push((number, place));
-            if is_by_labels {
-                report.new_refs.push((number, series));
-            }
         }
-        for (number, (series, exemplar)) in batch.exemplars().enumerate() {
-            let (found, _) = find(series, limits.refuses(exemplar.time_ms));
-            let place = match found {
-                Found::At(place) => place,
-                Found::Unknown => {
-                    report.unknown_exemplars.push(number);
-                    continue;
+        if !accepted.exemplars.is_empty() {
+            let all: Vec<_> = batch.exemplars().collect();
+            for &(number, series) in &accepted.exemplars {
+                define(frame, series);
+                if let Some(series) = self.head.series_ref(series) {
+                    frame.exemplar(series, all[number as usize].1);
                 }
-                Found::Refused(reason) => {
-                    report.rejected_exemplars.push((number, reason));
-                    report.rejected_counts.exemplars += 1;
-                    continue;
-                }
-            };
-            let known = shards[place.shard].get(place.number);
-            let (Some(known), Some(series)) = (known, self.head.series_ref(place.shard, place.number)) else {
-                report.unknown_exemplars.push(number);
-                continue;
-            };
-            define(frame, known, series);
-            frame.exemplar(series, exemplar);
-            resolved.exemplars.push((number, place));
+            }
         }
         for (family, metadata) in batch.metadata() {
             frame.metadata(family, metadata);
@@ -309,73 +315,30 @@ impl Engine {
     }
 
     /// Applies a written frame to the head. Runs in the log's order, one at a time.
-    fn apply(&self, batch: &SampleBatch, resolved: &Resolved, generation: u64, report: &mut AppendReport) {
+    fn apply(&self, batch: &SampleBatch, accepted: &Accepted, generation: u64, report: &mut AppendReport) {
         let blocks = self.blocks();
         let blocks_max = blocks.max_time_ms();
-        let late = self.look_up_late(batch, resolved, &blocks);
-        let mut touched: Option<(i64, i64)> = None;
-        let mut scratch = Scratch::default();
-        let (mut samples, mut bytes) = (0u64, 0i64);
-        let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
-
-        let mut wanted = [false; SHARDS];
-        resolved.rows.iter().chain(&resolved.exemplars).for_each(|(_, place)| wanted[place.shard] = true);
-        let mut shards: Vec<_> = (0..SHARDS).map(|shard| wanted[shard].then(|| self.head.write(shard))).collect();
-        for &(number, place) in &resolved.rows {
-            let Some(series) = shards[place.shard].as_mut().and_then(|shard| shard.get_mut(place.number)) else {
-                continue;
-            };
-            let row = batch.row(number);
-            let sample = match row.value {
-                RowValue::Float(value) => Sample::float(row.time_ms, row.start_ms, value),
-                RowValue::Histogram(value) => Sample::histogram(row.time_ms, row.start_ms, value.clone().into()),
-                RowValue::Stale | RowValue::Increment(_) | RowValue::Total(_) => {
-                    Sample::stale(row.time_ms, row.start_ms)
-                }
-            };
-            series.defined_in = generation;
-            let found = late.get(&number);
-            if let Some((newest, _)) = found {
-                series.newest_in_blocks = Some(*newest);
-            }
-            let outcome = series.append(sample, blocks_max, || found.and_then(|(_, sample)| sample.clone()));
-            let one = one_of(&row);
-            match outcome {
-                Outcome::Stored => {
-                    report.stored += one;
-                    samples += 1;
-                    bytes += sample_bytes(&row);
-                }
-                Outcome::Replaced => {
-                    report.replaced += one;
-                    bytes += sample_bytes(&row);
-                }
-                Outcome::Identical => {
-                    report.identical += one;
-                    continue;
-                }
-            }
-            touched =
-                Some(touched.map_or((row.time_ms, row.time_ms), |t| (t.0.min(row.time_ms), t.1.max(row.time_ms))));
-            let sealed_before = series.chunks.len();
-            series.seal_full(&mut next_chunk, &mut scratch);
-            for chunk in &series.chunks[sealed_before..] {
-                bytes += chunk.bytes.len() as i64 + BYTES_PER_CHUNK - i64::from(chunk.samples) * BYTES_PER_ROW as i64;
+        let in_blocks = self.look_up_late(accepted, &blocks);
+        let mut head = self.head.write();
+        {
+            let mut known = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.0 == generation {
+                known.1.extend(accepted.series.iter().chain(accepted.exemplars.iter().map(|(_, series)| series)));
             }
         }
-        self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
-        if !resolved.exemplars.is_empty() {
+        let is_changed = if accepted.is_plain && in_blocks.is_empty() {
+            apply_plain(&mut head, accepted, blocks_max, report)
+        } else {
+            apply_any(&mut head, batch, accepted, blocks_max, &in_blocks, report)
+        };
+        if !accepted.exemplars.is_empty() {
             let exemplars: Vec<_> = batch.exemplars().collect();
-            for &(number, place) in &resolved.exemplars {
-                let one = RowCounts { exemplars: 1, ..RowCounts::default() };
-                let Some(series) = shards[place.shard].as_mut().and_then(|shard| shard.get_mut(place.number)) else {
-                    continue;
-                };
-                series.defined_in = generation;
-                if series.add_exemplar(exemplars[number].1) {
-                    report.stored += one;
-                } else {
-                    report.identical += one;
+            let one = RowCounts { exemplars: 1, ..RowCounts::default() };
+            for &(number, series) in &accepted.exemplars {
+                match head.add_exemplar(series, exemplars[number as usize].1) {
+                    Some(true) => report.stored += one,
+                    Some(false) => report.identical += one,
+                    None => {}
                 }
             }
         }
@@ -385,69 +348,100 @@ impl Engine {
                 remember_metadata(families.entry(family.clone()).or_default(), metadata);
             }
         }
-        // While the shards are locked, so that a select sees the version of what it sees.
-        if let Some((first, last)) = touched {
+        // While the head is locked, so that a select sees the version of what it sees.
+        if is_changed && let Some((first, last)) = accepted.span {
             self.changes().touched(first, last);
         }
-        self.counts.head_samples.fetch_add(samples, Ordering::Relaxed);
-        add_signed(&self.counts.head_bytes, bytes);
+        self.count_head(&head);
     }
 
-    /// What blocks hold at the times of rows that are not ahead of their series: per row the series' newest
-    /// time in blocks, and the sample at the row's own time.
-    fn look_up_late(
-        &self,
-        batch: &SampleBatch,
-        resolved: &Resolved,
-        blocks: &crate::blocks::Blocks,
-    ) -> HashMap<usize, (i64, Option<Sample>)> {
+    fn look_up_late(&self, accepted: &Accepted, blocks: &Blocks) -> InBlocks {
         let blocks_max = blocks.max_time_ms();
-        if blocks.list().is_empty() {
-            return HashMap::new();
+        let is_ahead = accepted.span.is_none_or(|(first, _)| first > blocks_max);
+        if is_ahead || blocks.list().is_empty() {
+            return InBlocks::default();
         }
         let mut candidates: Vec<(usize, i64, Labels)> = Vec::new();
-        for &(number, place) in &resolved.rows {
-            let time_ms = batch.row(number).time_ms;
-            if time_ms > blocks_max {
-                continue;
-            }
-            let shard = self.head.read(place.shard);
-            if let Some(series) = shard.get(place.number)
-                && (series.newest_in_blocks.is_none() || !series.is_ahead(time_ms, blocks_max))
-            {
-                candidates.push((number, time_ms, series.labels.clone()));
+        {
+            let head = self.head.read();
+            for (at, (&number, &time_ms)) in accepted.series.iter().zip(&accepted.times).enumerate() {
+                if let Some(series) = head.get(number)
+                    && series.needs_blocks(time_ms, blocks_max)
+                {
+                    candidates.push((at, time_ms, series.labels.clone()));
+                }
             }
         }
-        let look_up = |(number, time_ms, labels): (usize, i64, Labels)| {
+        let look_up = |(at, time_ms, labels): (usize, i64, Labels)| {
             let newest = blocks.newest(labels.as_ref());
             let sample = (time_ms <= newest).then(|| blocks.sample(labels.as_ref(), time_ms)).flatten();
-            (number, (newest, sample))
+            (at, (newest, sample))
         };
         candidates.into_iter().map(look_up).collect()
     }
 }
 
+/// Applies floats and markers; tells whether anything is new.
+fn apply_plain(head: &mut HeadState, accepted: &Accepted, blocks_max: i64, report: &mut AppendReport) -> bool {
+    // So that no sample waits for the memory of the one before.
+    std::hint::black_box(accepted.series.iter().fold(0, |sum, number| sum ^ head.touch(*number)));
+    let (mut stored, mut stale, mut others) = (0, 0, 0);
+    for ((&number, &time_ms), &bits) in accepted.series.iter().zip(&accepted.times).zip(&accepted.bits) {
+        if head.append_ahead(number, time_ms, bits, blocks_max) {
+            stored += 1;
+            stale += u64::from(bits == STALE_NAN_BITS);
+            continue;
+        }
+        let sample = Sample::float(time_ms, 0, f64::from_bits(bits));
+        let outcome = head.append(number, sample, blocks_max, None);
+        let is_stale = bits == STALE_NAN_BITS;
+        let one = RowCounts { floats: u64::from(!is_stale), stale: u64::from(is_stale), ..RowCounts::default() };
+        others += u64::from(book(report, outcome, one));
+    }
+    report.stored += RowCounts { floats: stored - stale, stale, ..RowCounts::default() };
+    stored + others > 0
+}
+
+/// Applies rows of any kind; tells whether anything is new.
+fn apply_any(
+    head: &mut HeadState,
+    batch: &SampleBatch,
+    accepted: &Accepted,
+    blocks_max: i64,
+    in_blocks: &InBlocks,
+    report: &mut AppendReport,
+) -> bool {
+    let mut is_changed = false;
+    for (at, (&number, &row)) in accepted.series.iter().zip(&accepted.rows).enumerate() {
+        let row = batch.row(row as usize);
+        let sample = match row.value {
+            RowValue::Float(value) => Sample::float(row.time_ms, row.start_ms, value),
+            RowValue::Histogram(value) => Sample::histogram(row.time_ms, row.start_ms, value.clone().into()),
+            RowValue::Stale | RowValue::Increment(_) | RowValue::Total(_) => Sample::stale(row.time_ms, row.start_ms),
+        };
+        let outcome = head.append(number, sample, blocks_max, in_blocks.get(&at));
+        is_changed |= book(report, outcome, one_of(&row));
+    }
+    is_changed
+}
+
+/// Books an outcome; tells whether anything is new.
+fn book(report: &mut AppendReport, outcome: Option<Outcome>, one: RowCounts) -> bool {
+    match outcome {
+        Some(Outcome::Stored) => report.stored += one,
+        Some(Outcome::Replaced) => report.replaced += one,
+        Some(Outcome::Identical) => report.identical += one,
+        // A series is not freed while one of its rows is on its way.
+        None => {}
+    }
+    matches!(outcome, Some(Outcome::Stored | Outcome::Replaced))
+}
+
+#[inline]
 fn bad_value(row: &Row<'_>) -> Option<RejectReason> {
     match row.value {
         RowValue::Increment(_) | RowValue::Total(_) => Some(RejectReason::Unsupported),
         RowValue::Histogram(h) if h.validate().is_err() => Some(RejectReason::InvalidHistogram),
         RowValue::Histogram(_) | RowValue::Float(_) | RowValue::Stale => None,
-    }
-}
-
-fn sample_bytes(row: &Row<'_>) -> i64 {
-    let value = match row.value {
-        RowValue::Histogram(h) => h.bytes() as i64,
-        _ => 0,
-    };
-    BYTES_PER_ROW as i64 + value
-}
-
-pub(crate) fn add_signed(count: &std::sync::atomic::AtomicU64, by: i64) {
-    if by >= 0 {
-        count.fetch_add(by as u64, Ordering::Relaxed);
-    } else {
-        let less = by.unsigned_abs();
-        let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(less)));
     }
 }

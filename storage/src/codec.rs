@@ -94,6 +94,33 @@ impl<'a> Reader<'a> {
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
+    /// Reads what [`put_xor`] wrote.
+    #[inline]
+    pub(crate) fn xor(&mut self) -> Read<u64> {
+        let Some(&control) = self.bytes.get(self.at) else { return self.bad("unexpected end") };
+        let (shift, len) = (u32::from(control >> 4) * 8, usize::from(control & 0x0f));
+        if control == 0 {
+            self.at += 1;
+            return Ok(0);
+        }
+        if len == 0 || shift as usize / 8 + len > 8 {
+            return self.bad("changed bytes out of range");
+        }
+        // Where eight bytes are there they are read at once.
+        let start = self.at + 1;
+        let mut word = [0; 8];
+        match self.bytes.get(start..start + 8) {
+            Some(eight) => word.copy_from_slice(eight),
+            None => match self.bytes.get(start..start + len) {
+                Some(few) => word[..len].copy_from_slice(few),
+                None => return self.bad("unexpected end"),
+            },
+        }
+        self.at = start + len;
+        let kept = u64::MAX >> (64 - 8 * len);
+        Ok((u64::from_le_bytes(word) & kept) << shift)
+    }
+
     /// A count of things that take at least `bytes_each` bytes each of what is left.
     pub(crate) fn count(&mut self, bytes_each: usize) -> Read<usize> {
         let n = self.varint()?;
@@ -137,7 +164,29 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
 
 #[inline]
 pub(crate) fn put_zigzag(out: &mut Vec<u8>, n: i64) {
-    put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
+    put_varint(out, zigzag(n));
+}
+
+/// A signed number as an unsigned one that is small when it is near 0.
+#[inline]
+pub(crate) fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+/// Writes which bits changed: how many low bytes are zero (high half of a byte), how many bytes follow (low half),
+/// and these. Nothing changed is one zero byte.
+#[inline]
+pub(crate) fn put_xor(out: &mut Vec<u8>, changed: u64) {
+    if changed == 0 {
+        out.push(0);
+        return;
+    }
+    let zeros = changed.trailing_zeros() / 8;
+    let len = 8 - changed.leading_zeros() / 8 - zeros;
+    let mut bytes = [0; 9];
+    bytes[0] = (zeros << 4 | len) as u8;
+    bytes[1..].copy_from_slice(&(changed >> (8 * zeros)).to_le_bytes());
+    out.extend_from_slice(&bytes[..1 + len as usize]);
 }
 
 pub(crate) fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -158,13 +207,8 @@ pub(crate) fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
     out.push(kind | (h.hint as u8) << 1);
     out.extend_from_slice(&h.zero_threshold.to_le_bytes());
     out.extend_from_slice(&h.sum.to_le_bytes());
-    for spans in [&h.positive_spans, &h.negative_spans] {
-        put_varint(out, spans.len() as u64);
-        for span in spans {
-            put_zigzag(out, i64::from(span.offset));
-            put_varint(out, u64::from(span.len));
-        }
-    }
+    put_spans(out, &h.positive_spans);
+    put_spans(out, &h.negative_spans);
     put_varint(out, h.custom_values.len() as u64);
     for bound in h.custom_values.iter() {
         out.extend_from_slice(&bound.to_le_bytes());
@@ -218,7 +262,15 @@ pub(crate) fn read_histogram(from: &mut Reader<'_>) -> Read<NativeHistogram> {
     Ok(NativeHistogram { schema, hint, zero_threshold, counts, sum, positive_spans, negative_spans, custom_values })
 }
 
-fn read_spans(from: &mut Reader<'_>) -> Read<Vec<BucketSpan>> {
+pub(crate) fn put_spans(out: &mut Vec<u8>, spans: &[BucketSpan]) {
+    put_varint(out, spans.len() as u64);
+    for span in spans {
+        put_zigzag(out, i64::from(span.offset));
+        put_varint(out, u64::from(span.len));
+    }
+}
+
+pub(crate) fn read_spans(from: &mut Reader<'_>) -> Read<Vec<BucketSpan>> {
     let n = from.count(2)?;
     let mut spans = Vec::with_capacity(n);
     for _ in 0..n {

@@ -1,7 +1,7 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `flushing` → `manifest` → `resolving` → the log's own ([`Commit`]) → head shards, rising →
-//! `metadata` → `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
+//! Locks, by rank: `flushing` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head → `metadata` →
+//! `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
 //! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published.
 
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use std::collections::BTreeMap;
 
+use roaring::RoaringBitmap;
+
 use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
@@ -18,16 +20,17 @@ use kymo_core::{
     SeriesRef, SeriesSet,
 };
 
+use crate::append::Work;
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
 use crate::error::StorageError;
 use crate::fs::{Fs, FsLock};
-use crate::head::Head;
+use crate::head::{Head, HeadState};
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
-use crate::wal::{Commit, FrameBuilder};
+use crate::wal::{Commit, LogPosition};
 
 /// A data directory, open.
 ///
@@ -45,18 +48,21 @@ pub struct Engine {
     pub(crate) memory: Mutex<Reservation>,
     pub(crate) counts: Counts,
     pub(crate) metrics: StorageMetrics,
-    /// Buffers of frames that were written.
-    pub(crate) spare_frames: Mutex<Vec<FrameBuilder>>,
+    /// Buffers of appends that are done.
+    pub(crate) spare_work: Mutex<Vec<Work>>,
+    /// Which series the log's newest generation defines.
+    pub(crate) defined: Mutex<(u64, RoaringBitmap)>,
     /// Families with their metadata, newest first.
     pub(crate) metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
     pub(crate) changes: Mutex<ChangeLog>,
-    /// Swapped as a whole, while all shards are locked.
+    /// Swapped as a whole, while the head is locked.
     pub(crate) blocks: RwLock<Arc<Blocks>>,
     /// What is on disk. Held while it is replaced, until the list of blocks says the same; appends and selects
     /// never need it.
     pub(crate) manifest: Mutex<Manifest>,
-    /// Held for the length of a flush: the lane's and that of closing must not meet.
-    pub(crate) flushing: Mutex<()>,
+    /// Held for the length of a flush: the lane's and that of closing must not meet. Where the log goes on behind
+    /// what an earlier flush set apart and could not write.
+    pub(crate) flushing: Mutex<Option<LogPosition>>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     pub(crate) closed: AtomicBool,
@@ -69,7 +75,6 @@ pub(crate) struct Counts {
     pub(crate) series: AtomicU64,
     pub(crate) head_samples: AtomicU64,
     pub(crate) head_bytes: AtomicU64,
-    pub(crate) next_chunk: AtomicU64,
     pub(crate) log_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
 }
@@ -131,12 +136,20 @@ impl Engine {
         }
     }
 
-    /// Makes the head's reservation what the head holds.
+    /// Notes what the head holds.
+    pub(crate) fn count_head(&self, head: &HeadState) {
+        self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
+        self.counts.head_bytes.store(head.bytes(), Ordering::Relaxed);
+    }
+
+    /// Makes the head's reservation what the head holds. What cannot be reserved any more is asked for again, with its
+    /// own, by the next append.
     pub(crate) fn settle_memory(&self) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.counts.head_bytes.load(Ordering::Relaxed);
         let reserved = memory.bytes();
         memory.shrink(reserved.saturating_sub(held));
+        let _ = memory.grow(held.saturating_sub(reserved));
     }
 }
 
@@ -146,8 +159,16 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 
 impl MetricStorage for Engine {
     fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
-        let outcome = self.append_batch(batch);
-        self.metrics.appended(&outcome);
+        let mut report = AppendReport::default();
+        self.append_into(batch, &mut report).map(|()| report)
+    }
+
+    fn append_into(&self, batch: &SampleBatch, report: &mut AppendReport) -> Result<(), AppendError> {
+        let outcome = self.append_batch(batch, report);
+        match &outcome {
+            Ok(()) => self.metrics.appended(report),
+            Err(error) => self.metrics.failed(error),
+        }
         outcome
     }
 
@@ -165,15 +186,13 @@ impl MetricStorage for Engine {
     }
 
     fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {
-        let hash = self.head.hash(labels);
-        let shard = self.head.shard_of_hash(hash);
-        let number = self.head.read(shard).find(hash, labels)?;
-        self.head.series_ref(shard, number)
+        let number = self.head.read().find(self.head.hash(labels), labels)?;
+        self.head.series_ref(number)
     }
 
     fn labels(&self, series: SeriesRef) -> Option<Labels> {
-        let (shard, number) = self.head.locate(series)?;
-        self.head.read(shard).get(number).map(|series| series.labels.clone())
+        let number = self.head.locate(series)?;
+        self.head.read().get(number).map(|series| series.labels.clone())
     }
 
     fn label_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
@@ -204,9 +223,9 @@ impl MetricStorage for Engine {
         let mut reach = |low: i64, high: i64| {
             bounds = Some(bounds.map_or((low, high), |b| (b.0.min(low), b.1.max(high))));
         };
-        for shard in self.head.read_all() {
-            shard.iter().filter_map(|(_, series)| series.bounds()).for_each(|(low, high)| reach(low, high));
-        }
+        let head = self.head.read();
+        head.iter().filter_map(|(_, series)| head.bounds(series)).for_each(|(low, high)| reach(low, high));
+        drop(head);
         let blocks = self.blocks();
         let footers = blocks.list().iter().map(|block| block.footer()).filter(|footer| footer.samples > 0);
         footers.for_each(|footer| reach(footer.min_time_ms, footer.max_time_ms));

@@ -1,18 +1,22 @@
 //! Moving the head into blocks.
 //!
-//! 1. *Freeze*: with the log quiet, end its segment and seal every run. From here on chunks below
-//!    a sequence number are exactly what the ended segments hold.
-//! 2. *Write* those chunks into block files, one per block range. Nothing is locked; queries still read the head.
+//! 1. *Freeze*: with the log quiet, end its segment, seal every run, and set all chunks apart: they are exactly what
+//!    the ended segments hold.
+//! 2. *Write* those chunks into block files, one per block range. The head is locked for one series at a time; queries
+//!    still read the chunks there.
 //! 3. *Publish* a manifest that lists the blocks and lets replay begin at the new segment. That is the moment.
 //! 4. *Swap*: drop the chunks and show the blocks, while all shards are locked.
 //! 5. Remove the superfluous segments; free series that have been idle.
 //!
-//! A failure before 3 leaves everything as it was, but for files that the next opening removes.
+//! A failure before 3 leaves everything as it was, but for files that the next opening removes; what was set apart
+//! stays so, and the next flush begins with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use foldhash::HashMap;
 
 use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, Metadata};
@@ -21,7 +25,7 @@ use kymo_core::storage::Columns;
 use crate::block::{Block, BlockWriter, EXTENSION};
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
-use crate::head::{HeadSnapshot, Scratch};
+use crate::head::HeadSeries;
 use crate::manifest::Manifest;
 use crate::merge::{Run, Source, merge};
 use crate::wal::{LogPosition, segment_number};
@@ -34,10 +38,10 @@ const FILES_MAX: i64 = 16;
 /// Flushes that a series may stay without a sample before it is freed.
 const IDLE_FLUSHES_MAX: u8 = 2;
 
-/// A series as it was frozen.
+/// A series that has something set apart.
 struct Frozen {
     labels: Labels,
-    chunks: HeadSnapshot,
+    number: u32,
     exemplars: Vec<Exemplar>,
 }
 
@@ -47,10 +51,17 @@ impl Engine {
     /// # Errors
     /// The disk's; then nothing has changed.
     pub fn flush(&self) -> Result<(), StorageError> {
-        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_over = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.options.clock.monotonic();
-        let (position, bound) = self.freeze();
-        if !self.metrics.flushes.count(self.flush_frozen(position, bound))? {
+        if let Some(position) = *left_over {
+            self.metrics.flushes.count(self.flush_frozen(position))?;
+            *left_over = None;
+        }
+        let position = self.freeze();
+        *left_over = Some(position);
+        let is_something = self.metrics.flushes.count(self.flush_frozen(position))?;
+        *left_over = None;
+        if !is_something {
             return Ok(());
         }
         let took = self.options.clock.monotonic().saturating_sub(began);
@@ -80,22 +91,17 @@ impl Engine {
         remove().map_err(io_error(&wal, "removing superfluous log segments"))
     }
 
-    fn freeze(&self) -> (LogPosition, u64) {
+    fn freeze(&self) -> LogPosition {
         self.commit.quiesced(|writer| {
             let position = writer.rotate();
-            let mut bound = self.counts.next_chunk.load(Ordering::Relaxed);
-            let mut scratch = Scratch::default();
-            for mut shard in self.head.write_all() {
-                shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
-            }
-            self.counts.next_chunk.store(bound, Ordering::Relaxed);
-            (position, bound)
+            self.head.write().freeze();
+            position
         })
     }
 
-    /// Writes all chunks below `bound` into blocks and lets replay begin at `position`; `false` if there were none.
-    pub(crate) fn flush_frozen(&self, position: LogPosition, bound: u64) -> Result<bool, StorageError> {
-        let frozen = self.frozen(bound);
+    /// Writes what is set apart into blocks and lets replay begin at `position`; `false` if there was nothing.
+    pub(crate) fn flush_frozen(&self, position: LogPosition) -> Result<bool, StorageError> {
+        let frozen = self.frozen();
         if frozen.is_empty() {
             // The log may still hold metadata, which goes into blocks together with samples.
             return Ok(false);
@@ -120,39 +126,31 @@ impl Engine {
         let mut list = self.blocks().list().to_vec();
         list.extend(new_blocks);
         {
-            let mut shards = self.head.write_all();
-            let (mut samples, mut bytes) = (0u64, 0u64);
+            let mut head = self.head.write();
             let with_exemplars = frozen.iter().filter(|series| !series.exemplars.is_empty());
-            let flushed_exemplars: BTreeMap<_, _> = with_exemplars.map(|s| (&s.labels, &s.exemplars)).collect();
-            for series in shards.iter_mut().flat_map(|shard| shard.iter_mut()) {
-                series.chunks.retain(|chunk| chunk.sequence >= bound);
-                series.chunks.shrink_to_fit();
-                if let Some(flushed) = flushed_exemplars.get(&series.labels) {
-                    series.exemplars.retain(|e| !flushed.contains(e));
-                }
-                samples += series.samples();
-                bytes += series.bytes();
-            }
-            self.counts.head_samples.store(samples, Ordering::Relaxed);
-            self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+            let flushed: HashMap<u32, &[Exemplar]> =
+                with_exemplars.map(|series| (series.number, &*series.exemplars)).collect();
+            head.drop_frozen(|number, exemplar| flushed.get(&number).is_some_and(|all| all.contains(exemplar)));
+            self.count_head(&head);
             self.set_blocks(list);
         }
         self.settle_memory();
         Ok(true)
     }
 
-    /// Copies out what is to be flushed, sorted by labels.
-    fn frozen(&self, bound: u64) -> Vec<Frozen> {
-        let mut frozen = Vec::new();
-        for shard in self.head.read_all() {
-            for (_, series) in shard.iter() {
-                let chunks = series.chunks.iter().filter(|chunk| chunk.sequence < bound).cloned().collect();
-                let chunks = HeadSnapshot { chunks, ..HeadSnapshot::default() };
-                if !chunks.chunks.is_empty() || !series.exemplars.is_empty() {
-                    frozen.push(Frozen { labels: series.labels.clone(), chunks, exemplars: series.exemplars.clone() });
-                }
-            }
-        }
+    /// The series that have something set apart, or exemplars, sorted by labels.
+    fn frozen(&self) -> Vec<Frozen> {
+        let head = self.head.read();
+        let has_something = |number: u32, series: &HeadSeries| {
+            !series.exemplars().is_empty() || head.frozen_bounds(number).next().is_some()
+        };
+        let frozen = head.iter().filter(|(number, series)| has_something(*number, series));
+        let frozen = frozen.map(|(number, series)| Frozen {
+            labels: series.labels.clone(),
+            number,
+            exemplars: series.exemplars().to_vec(),
+        });
+        let mut frozen: Vec<Frozen> = frozen.collect();
         frozen.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         frozen
     }
@@ -187,8 +185,8 @@ impl Engine {
     fn write_series(&self, writer: &mut BlockWriter, series: &Frozen, (start, end): (i64, i64)) -> std::io::Result<()> {
         let exemplars: Vec<Exemplar> =
             series.exemplars.iter().filter(|e| e.time_ms >= start && e.time_ms < end).cloned().collect();
-        let mut runs: Vec<Run<'_>> = series
-            .chunks
+        let chunks = self.head.read().frozen(series.number);
+        let mut runs: Vec<Run<'_>> = chunks
             .runs()
             .map(|(min_time_ms, max_time_ms, run)| Run { min_time_ms, max_time_ms, source: Source::Head(run) })
             .collect();
@@ -200,8 +198,9 @@ impl Engine {
 
     /// The block ranges `[start, end)` that the frozen samples and exemplars fall into, rising.
     fn ranges(&self, frozen: &[Frozen]) -> Vec<(i64, i64)> {
+        let head = self.head.read();
         let times = || {
-            let chunks = frozen.iter().flat_map(|f| &f.chunks.chunks).map(|c| (c.min_time_ms, c.max_time_ms));
+            let chunks = frozen.iter().flat_map(|f| head.frozen_bounds(f.number));
             chunks.chain(frozen.iter().flat_map(|f| &f.exemplars).map(|e| (e.time_ms, e.time_ms)))
         };
         let mut length = millis(self.options.block_range).max(1);
@@ -230,16 +229,10 @@ impl Engine {
 
     fn free_idle_series(&self) {
         let _alone = self.resolving.write().unwrap_or_else(PoisonError::into_inner);
-        let mut freed = 0;
-        for mut shard in self.head.write_all() {
-            for series in shard.iter_mut() {
-                series.idle_flushes = series.idle_flushes.saturating_add(1);
-            }
-            let is_gone =
-                |series: &crate::head::HeadSeries| series.is_empty() && series.idle_flushes > IDLE_FLUSHES_MAX;
-            freed += shard.remove_if(is_gone, |labels| self.head.hash(labels));
-        }
+        let mut head = self.head.write();
+        let freed = head.free_idle(IDLE_FLUSHES_MAX, |labels| self.head.hash(labels));
         self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
+        self.count_head(&head);
     }
 }
 

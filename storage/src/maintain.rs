@@ -218,11 +218,11 @@ impl Engine {
 
     /// Makes `list` the live blocks; every select sees the old list or the new one.
     pub(crate) fn swap_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
-        let _shards = self.head.write_all();
+        let _head = self.head.write();
         self.set_blocks(list);
     }
 
-    /// The same, for a caller that holds all shards.
+    /// The same, for a caller that holds the head.
     pub(crate) fn set_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
         let blocks = std::sync::Arc::new(crate::blocks::Blocks::new(list));
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;

@@ -142,33 +142,31 @@ impl StorageMetrics {
     }
 
     /// Counts what became of a batch.
-    pub(crate) fn appended(&self, outcome: &Result<AppendReport, AppendError>) {
-        match outcome {
-            Ok(report) => {
-                let all = |counts: &kymo_core::storage::RowCounts| counts.samples() + counts.exemplars;
-                let unknown = report.unknown_refs.len() + report.unknown_exemplars.len();
-                let counts = [
-                    all(&report.stored),
-                    all(&report.identical),
-                    all(&report.replaced),
-                    all(&report.rejected_counts),
-                    unknown as u64,
-                ];
-                for (counter, count) in self.rows.iter().zip(counts) {
-                    if count > 0 {
-                        counter.add(count);
-                    }
-                }
-            }
-            Err(error) => {
-                let reason = match error {
-                    AppendError::Budget(_) => "memory",
-                    AppendError::Closed => "closed",
-                    _ => "log",
-                };
-                self.append_failures.with([reason]).add(1);
+    pub(crate) fn appended(&self, report: &AppendReport) {
+        let all = |counts: &kymo_core::storage::RowCounts| counts.samples() + counts.exemplars;
+        let unknown = report.unknown_refs.len() + report.unknown_exemplars.len();
+        let counts = [
+            all(&report.stored),
+            all(&report.identical),
+            all(&report.replaced),
+            all(&report.rejected_counts),
+            unknown as u64,
+        ];
+        for (counter, count) in self.rows.iter().zip(counts) {
+            if count > 0 {
+                counter.add(count);
             }
         }
+    }
+
+    /// Counts a batch of which nothing was taken.
+    pub(crate) fn failed(&self, error: &AppendError) {
+        let reason = match error {
+            AppendError::Budget(_) => "memory",
+            AppendError::Closed => "closed",
+            _ => "log",
+        };
+        self.append_failures.with([reason]).add(1);
     }
 
     /// Shows how large everything is.

@@ -16,7 +16,7 @@ use crate::codec::Malformed;
 use crate::engine::{Counts, Engine};
 use crate::error::{StorageError, io_error};
 use crate::fs::Fs;
-use crate::head::{Head, HeadSeries, Scratch};
+use crate::head::Head;
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::options::Options;
@@ -27,6 +27,9 @@ use crate::wal::{
 
 /// Head bytes beyond which replay flushes, as a share of the memory limit.
 const REPLAY_SHARE: u64 = 2;
+
+/// Samples for which replay makes a block of their own at the least, however little memory there is.
+const RELIEVED_SAMPLES_MIN: u64 = 10_000;
 
 /// What was found while opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +121,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         memory: Mutex::new(memory),
         counts: Counts::default(),
         metrics,
-        spare_frames: Mutex::default(),
+        spare_work: Mutex::default(),
+        defined: Mutex::default(),
         metadata: Mutex::new(metadata),
         changes: Mutex::new(ChangeLog::default()),
         blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
@@ -222,17 +226,15 @@ fn keep_copy(fs: &dyn Fs, dir: &Path, path: &Path) {
 
 /// What replay carries from frame to frame.
 struct Replay {
-    /// Where the refs of earlier openings lead now: shard and number.
-    known: HashMap<SeriesRef, (usize, u64)>,
-    scratch: Scratch,
+    /// The numbers that refs of earlier openings have now.
+    known: HashMap<SeriesRef, u32>,
     /// Highest time in blocks when replay began.
     blocks_max: i64,
 }
 
 impl Engine {
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
-        let mut replay =
-            Replay { known: HashMap::new(), scratch: Scratch::default(), blocks_max: self.blocks().max_time_ms() };
+        let mut replay = Replay { known: HashMap::new(), blocks_max: self.blocks().max_time_ms() };
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
@@ -278,20 +280,15 @@ impl Engine {
         replay: &mut Replay,
         report: &mut OpenReport,
     ) -> Result<(), Malformed> {
-        let mut shards = self.head.write_all();
-        let mut next_chunk = self.counts.next_chunk.load(Ordering::Relaxed);
+        let mut head = self.head.write();
         let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
         let outcome = decode(payload, |record| {
             let (series, sample) = match record {
                 Record::Define(series, labels) => {
                     let hash = self.head.hash(labels);
-                    let shard = self.head.shard_of_hash(hash);
-                    let number = shards[shard].find(hash, labels).or_else(|| {
-                        self.counts.series.fetch_add(1, Ordering::Relaxed);
-                        shards[shard].insert(hash, labels.to_labels())
-                    });
+                    let number = head.find(hash, labels).or_else(|| head.insert(hash, labels.to_labels()));
                     if let Some(number) = number {
-                        replay.known.insert(series, (shard, number));
+                        replay.known.insert(series, number);
                     }
                     return;
                 }
@@ -300,11 +297,10 @@ impl Engine {
                     return;
                 }
                 Record::Exemplar(series, exemplar) => {
-                    if let Some(&(shard, number)) = replay.known.get(&series)
+                    if let Some(&number) = replay.known.get(&series)
                         && !is_covered
-                        && let Some(series) = shards[shard].get_mut(number)
                     {
-                        series.add_exemplar(&exemplar);
+                        head.add_exemplar(number, &exemplar);
                     }
                     return;
                 }
@@ -316,21 +312,21 @@ impl Engine {
             if is_covered {
                 return;
             }
-            let Some(&(shard, number)) = replay.known.get(&series) else {
+            let Some(&number) = replay.known.get(&series) else {
                 report.orphaned_samples += 1;
                 return;
             };
             let time_ms = sample.time_ms;
-            if let Some(series) = shards[shard].get_mut(number) {
+            let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
+            if !is_plain || !head.append_ahead(number, time_ms, sample.bits, replay.blocks_max) {
                 // Whether blocks hold the time as well makes no difference: the head wins.
-                series.append(sample, replay.blocks_max, || None);
-                series.seal_full(&mut next_chunk, &mut replay.scratch);
+                head.append(number, sample, replay.blocks_max, None);
             }
             samples += 1;
             touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
         });
-        self.counts.next_chunk.store(next_chunk, Ordering::Relaxed);
-        self.counts.head_samples.fetch_add(samples, Ordering::Relaxed);
+        self.counts.series.store(head.series() as u64, Ordering::Relaxed);
+        self.count_head(&head);
         report.samples += samples;
         if let Some((first, last)) = touched {
             self.changes().touched(first, last);
@@ -340,10 +336,9 @@ impl Engine {
 
     /// Counts what the head holds, and reserves it.
     fn take_memory(&self) -> Result<(), StorageError> {
-        let shards = self.head.read_all();
-        let bytes =
-            shards.iter().flat_map(|shard| shard.iter()).map(|(_, series): (u64, &HeadSeries)| series.bytes()).sum();
-        self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+        let head = self.head.read();
+        self.count_head(&head);
+        let bytes = head.bytes();
         let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let held = memory.bytes();
         memory.grow(bytes.saturating_sub(held))?;
@@ -352,18 +347,12 @@ impl Engine {
 
     /// Flushes in the middle of a replay when the head outgrows its share of the memory limit.
     fn relieve(&self, behind: LogPosition) -> Result<(), StorageError> {
-        let samples = self.counts.head_samples.load(Ordering::Relaxed);
-        // About what a sample takes in a sealed run, its series' share included.
-        let is_large = samples.saturating_mul(16) > self.options.budget.limit() / REPLAY_SHARE;
-        if !is_large {
+        let (samples, bytes) = (&self.counts.head_samples, &self.counts.head_bytes);
+        let is_large = bytes.load(Ordering::Relaxed) > self.options.budget.limit() / REPLAY_SHARE;
+        if !is_large || samples.load(Ordering::Relaxed) < RELIEVED_SAMPLES_MIN {
             return Ok(());
         }
-        let mut bound = self.counts.next_chunk.load(Ordering::Relaxed);
-        let mut scratch = Scratch::default();
-        for mut shard in self.head.write_all() {
-            shard.iter_mut().for_each(|series| series.seal_all(&mut bound, &mut scratch));
-        }
-        self.counts.next_chunk.store(bound, Ordering::Relaxed);
-        self.flush_frozen(behind, bound).map(drop)
+        self.head.write().freeze();
+        self.flush_frozen(behind).map(drop)
     }
 }

@@ -17,6 +17,8 @@ use crate::merge::{Run, Source, merge};
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
+/// Series of the head between two looks at the deadline.
+const SERIES_PER_CHECK: u32 = 64;
 
 /// Strings seen, each kept once.
 struct Distinct(HashSet<String>);
@@ -66,17 +68,17 @@ impl Engine {
         let what = &self.inside_retention(what);
         let mut series: Vec<Selected> = Vec::new();
         let (version, blocks) = {
-            // All shards at once: a batch is seen whole or not at all.
-            let shards = self.head.read_all();
-            for shard in &shards {
-                ctx.check()?;
-                for number in shard.postings.select(&what.matchers) {
-                    let Some(found) = shard.get(u64::from(number)) else { continue };
-                    if found.reaches(what.start_ms, what.end_ms) {
-                        let head = found.snapshot(what.start_ms, what.end_ms);
-                        memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
-                        series.push(Selected { labels: found.labels.clone(), head, in_blocks: Vec::new() });
-                    }
+            // Locked until all is copied: a batch is seen whole or not at all.
+            let state = self.head.read();
+            for number in state.select(&what.matchers) {
+                let Some(found) = state.get(number) else { continue };
+                if state.reaches(found, what.start_ms, what.end_ms) {
+                    let head = state.snapshot(found, what.start_ms, what.end_ms);
+                    memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
+                    series.push(Selected { labels: found.labels.clone(), head, in_blocks: Vec::new() });
+                }
+                if number % SERIES_PER_CHECK == 0 {
+                    ctx.check()?;
                 }
             }
             (self.changes().version(), self.blocks())
@@ -157,13 +159,10 @@ impl Engine {
     ) -> Result<(), SelectError> {
         let what = &self.inside_retention(what);
         let blocks = {
-            let shards = self.head.read_all();
-            for shard in &shards {
-                ctx.check()?;
-                let numbers = shard.postings.select(&what.matchers);
-                let series = numbers.iter().filter_map(|number| shard.get(u64::from(number)));
-                series.filter(|s| s.reaches(what.start_ms, what.end_ms)).for_each(|s| in_head(&s.labels));
-            }
+            let state = self.head.read();
+            let numbers = state.select(&what.matchers);
+            let series = numbers.iter().filter_map(|number| state.get(number));
+            series.filter(|s| state.reaches(s, what.start_ms, what.end_ms)).for_each(|s| in_head(&s.labels));
             self.blocks()
         };
         for block in blocks.list() {
@@ -193,13 +192,10 @@ impl Engine {
             }
         };
         let blocks = {
-            let shards = self.head.read_all();
-            for shard in &shards {
-                ctx.check()?;
-                for number in shard.postings.select(&what.matchers) {
-                    if let Some(series) = shard.get(u64::from(number)) {
-                        keep(series.labels.clone(), &series.exemplars);
-                    }
+            let state = self.head.read();
+            for number in state.select(&what.matchers) {
+                if let Some(series) = state.get(number) {
+                    keep(series.labels.clone(), series.exemplars());
                 }
             }
             self.blocks()

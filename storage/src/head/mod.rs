@@ -1,81 +1,85 @@
 //! The head: samples that are not in blocks yet, and the series that can take more.
 //!
-//! Series are spread over shards by their label set's hash; a ref's index is `number × SHARDS + shard`.
-//! An append takes the write locks of the shards it touches, a select the read locks of all, both
-//! in rising order and all at once, so a batch is seen whole or not at all.
+//! ```text
+//!   number ──► HeadSeries, 64 bytes ──► slot: 60 values      Slots   (open)
+//!                              │ └────► track: shared times   Tracks  (open)
+//!                              └──────► newest chunk ──► chunk before ──► …     ChunkStore
+//!                                          └──► column: shared times
+//! ```
 //!
-//! Per series, in the order in which they win at one timestamp, last highest: sealed *chunks* (by
-//! sequence), the *late* run, the *open* run.
+//! One lock guards all of it: appends are applied one at a time, in the order of the log, and a batch is seen whole or
+//! not at all, so a lock per shard would be taken by everybody for everything. Readers copy what they need, which is
+//! encoded, and decode after unlocking.
 //!
-//! Invariants: (1) the open run begins above every time ever written to the series, so a time at or above
-//! its first is nowhere else; (2) a time in the late run that is also in a chunk was written after it;
-//! (3) a chunk's sequence is above that of every chunk sealed before it.
+//! Per series, in the order in which they win at one timestamp, last highest: sealed *chunks* (by the order of
+//! sealing), the *late* run, the *open* run.
+//!
+//! Invariants: (1) the open run takes only times above everything ever written to the series, so a time in it is
+//! nowhere else; (2) a time in the late run that is also in a chunk was written after it; (3) chunks of a series are
+//! linked in the order of sealing, frozen ones below all others.
 
+mod codec;
+mod open;
 mod postings;
 mod series;
-mod shard;
+mod slab;
+mod snapshot;
+mod state;
+mod store;
+mod table;
 
-pub(crate) use series::{HeadRun, HeadSeries, HeadSnapshot, Outcome, Scratch};
-pub(crate) use shard::Shard;
+pub(crate) use series::HeadSeries;
+pub(crate) use snapshot::{HeadRun, HeadSnapshot};
+pub(crate) use state::{HeadState, Outcome};
 
+use std::hash::BuildHasher;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use foldhash::fast::FixedState;
 use kymo_core::{LabelsRef, SeriesRef};
-use std::hash::BuildHasher;
-
-/// Shards of the head: enough that two writers seldom meet, few enough that taking all is cheap.
-pub(crate) const SHARDS: usize = 16;
 
 /// See the module.
 pub(crate) struct Head {
-    shards: Vec<RwLock<Shard>>,
+    state: RwLock<HeadState>,
     opening: u32,
     hasher: FixedState,
 }
 
 impl Head {
     pub(crate) fn new(opening: u32, seed: u64) -> Head {
-        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Head { shards, opening, hasher: FixedState::with_seed(seed) }
+        let hasher = FixedState::with_seed(seed);
+        Head { state: RwLock::new(HeadState::new(hasher.clone())), opening, hasher }
     }
 
     pub(crate) fn hash(&self, labels: LabelsRef<'_>) -> u64 {
         self.hasher.hash_one(labels.packed())
     }
 
-    pub(crate) fn shard_of_hash(&self, hash: u64) -> usize {
-        // The low bits choose the slot within a shard's table.
-        (hash >> 32) as usize % SHARDS
+    /// The series' number, if the ref is of this opening.
+    #[inline]
+    pub(crate) fn locate(&self, series: SeriesRef) -> Option<u32> {
+        if series.opening() != self.opening {
+            return None;
+        }
+        u32::try_from(series.index()).ok()
     }
 
-    /// Shard and number of a ref of this opening.
-    pub(crate) fn locate(&self, series: SeriesRef) -> Option<(usize, u64)> {
-        let index = series.index();
-        (series.opening() == self.opening).then_some(((index % SHARDS as u64) as usize, index / SHARDS as u64))
-    }
-
-    pub(crate) fn series_ref(&self, shard: usize, number: u64) -> Option<SeriesRef> {
-        SeriesRef::new(self.opening, number.checked_mul(SHARDS as u64)? + shard as u64)
+    pub(crate) fn series_ref(&self, number: u32) -> Option<SeriesRef> {
+        SeriesRef::new(self.opening, u64::from(number))
     }
 
     pub(crate) fn opening(&self) -> u32 {
         self.opening
     }
 
-    pub(crate) fn read(&self, shard: usize) -> RwLockReadGuard<'_, Shard> {
-        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, HeadState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn write(&self, shard: usize) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[shard].write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn read_all(&self) -> Vec<RwLockReadGuard<'_, Shard>> {
-        (0..SHARDS).map(|shard| self.read(shard)).collect()
-    }
-
-    pub(crate) fn write_all(&self) -> Vec<RwLockWriteGuard<'_, Shard>> {
-        (0..SHARDS).map(|shard| self.write(shard)).collect()
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, HeadState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,17 +6,27 @@ use foldhash::HashMap;
 use kymo_core::{Labels, Matcher};
 use roaring::RoaringBitmap;
 
+/// About what a value takes beside its text and its numbers: entries of maps, a bitmap and its first container.
+const BYTES_PER_VALUE: usize = 144;
+
+/// What a number takes in a bitmap that holds many.
+const NUMBER_BYTES: usize = 2;
+
 /// Label name → value → series numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Postings {
     all: RoaringBitmap,
     names: HashMap<Arc<str>, HashMap<Arc<str>, RoaringBitmap>>,
+    /// About what the maps hold.
+    bytes: usize,
 }
 
 impl Postings {
     pub(crate) fn add(&mut self, number: u32, labels: &Labels) {
         self.all.insert(number);
+        self.bytes += NUMBER_BYTES;
         for (name, value) in labels {
+            self.bytes += NUMBER_BYTES;
             let values = match self.names.get_mut(name) {
                 Some(values) => values,
                 None => self.names.entry(Arc::from(name)).or_default(),
@@ -26,6 +36,7 @@ impl Postings {
                     numbers.insert(number);
                 }
                 None => {
+                    self.bytes += BYTES_PER_VALUE + value.len();
                     values.insert(Arc::from(value), RoaringBitmap::from_iter([number]));
                 }
             }
@@ -34,18 +45,29 @@ impl Postings {
 
     pub(crate) fn remove(&mut self, number: u32, labels: &Labels) {
         self.all.remove(number);
+        self.bytes -= NUMBER_BYTES;
         for (name, value) in labels {
+            self.bytes -= NUMBER_BYTES;
             let Some(values) = self.names.get_mut(name) else { continue };
             if let Some(numbers) = values.get_mut(value) {
                 numbers.remove(number);
                 if numbers.is_empty() {
+                    self.bytes -= BYTES_PER_VALUE + value.len();
                     values.remove(value);
+                    if values.len() < values.capacity() / 4 {
+                        values.shrink_to_fit();
+                    }
                 }
             }
             if values.is_empty() {
                 self.names.remove(name);
             }
         }
+    }
+
+    /// About how many bytes it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Gives back memory that removals left behind.

@@ -1,0 +1,199 @@
+//! Open runs: values in fixed slots, times in tracks that the series of a scrape share.
+//!
+//! A *track* is a growing column of times. A series that begins a run joins a track whose newest time is that of its
+//! sample, and from then on its run is `len` times of the track from `start`. As long as its samples come when those
+//! of the others come it stores no time; when one does not, it takes its part of the track along to another.
+//!
+//! Invariants: (1) what stands in a track is never changed, so a part of it can be compared by place; (2) a track is
+//! freed when no run is in it, and whoever remembers places must forget them then ([`Tracks::freed`]).
+
+use super::slab::Slab;
+use crate::sample::RUN_SAMPLES;
+
+/// Slots per page.
+const PAGE_SLOTS: usize = 64;
+/// Times after which no run begins in a track any more, so that old ones leave memory.
+const TRACK_TIMES: usize = 4 * RUN_SAMPLES;
+/// Tracks remembered for series that begin a run: targets whose samples come by turns.
+const RECENT: usize = 4;
+
+type Values = [u64; RUN_SAMPLES];
+
+/// The values of open runs.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    pages: Vec<Box<[Values; PAGE_SLOTS]>>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    pub(super) fn take(&mut self) -> u32 {
+        if self.free.is_empty() {
+            let first = (self.pages.len() * PAGE_SLOTS) as u32;
+            let page = vec![[0; RUN_SAMPLES]; PAGE_SLOTS].into_boxed_slice().try_into();
+            self.pages.push(page.expect("a page has its length"));
+            self.free.extend((first..first + PAGE_SLOTS as u32).rev());
+        }
+        self.free.pop().expect("a page was added")
+    }
+
+    /// Frees all slots; nobody may hold one.
+    pub(super) fn reset(&mut self) {
+        *self = Slots::default();
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> &Values {
+        &self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Values {
+        &mut self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS]
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.pages.len() * (size_of::<Values>() * PAGE_SLOTS) + self.pages.capacity() * 8 + self.free.capacity() * 4
+    }
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    times: Vec<i64>,
+    /// Runs in it.
+    users: u32,
+}
+
+/// Where the times of a run are: `len` times of `track` from `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) track: u32,
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    tracks: Slab<Track>,
+    free: Vec<u32>,
+    heap_bytes: usize,
+    /// Tracks that were joined or made last, newest first.
+    recent: [u32; RECENT],
+    /// The last run that left a track, and where it went.
+    left: Option<(Part, u32)>,
+    /// Whether a track was freed since the last call of [`Tracks::freed`].
+    freed: bool,
+}
+
+impl Tracks {
+    /// Begins a run with `time`.
+    pub(super) fn begin(&mut self, time: i64) -> (u32, u32) {
+        for at in 0..RECENT {
+            let number = self.recent[at];
+            if let Some(track) = self.tracks.get_mut(number)
+                && track.users > 0
+                && track.times.len() < TRACK_TIMES
+                && track.times.last() == Some(&time)
+            {
+                track.users += 1;
+                let start = track.times.len() as u32 - 1;
+                self.remember(number);
+                return (number, start);
+            }
+        }
+        let number = self.make(&[time]);
+        self.remember(number);
+        (number, 0)
+    }
+
+    /// Adds `time` to a run; gives where the run is now if it had to move.
+    #[inline]
+    pub(super) fn extend(&mut self, part: Part, time: i64) -> Option<(u32, u32)> {
+        let track = self.tracks.get_mut(part.track).expect("a run's track is there");
+        let at = (part.start + part.len) as usize;
+        match track.times.get(at) {
+            Some(next) if *next == time => None,
+            Some(_) => Some(self.leave(part, time)),
+            None => {
+                let before = track.times.capacity();
+                track.times.push(time);
+                self.heap_bytes += (track.times.capacity() - before) * 8;
+                None
+            }
+        }
+    }
+
+    /// Moves a run to a track that goes on with `time`: that of the run which left from the same place, or a new one.
+    #[cold]
+    fn leave(&mut self, part: Part, time: i64) -> (u32, u32) {
+        if let Some((from, to)) = self.left
+            && from == part
+            && let Some(track) = self.tracks.get_mut(to)
+            && track.users > 0
+            && track.times.get(part.len as usize) == Some(&time)
+        {
+            track.users += 1;
+            self.end(part.track);
+            return (to, 0);
+        }
+        let mut times = [0; RUN_SAMPLES + 1];
+        let len = part.len as usize;
+        times[..len].copy_from_slice(self.times(part));
+        times[len] = time;
+        let number = self.make(&times[..=len]);
+        self.left = Some((part, number));
+        self.end(part.track);
+        (number, 0)
+    }
+
+    fn make(&mut self, times: &[i64]) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| self.tracks.push(Track::default()));
+        let track = self.tracks.get_mut(number).expect("it was made");
+        track.times.extend_from_slice(times);
+        track.users = 1;
+        self.heap_bytes += track.times.capacity() * 8;
+        number
+    }
+
+    fn remember(&mut self, number: u32) {
+        if self.recent[0] != number {
+            let at = self.recent.iter().position(|recent| *recent == number).unwrap_or(RECENT - 1);
+            self.recent[..=at].rotate_right(1);
+            self.recent[0] = number;
+        }
+    }
+
+    /// A run has left the track.
+    pub(super) fn end(&mut self, track: u32) {
+        let ended = self.tracks.get_mut(track).expect("a run's track is there");
+        ended.users -= 1;
+        if ended.users == 0 {
+            self.heap_bytes -= ended.times.capacity() * 8;
+            ended.times = Vec::new();
+            self.free.push(track);
+            self.left = None;
+            self.freed = true;
+        }
+    }
+
+    /// Whether places seen earlier may mean something else now. Asking resets it.
+    pub(super) fn freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Frees all tracks; no run may be in one.
+    pub(super) fn reset(&mut self) {
+        *self = Tracks { freed: true, ..Tracks::default() };
+    }
+
+    #[inline]
+    pub(super) fn times(&self, part: Part) -> &[i64] {
+        let track = self.tracks.get(part.track).expect("a run's track is there");
+        &track.times[part.start as usize..(part.start + part.len) as usize]
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.tracks.bytes() + self.heap_bytes + self.free.capacity() * 4
+    }
+}

@@ -1,0 +1,462 @@
+//! What the head's lock guards: series, their runs, and what is sealed of them.
+
+use foldhash::fast::FixedState;
+use kymo_core::batch::Exemplar;
+use kymo_core::histogram::NativeHistogram;
+use kymo_core::storage::Columns;
+use kymo_core::{Labels, LabelsRef, Matcher};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+use super::codec::RunValues;
+use super::open::{Part, Slots, Tracks};
+use super::series::HeadSeries;
+use super::snapshot::{HeadSnapshot, OpenRun};
+use super::store::{ChunkStore, ChunkView, NONE};
+use super::table::Table;
+use crate::sample::{RUN_SAMPLES, Sample};
+
+/// See [`super`].
+#[derive(Debug)]
+pub(crate) struct HeadState {
+    table: Table,
+    slots: Slots,
+    tracks: Tracks,
+    /// What was sealed since the last freeze.
+    store: ChunkStore,
+    /// What is being flushed, or could not be.
+    frozen: Option<ChunkStore>,
+    /// The run sealed last and its column: the next one is mostly of the same scrape.
+    sealed: Option<(Part, u32)>,
+    samples: u64,
+    frozen_samples: u64,
+    /// What the boxes of the series hold.
+    rare_bytes: usize,
+    hasher: FixedState,
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Stored,
+    Identical,
+    Replaced,
+}
+
+impl HeadState {
+    pub(super) fn new(hasher: FixedState) -> HeadState {
+        HeadState {
+            table: Table::default(),
+            slots: Slots::default(),
+            tracks: Tracks::default(),
+            store: ChunkStore::default(),
+            frozen: None,
+            sealed: None,
+            samples: 0,
+            frozen_samples: 0,
+            rare_bytes: 0,
+            hasher,
+        }
+    }
+
+    /// Series that can take samples.
+    pub(crate) fn series(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Samples held; one written twice counts twice.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples + self.frozen_samples
+    }
+
+    /// Bytes held, labels and index with them. O(1).
+    pub(crate) fn bytes(&self) -> u64 {
+        let frozen = self.frozen.as_ref().map_or(0, ChunkStore::bytes);
+        let runs = self.slots.bytes() + self.tracks.bytes() + self.store.bytes() + frozen;
+        (self.table.bytes() + runs + self.rare_bytes) as u64
+    }
+
+    pub(crate) fn find(&self, hash: u64, labels: LabelsRef<'_>) -> Option<u32> {
+        self.table.find(hash, labels)
+    }
+
+    /// Adds a series that is not there; `None` when the numbers are used up.
+    pub(crate) fn insert(&mut self, hash: u64, labels: Labels) -> Option<u32> {
+        self.table.insert(hash, labels)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> Option<&HeadSeries> {
+        self.table.get(number)
+    }
+
+    /// All live series with their numbers, rising.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &HeadSeries)> {
+        self.table.iter()
+    }
+
+    /// Numbers of the series that satisfy all matchers.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        self.table.postings.select(matchers)
+    }
+
+    /// Touches the memory that a sample of this series will need. Calls for many series do not wait for each other.
+    #[inline]
+    pub(crate) fn touch(&self, number: u32) -> u64 {
+        match self.table.get(number) {
+            Some(series) if series.slot != NONE => self.slots.get(series.slot)[usize::from(series.len) % RUN_SAMPLES],
+            _ => 0,
+        }
+    }
+
+    /// Adds a float without a start timestamp, if it lies above everything ever written to the series, which by far
+    /// the most do. `false`: nothing was done.
+    #[inline]
+    pub(crate) fn append_ahead(&mut self, number: u32, time_ms: i64, bits: u64, blocks_max: i64) -> bool {
+        let Some(series) = self.table.get_mut(number) else { return false };
+        if !series.is_ahead(time_ms, blocks_max) || series.is_odd {
+            return false;
+        }
+        series.newest_ms = time_ms;
+        series.idle_flushes = 0;
+        self.samples += 1;
+        if push(series, &mut self.slots, &mut self.tracks, time_ms, bits) {
+            self.seal_open(number);
+        }
+        true
+    }
+
+    /// Adds a sample. `in_blocks` says what blocks hold of the series, if that was looked up: its newest time there,
+    /// and the sample at this one's time. `None`: there is no such series.
+    pub(crate) fn append(
+        &mut self,
+        number: u32,
+        sample: Sample,
+        blocks_max: i64,
+        in_blocks: Option<&(i64, Option<Sample>)>,
+    ) -> Option<Outcome> {
+        let series = self.table.get_mut(number)?;
+        if let Some((newest, _)) = in_blocks {
+            series.set_newest_in_blocks(*newest);
+        }
+        series.idle_flushes = 0;
+        let rare_before = series.rare_bytes();
+        let time_ms = sample.time_ms;
+        let outcome = if series.is_ahead(time_ms, blocks_max) {
+            series.newest_ms = time_ms;
+            let at = series.len;
+            put_odd(series, at, sample.start_ms, sample.histogram.clone());
+            self.samples += 1;
+            let is_full = push(series, &mut self.slots, &mut self.tracks, time_ms, sample.bits);
+            self.rare_bytes = self.rare_bytes + series.rare_bytes() - rare_before;
+            if is_full {
+                self.seal_open(number);
+            }
+            return Some(Outcome::Stored);
+        } else if let Some(at) = self.in_open(number, time_ms) {
+            // Invariant 1: it is nowhere else.
+            self.replace_open(number, at, sample)
+        } else {
+            self.append_late(number, sample, in_blocks.and_then(|(_, sample)| sample.as_ref()))
+        };
+        let series = self.table.get_mut(number)?;
+        series.newest_ms = series.newest_ms.max(time_ms);
+        self.rare_bytes = self.rare_bytes + series.rare_bytes() - rare_before;
+        let is_full = series.rare.as_ref().is_some_and(|rare| rare.late.len() >= RUN_SAMPLES);
+        if is_full {
+            self.seal_late(number);
+        }
+        Some(outcome)
+    }
+
+    /// Position in the open run of a sample at exactly `time_ms`.
+    fn in_open(&self, number: u32, time_ms: i64) -> Option<usize> {
+        let series = self.table.get(number).filter(|series| series.len > 0)?;
+        self.tracks.times(series.part()).binary_search(&time_ms).ok()
+    }
+
+    fn open_sample(&self, series: &HeadSeries, at: usize) -> Sample {
+        let (start_ms, histogram) = match &series.rare {
+            Some(rare) if series.is_odd => {
+                let found = rare.histograms.binary_search_by_key(&at, |(at, _)| usize::from(*at)).ok();
+                (rare.starts.get(at).copied().unwrap_or(0), found.map(|n| Arc::clone(&rare.histograms[n].1)))
+            }
+            _ => (0, None),
+        };
+        let bits = self.slots.get(series.slot)[at];
+        Sample { time_ms: self.tracks.times(series.part())[at], start_ms, bits, histogram }
+    }
+
+    fn replace_open(&mut self, number: u32, at: usize, sample: Sample) -> Outcome {
+        let before = self.table.get(number).map(|series| self.open_sample(series, at));
+        if before.is_some_and(|before| before.is_identical(&sample)) {
+            return Outcome::Identical;
+        }
+        if let Some(series) = self.table.get_mut(number) {
+            self.slots.get_mut(series.slot)[at] = sample.bits;
+            if let Some(rare) = &mut series.rare {
+                rare.histograms.retain(|(position, _)| usize::from(*position) != at);
+                if let Some(start) = rare.starts.get_mut(at) {
+                    *start = 0;
+                }
+            }
+            put_odd(series, at as u8, sample.start_ms, sample.histogram);
+        }
+        Outcome::Replaced
+    }
+
+    fn append_late(&mut self, number: u32, sample: Sample, in_blocks: Option<&Sample>) -> Outcome {
+        let Some(series) = self.table.get(number) else { return Outcome::Identical };
+        let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
+        let found = late.binary_search_by_key(&sample.time_ms, |s| s.time_ms);
+        let sealed = || self.sealed(series, sample.time_ms);
+        let before = found.ok().map(|at| late[at].clone()).or_else(sealed).or_else(|| in_blocks.cloned());
+        if before.as_ref().is_some_and(|before| before.is_identical(&sample)) {
+            return Outcome::Identical;
+        }
+        let Some(series) = self.table.get_mut(number) else { return Outcome::Identical };
+        let late = &mut series.rare().late;
+        match found {
+            Ok(at) => late[at] = sample,
+            Err(at) => {
+                late.insert(at, sample);
+                self.samples += 1;
+            }
+        }
+        if before.is_some() { Outcome::Replaced } else { Outcome::Stored }
+    }
+
+    /// The newest sealed sample at exactly `time_ms`.
+    fn sealed(&self, series: &HeadSeries, time_ms: i64) -> Option<Sample> {
+        let mut columns = Columns::default();
+        self.chunks(series).filter(|c| c.column.first() <= time_ms && time_ms <= c.column.last()).find_map(|chunk| {
+            columns.clear();
+            chunk.read(time_ms.saturating_sub(1), time_ms, &mut columns).ok()?;
+            Sample::of_columns(&columns).filter(|sample| sample.time_ms == time_ms)
+        })
+    }
+
+    /// Its sealed chunks, newest first.
+    fn chunks(&self, series: &HeadSeries) -> impl Iterator<Item = ChunkView<'_>> {
+        let frozen = self.frozen.iter().flat_map({
+            let last = series.frozen;
+            move |store| store.chunks(last)
+        });
+        self.store.chunks(series.chunk).chain(frozen)
+    }
+
+    /// Seals the open run and begins no new one.
+    fn seal_open(&mut self, number: u32) {
+        let Some(series) = self.table.get_mut(number).filter(|series| series.len > 0) else { return };
+        if self.tracks.freed() {
+            self.sealed = None;
+        }
+        let part = series.part();
+        let times = self.tracks.times(part);
+        let column = match self.sealed {
+            Some((same, column)) if same == part => column,
+            _ => self.store.column(times, &self.hasher),
+        };
+        self.sealed = Some((part, column));
+        let bits = &self.slots.get(series.slot)[..times.len()];
+        let mut freed = 0;
+        series.chunk = match &mut series.rare {
+            Some(rare) if series.is_odd => {
+                freed = rare.bytes();
+                let values = RunValues { bits, starts: &rare.starts, histograms: &rare.histograms };
+                let chunk = self.store.seal(series.chunk, column, values);
+                rare.starts.clear();
+                rare.histograms.clear();
+                freed -= rare.bytes();
+                chunk
+            }
+            _ => self.store.seal(series.chunk, column, RunValues { bits, starts: &[], histograms: &[] }),
+        };
+        self.rare_bytes -= freed;
+        series.len = 0;
+        series.is_odd = false;
+        self.tracks.end(series.track);
+        series.track = NONE;
+    }
+
+    fn seal_late(&mut self, number: u32) {
+        let Some(series) = self.table.get_mut(number) else { return };
+        let Some(rare) = series.rare.as_mut().filter(|rare| !rare.late.is_empty()) else { return };
+        let before = rare.bytes();
+        let late = std::mem::take(&mut rare.late);
+        self.rare_bytes = self.rare_bytes + rare.bytes() - before;
+        let times: Vec<i64> = late.iter().map(|s| s.time_ms).collect();
+        let bits: Vec<u64> = late.iter().map(|s| s.bits).collect();
+        let has_starts = late.iter().any(|s| s.start_ms != 0);
+        let starts: Vec<i64> = late.iter().filter(|_| has_starts).map(|s| s.start_ms).collect();
+        let histograms = late.into_iter().enumerate().filter_map(|(at, s)| Some((at as u8, s.histogram?)));
+        let histograms: Vec<_> = histograms.collect();
+        let column = self.store.column(&times, &self.hasher);
+        series.chunk =
+            self.store.seal(series.chunk, column, RunValues { bits: &bits, starts: &starts, histograms: &histograms });
+    }
+
+    /// Keeps an exemplar; `None` if there is no such series, `false` if it was there already.
+    pub(crate) fn add_exemplar(&mut self, number: u32, exemplar: &Exemplar) -> Option<bool> {
+        let series = self.table.get_mut(number)?;
+        series.idle_flushes = 0;
+        let before = series.rare_bytes();
+        let is_new = series.rare().add_exemplar(exemplar);
+        self.rare_bytes = self.rare_bytes + series.rare_bytes() - before;
+        Some(is_new)
+    }
+
+    /// Seals every run and sets all chunks apart for a flush. What an earlier flush left must be gone.
+    pub(crate) fn freeze(&mut self) {
+        assert!(self.frozen.is_none(), "one flush at a time");
+        let numbers: Vec<u32> = self.table.iter().filter(|(_, s)| s.len > 0 || s.rare.is_some()).map(|s| s.0).collect();
+        for number in numbers {
+            self.seal_late(number);
+            self.seal_open(number);
+        }
+        for series in self.table.iter_mut() {
+            series.frozen = std::mem::replace(&mut series.chunk, NONE);
+            series.slot = NONE;
+        }
+        self.slots.reset();
+        self.tracks.reset();
+        self.sealed = None;
+        let store = std::mem::take(&mut self.store);
+        if !store.is_empty() {
+            self.frozen = Some(store);
+        }
+        self.frozen_samples = std::mem::take(&mut self.samples);
+    }
+
+    /// What is set apart of one series.
+    pub(crate) fn frozen(&self, number: u32) -> HeadSnapshot {
+        let mut snapshot = HeadSnapshot::default();
+        if let (Some(series), Some(store)) = (self.table.get(number), &self.frozen) {
+            store.chunks(series.frozen).for_each(|chunk| snapshot.push_chunk(&chunk));
+        }
+        snapshot.finish(Vec::new(), OpenRun::default());
+        snapshot
+    }
+
+    /// First and last times of the chunks that are set apart.
+    pub(crate) fn frozen_bounds(&self, number: u32) -> impl Iterator<Item = (i64, i64)> {
+        let last = self.table.get(number).map_or(NONE, |series| series.frozen);
+        let chunks = self.frozen.iter().flat_map(move |store| store.chunks(last));
+        chunks.map(|chunk| (chunk.column.first(), chunk.column.last()))
+    }
+
+    /// Forgets what was set apart, and the exemplars for which `is_flushed` holds: they are in blocks now.
+    pub(crate) fn drop_frozen(&mut self, mut is_flushed: impl FnMut(u32, &Exemplar) -> bool) {
+        self.frozen = None;
+        self.frozen_samples = 0;
+        let with_exemplars: Vec<u32> =
+            self.table.iter().filter(|(_, s)| !s.exemplars().is_empty()).map(|(number, _)| number).collect();
+        for number in with_exemplars {
+            if let Some(rare) = self.table.get_mut(number).and_then(|series| series.rare.as_mut()) {
+                rare.exemplars.retain(|exemplar| !is_flushed(number, exemplar));
+            }
+        }
+        let mut rare_bytes = 0;
+        for series in self.table.iter_mut() {
+            series.frozen = NONE;
+            series.tidy();
+            rare_bytes += series.rare_bytes();
+        }
+        self.rare_bytes = rare_bytes;
+    }
+
+    /// Frees series that took nothing for more than `flushes` flushes; to be called once after each. Gives how many.
+    pub(crate) fn free_idle(&mut self, flushes: u8, hash_of: impl Fn(LabelsRef<'_>) -> u64) -> usize {
+        self.table.iter_mut().for_each(|series| series.idle_flushes = series.idle_flushes.saturating_add(1));
+        self.table.remove_if(|series| series.is_empty() && series.idle_flushes > flushes, hash_of)
+    }
+
+    /// Copies what a snapshot needs of the window: chunks that reach into it, and the runs.
+    pub(crate) fn snapshot(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> HeadSnapshot {
+        let mut snapshot = HeadSnapshot::default();
+        let reaching = self.chunks(series).filter(|c| c.column.reaches(start_ms, end_ms));
+        reaching.for_each(|chunk| snapshot.push_chunk(&chunk));
+        let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
+        let late = late.iter().filter(|s| s.time_ms > start_ms && s.time_ms <= end_ms).cloned().collect();
+        snapshot.finish(late, self.copy_open(series, start_ms, end_ms));
+        snapshot
+    }
+
+    fn copy_open(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> OpenRun {
+        if series.len == 0 {
+            return OpenRun::default();
+        }
+        let times = self.tracks.times(series.part());
+        let low = times.partition_point(|t| *t <= start_ms);
+        let high = times.partition_point(|t| *t <= end_ms).max(low);
+        let mut run = OpenRun {
+            times: times[low..high].to_vec(),
+            bits: self.slots.get(series.slot)[low..high].to_vec(),
+            ..OpenRun::default()
+        };
+        if let Some(rare) = series.rare.as_ref().filter(|_| series.is_odd) {
+            run.starts = rare.starts.get(low..high).unwrap_or(&[]).to_vec();
+            let inside = rare.histograms.iter().filter(|(at, _)| (low..high).contains(&usize::from(*at)));
+            run.histograms = inside.map(|(at, h)| (at - low as u8, Arc::clone(h))).collect();
+        }
+        run
+    }
+
+    /// Whether a sample may lie in the window.
+    pub(crate) fn reaches(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> bool {
+        self.run_bounds(series).into_iter().flatten().any(|(first, last)| last > start_ms && first <= end_ms)
+            || self.chunks(series).any(|c| c.column.reaches(start_ms, end_ms))
+    }
+
+    /// First and last time held.
+    pub(crate) fn bounds(&self, series: &HeadSeries) -> Option<(i64, i64)> {
+        let chunks = self.chunks(series).map(|c| (c.column.first(), c.column.last()));
+        let runs = self.run_bounds(series).into_iter().flatten();
+        chunks.chain(runs).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    fn run_bounds(&self, series: &HeadSeries) -> [Option<(i64, i64)>; 2] {
+        let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
+        let late = late.first().zip(late.last()).map(|(first, last)| (first.time_ms, last.time_ms));
+        let open = if series.len > 0 { self.tracks.times(series.part()) } else { &[] };
+        [late, open.first().copied().zip(open.last().copied())]
+    }
+}
+
+/// Adds a value to the open run; `true` if that is full now.
+#[inline]
+fn push(series: &mut HeadSeries, slots: &mut Slots, tracks: &mut Tracks, time_ms: i64, bits: u64) -> bool {
+    let len = series.len;
+    if len == 0 {
+        if series.slot == NONE {
+            series.slot = slots.take();
+        }
+        let (track, start) = tracks.begin(time_ms);
+        (series.track, series.start) = (track, start as u16);
+    } else if let Some((track, start)) = tracks.extend(series.part(), time_ms) {
+        (series.track, series.start) = (track, start as u16);
+    }
+    slots.get_mut(series.slot)[usize::from(len)] = bits;
+    series.len = len + 1;
+    usize::from(series.len) == RUN_SAMPLES
+}
+
+/// Notes what the sample at position `at` of the open run has beside its value.
+fn put_odd(series: &mut HeadSeries, at: u8, start_ms: i64, histogram: Option<Arc<NativeHistogram>>) {
+    if start_ms == 0 && histogram.is_none() && !series.is_odd {
+        return;
+    }
+    let len = usize::from(series.len.max(at + 1));
+    series.is_odd = true;
+    let rare = series.rare();
+    if start_ms != 0 || !rare.starts.is_empty() {
+        rare.starts.resize(len, 0);
+        rare.starts[usize::from(at)] = start_ms;
+    }
+    if let Some(histogram) = histogram {
+        let n = rare.histograms.partition_point(|(position, _)| *position < at);
+        rare.histograms.insert(n, (at, histogram));
+    }
+}
+
+const _: () = assert!(RUN_SAMPLES < u8::MAX as usize);

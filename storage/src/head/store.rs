@@ -1,0 +1,214 @@
+//! Sealed chunks: their bytes in pages, their times as columns that chunks share, and 20 bytes on each.
+//!
+//! A store only grows. A flush takes it whole, so nothing in it is ever freed alone.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use kymo_core::storage::Columns;
+
+use super::codec::{self, RunValues, times};
+use super::slab::Slab;
+use crate::codec::{Malformed, Read};
+use crate::sample::RUN_SAMPLES;
+
+/// No chunk, no column.
+pub(super) const NONE: u32 = u32::MAX;
+/// Bytes of a page of encoded chunks; a chunk that is larger has one of its own.
+const PAGE_BYTES: usize = 16 << 10;
+
+/// Where bytes stand in the pages.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    page: u32,
+    offset: u16,
+}
+
+/// A sealed run of one series.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    /// The chunk of this series that was sealed before.
+    previous: u32,
+    column: u32,
+    at: Place,
+    len: u32,
+}
+
+const _: () = assert!(size_of::<Chunk>() <= 24);
+
+/// Times of one run or of many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    first: i64,
+    last: i64,
+    at: Place,
+    bytes: u16,
+    count: u8,
+    width: u8,
+}
+
+impl Column {
+    pub(super) fn first(&self) -> i64 {
+        self.first
+    }
+
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    pub(super) fn reaches(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.last > start_ms && self.first <= end_ms
+    }
+
+    /// Its times, put into `room`.
+    pub(super) fn decode<'a>(&self, bytes: &[u8], room: &'a mut [i64; RUN_SAMPLES]) -> Read<&'a [i64]> {
+        let times = match room.get_mut(..self.count()) {
+            Some(times) => times,
+            None => return Err(Malformed { what: "column is too long", offset: 0 }),
+        };
+        times::decode(bytes, self.first, self.width, times)?;
+        Ok(times)
+    }
+}
+
+/// A chunk as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkView<'a> {
+    /// Number of its column, for telling equal times.
+    pub(super) column_number: u32,
+    pub(super) column: Column,
+    /// Encoded times.
+    pub(super) times: &'a [u8],
+    /// Encoded values.
+    pub(super) values: &'a [u8],
+}
+
+impl ChunkView<'_> {
+    /// Appends the samples with `start < time <= end` to `columns`.
+    pub(super) fn read(&self, start_ms: i64, end_ms: i64, columns: &mut Columns) -> Read<()> {
+        let mut room = [0; RUN_SAMPLES];
+        let times = self.column.decode(self.times, &mut room)?;
+        let low = times.partition_point(|t| *t <= start_ms);
+        let high = times.partition_point(|t| *t <= end_ms).max(low);
+        if low == high {
+            return Ok(());
+        }
+        columns.times.extend_from_slice(&times[low..high]);
+        codec::decode(self.values, times.len(), low..high, columns)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct ChunkStore {
+    pages: Vec<Vec<u8>>,
+    page_bytes: usize,
+    chunks: Slab<Chunk>,
+    columns: Slab<Column>,
+    /// Columns by their content's hash.
+    by_content: HashTable<(u32, u32)>,
+    encoded: Vec<u8>,
+}
+
+impl ChunkStore {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        let table = self.by_content.capacity() * (size_of::<(u32, u32)>() + 1) * 8 / 7;
+        let pages = self.page_bytes + self.pages.capacity() * size_of::<Vec<u8>>();
+        pages + self.chunks.bytes() + self.columns.bytes() + table + self.encoded.capacity()
+    }
+
+    /// The column of these times: one that is there already, or a new one.
+    pub(super) fn column(&mut self, times: &[i64], hasher: &FixedState) -> u32 {
+        let hash = spread(hasher.hash_one(times) as u32);
+        let same = |found: &(u32, u32)| {
+            let Some(column) = self.columns.get(found.1) else { return false };
+            let mut room = [0; RUN_SAMPLES];
+            column.count() == times.len()
+                && column
+                    .decode(self.slice(column.at, column.bytes.into()), &mut room)
+                    .is_ok_and(|found| found == times)
+        };
+        if let Some(found) = self.by_content.find(hash, same) {
+            return found.1;
+        }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        let width = times::encode(times, &mut encoded);
+        let at = self.keep(&encoded);
+        let number = self.columns.push(Column {
+            first: times[0],
+            last: times[times.len() - 1],
+            at,
+            bytes: encoded.len() as u16,
+            count: times.len() as u8,
+            width,
+        });
+        self.encoded = encoded;
+        self.by_content.insert_unique(hash, (hash as u32, number), |entry| spread(entry.0));
+        number
+    }
+
+    /// Seals a run whose times are `column`; gives the chunk's number.
+    pub(super) fn seal(&mut self, previous: u32, column: u32, values: RunValues<'_>) -> u32 {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        codec::encode(values, &mut encoded);
+        let at = self.keep(&encoded);
+        let len = encoded.len() as u32;
+        self.encoded = encoded;
+        self.chunks.push(Chunk { previous, column, at, len })
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Place {
+        let fits = self.pages.last().is_some_and(|page| page.capacity() - page.len() >= bytes.len());
+        if !fits {
+            let room = PAGE_BYTES.max(bytes.len());
+            self.page_bytes += room;
+            self.pages.push(Vec::with_capacity(room));
+        }
+        let page = self.pages.len() - 1;
+        // A page of its own is full, so nothing stands behind a large chunk.
+        let offset = self.pages[page].len() as u16;
+        self.pages[page].extend_from_slice(bytes);
+        Place { page: page as u32, offset }
+    }
+
+    fn slice(&self, at: Place, len: usize) -> &[u8] {
+        let page = self.pages.get(at.page as usize).map_or(&[][..], Vec::as_slice);
+        page.get(usize::from(at.offset)..usize::from(at.offset) + len).unwrap_or(&[])
+    }
+
+    /// The chunks of a series from the newest, `last`, to the oldest.
+    pub(super) fn chunks(&self, last: u32) -> impl Iterator<Item = ChunkView<'_>> {
+        let mut next = last;
+        std::iter::from_fn(move || {
+            let chunk = self.chunks.get(next)?;
+            next = chunk.previous;
+            let column = *self.columns.get(chunk.column)?;
+            Some(ChunkView {
+                column_number: chunk.column,
+                column,
+                times: self.slice(column.at, column.bytes.into()),
+                values: self.slice(chunk.at, chunk.len as usize),
+            })
+        })
+    }
+}
+
+/// Spreads the kept half of a hash over the bits that a table looks at.
+pub(super) fn spread(hash: u32) -> u64 {
+    // The low half stays, so that it can be kept and spread again.
+    u64::from(hash.wrapping_mul(0x9e37_79b9)) << 32 | u64::from(hash)
+}
+
+const _: () = assert!(PAGE_BYTES <= 1 << 16);

@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kymo_core::NativeHistogram;
+use kymo_core::histogram::HistogramCounts;
+use kymo_core::storage::Columns;
+use proptest::prelude::*;
+
+use super::state::{HeadState, Outcome};
+use super::*;
+use crate::sample::{RUN_SAMPLES, Sample};
+
+fn head() -> HeadState {
+    HeadState::new(FixedState::with_seed(1))
+}
+
+fn add_series(head: &mut HeadState, name: usize) -> u32 {
+    let labels = kymo_core::Labels::from_pairs([("__name__", "m".to_owned()), ("n", name.to_string())]);
+    let hash = FixedState::with_seed(1).hash_one(labels.as_ref().packed());
+    head.insert(hash, labels).unwrap()
+}
+
+/// Everything the head has of a series, where runs overlap by precedence.
+fn read(head: &HeadState, number: u32) -> BTreeMap<i64, Sample> {
+    let snapshot = head.snapshot(head.get(number).unwrap(), i64::MIN, i64::MAX);
+    let mut found = BTreeMap::new();
+    for (_, _, run) in snapshot.runs() {
+        let mut columns = Columns::default();
+        run.read(i64::MIN, i64::MAX, &mut columns).unwrap();
+        for at in 0..columns.times.len() {
+            let mut one = Columns::default();
+            run.read(columns.times[at] - 1, columns.times[at], &mut one).unwrap();
+            found.insert(columns.times[at], Sample::of_columns(&one).unwrap());
+        }
+    }
+    found
+}
+
+fn histogram(sum: f64) -> Arc<NativeHistogram> {
+    Arc::new(NativeHistogram {
+        schema: 0,
+        hint: Default::default(),
+        zero_threshold: 0.0,
+        counts: HistogramCounts::Float(Default::default()),
+        sum,
+        positive_spans: vec![],
+        negative_spans: vec![],
+        custom_values: Arc::from([]),
+    })
+}
+
+#[test]
+fn the_series_of_a_scrape_share_their_times() {
+    let mut head = head();
+    let numbers: Vec<u32> = (0..100).map(|n| add_series(&mut head, n)).collect();
+    let before = head.bytes();
+    for scrape in 0..600i64 {
+        let time = 1_700_000_000_000 + scrape * 15_000 + scrape * scrape % 37;
+        for &number in &numbers {
+            assert!(head.append_ahead(number, time, (number as f64 + scrape as f64).to_bits(), i64::MIN));
+        }
+    }
+    assert_eq!(head.samples(), 60_000);
+    // 100 open runs of 480 bytes in two pages; 1,000 chunks of about 40 bytes with what is known of them.
+    let grown = head.bytes() - before;
+    assert!(grown < 140_000, "{grown} bytes for 60,000 samples");
+    for &number in &numbers {
+        assert_eq!(read(&head, number).len(), 600);
+    }
+}
+
+#[test]
+fn a_series_that_leaves_a_scrape_takes_its_times_along() {
+    let mut head = head();
+    let numbers: Vec<u32> = (0..10).map(|n| add_series(&mut head, n)).collect();
+    let mut model: Vec<BTreeMap<i64, u64>> = vec![BTreeMap::new(); 10];
+    for scrape in 0..200i64 {
+        for (at, &number) in numbers.iter().enumerate() {
+            // Two of them miss a scrape now and then, one comes on its own, the last two move together.
+            let time = match at {
+                0 | 1 if scrape % 37 == at as i64 => continue,
+                2 => scrape * 1_000 + scrape % 5,
+                8 | 9 if scrape > 50 => scrape * 1_000 + 7,
+                _ => scrape * 1_000,
+            };
+            assert!(head.append_ahead(number, time, (scrape as f64).to_bits(), i64::MIN), "{at} at {time}");
+            model[at].insert(time, (scrape as f64).to_bits());
+        }
+    }
+    for (at, &number) in numbers.iter().enumerate() {
+        let found: BTreeMap<i64, u64> = read(&head, number).into_iter().map(|(time, s)| (time, s.bits)).collect();
+        assert_eq!(found, model[at], "series {at}");
+    }
+}
+
+#[test]
+fn what_a_freeze_sets_apart_stays_readable_until_it_is_dropped() {
+    let mut head = head();
+    let number = add_series(&mut head, 0);
+    for time in 0..150 {
+        head.append_ahead(number, time, 0, i64::MIN);
+    }
+    head.freeze();
+    for time in 150..200 {
+        head.append_ahead(number, time, 0, i64::MIN);
+    }
+    assert_eq!((read(&head, number).len(), head.samples()), (200, 200));
+    let frozen: usize = head.frozen(number).samples();
+    assert_eq!(frozen, 150);
+    head.drop_frozen(|_, _| true);
+    assert_eq!((read(&head, number).len(), head.samples()), (50, 50));
+}
+
+#[test]
+fn a_hundred_thousand_series_born_and_gone_give_their_memory_back() {
+    let mut head = head();
+    let keep = add_series(&mut head, usize::MAX);
+    let mut before = 0;
+    for round in 0..4u64 {
+        for n in 0..25_000 {
+            let number = add_series(&mut head, round as usize * 25_000 + n);
+            head.append_ahead(number, round as i64, 1, i64::MIN);
+        }
+        head.freeze();
+        head.drop_frozen(|_, _| true);
+        for _ in 0..2 {
+            head.append_ahead(keep, round as i64 + 1_000, 1, i64::MIN);
+            head.freeze();
+            head.drop_frozen(|_, _| true);
+            head.free_idle(0, |labels| FixedState::with_seed(1).hash_one(labels.packed()));
+        }
+        if round == 0 {
+            before = head.bytes();
+        }
+    }
+    // What stays is 9 bytes per 64 numbers that are never used again.
+    let after = head.bytes();
+    assert!(after < before + 75_000 / 64 * 20, "{after} bytes instead of {before}");
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append {
+        series: usize,
+        time: i64,
+        start: i64,
+        bits: u64,
+        is_histogram: bool,
+    },
+    /// Many at once, so that runs fill up.
+    Scrapes {
+        first: i64,
+        count: i64,
+    },
+    Freeze,
+    Drop,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let value = prop_oneof![3 => Just(0u64), 3 => (0..9u64).prop_map(|n| (n as f64).to_bits()), 1 => any::<u64>()];
+    let start = prop_oneof![4 => Just(0i64), 1 => 1..3i64];
+    let append = (0..3usize, 0..400i64, start, value, prop::bool::weighted(0.2));
+    prop_oneof![
+        12 => append.prop_map(|(series, time, start, bits, is_histogram)| Op::Append { series, time, start, bits, is_histogram }),
+        3 => (0..400i64, 1..130i64).prop_map(|(first, count)| Op::Scrapes { first, count }),
+        1 => Just(Op::Freeze),
+        1 => Just(Op::Drop),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Three series, any order of samples: what is read is what a sorted map holds, and every outcome is its outcome.
+    #[test]
+    fn a_series_is_a_sorted_map(ops in prop::collection::vec(op(), 1..60)) {
+        let mut head = head();
+        let numbers: Vec<u32> = (0..3).map(|n| add_series(&mut head, n)).collect();
+        let mut models: Vec<BTreeMap<i64, Sample>> = vec![BTreeMap::new(); 3];
+        let mut is_frozen = false;
+        for op in ops {
+            let mut apply = |series: usize, sample: Sample| {
+                let model = &mut models[series];
+                let wanted = match model.get(&sample.time_ms) {
+                    None => Outcome::Stored,
+                    Some(before) if before.is_identical(&sample) => Outcome::Identical,
+                    Some(_) => Outcome::Replaced,
+                };
+                let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
+                let found = if is_plain && head.append_ahead(numbers[series], sample.time_ms, sample.bits, i64::MIN) {
+                    Outcome::Stored
+                } else {
+                    head.append(numbers[series], sample.clone(), i64::MIN, None).unwrap()
+                };
+                assert_eq!(found, wanted, "{sample:?}");
+                model.insert(sample.time_ms, sample);
+            };
+            match op {
+                Op::Append { series, time, start, bits, is_histogram } => {
+                    let sample = if is_histogram {
+                        Sample::histogram(time, start, histogram(bits as f64))
+                    } else {
+                        Sample::float(time, start, f64::from_bits(bits))
+                    };
+                    apply(series, sample);
+                }
+                Op::Scrapes { first, count } => {
+                    for time in first..first + count {
+                        (0..3).for_each(|series| apply(series, Sample::float(time, 0, time as f64)));
+                    }
+                }
+                Op::Freeze if !is_frozen => {
+                    head.freeze();
+                    is_frozen = true;
+                }
+                Op::Freeze => {}
+                Op::Drop => {}
+            }
+        }
+        for (number, model) in numbers.into_iter().zip(models) {
+            let found = read(&head, number);
+            prop_assert_eq!(found.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
+            for (time, sample) in &model {
+                prop_assert!(found[time].is_identical(sample), "{:?} instead of {:?}", found[time], sample);
+            }
+            let bounds = head.bounds(head.get(number).unwrap());
+            let wanted = model.keys().next().zip(model.keys().next_back()).map(|(a, b)| (*a, *b));
+            prop_assert_eq!(bounds, wanted);
+        }
+    }
+}
+
+const _: () = assert!(RUN_SAMPLES == 60);
