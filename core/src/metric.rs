@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Exemplar;
+use crate::histogram::NativeHistogram;
 
 /// What kind of metric a value belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +66,13 @@ pub enum MetricType {
         /// Traced observations, oldest first.
         exemplars: Option<Vec<Exemplar>>,
     },
+    /// Observations counted in exponential buckets.
+    NativeHistogram {
+        /// Buckets, sum and count.
+        histogram: Box<NativeHistogram>,
+        /// Traced observations, oldest first.
+        exemplars: Option<Vec<Exemplar>>,
+    },
     /// Quantiles of observations.
     Summary {
         /// By rising quantile.
@@ -82,7 +90,17 @@ impl MetricType {
         match self {
             Self::Counter { value, .. } | Self::Gauge { value } => *value,
             Self::Histogram { sum, .. } | Self::Summary { sum, .. } => *sum,
+            Self::NativeHistogram { histogram, .. } => histogram.sum,
         }
+    }
+
+    /// A native histogram for readers that know classic ones only: everything in the bucket that has no bound. `None` for
+    /// all other values.
+    pub fn as_classic(&self) -> Option<MetricType> {
+        let Self::NativeHistogram { histogram, exemplars } = self else { return None };
+        let count = histogram.count() as u64;
+        let buckets = vec![Bucket { upper_bound: f64::INFINITY, cumulative_count: count }];
+        Some(Self::Histogram { buckets, sum: histogram.sum, count, exemplars: exemplars.clone() })
     }
 
     /// Which kind this is.
@@ -90,7 +108,7 @@ impl MetricType {
         match self {
             Self::Counter { .. } => MetricKind::Counter,
             Self::Gauge { .. } => MetricKind::Gauge,
-            Self::Histogram { .. } => MetricKind::Histogram,
+            Self::Histogram { .. } | Self::NativeHistogram { .. } => MetricKind::Histogram,
             Self::Summary { .. } => MetricKind::Summary,
         }
     }

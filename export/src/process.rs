@@ -97,7 +97,7 @@ impl Process {
                 kind,
                 unit: unit.to_owned(),
                 help: help.to_owned(),
-                series: vec![SeriesSnapshot { labels: Arc::new([]), value }],
+                series: vec![SeriesSnapshot { labels: Arc::new([]), value, created_ms: None }],
             })
         });
         families.collect()

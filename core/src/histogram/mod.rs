@@ -23,7 +23,7 @@ pub use arithmetic::{HistogramSum, MergeNotes, MixedBuckets};
 pub use bucket::{AllBuckets, Bucket, SideBuckets};
 pub use nhcb::{ClassicError, ClassicHistogram, ClassicPart};
 pub use quantile::NanEffect;
-pub use schema::{SchemaError, coarser_index, exponential_bound, is_exponential};
+pub use schema::{SchemaError, coarser_index, exponential_bound, exponential_index, is_exponential};
 pub use text::TestNotation;
 pub use trim::Keep;
 
@@ -156,6 +156,29 @@ pub struct NativeHistogram {
     pub negative_spans: Vec<BucketSpan>,
     /// Upper bounds for schema −53, rising, without the final +Inf; else empty.
     pub custom_values: Arc<[f64]>,
+}
+
+/// By bits, so that one NaN equals itself; see [`NativeHistogram::same_bits`].
+impl PartialEq for NativeHistogram {
+    fn eq(&self, other: &NativeHistogram) -> bool {
+        self.same_bits(other)
+    }
+}
+
+/// Nothing counted, at schema 0.
+impl Default for NativeHistogram {
+    fn default() -> NativeHistogram {
+        NativeHistogram {
+            schema: 0,
+            hint: ResetHint::Unknown,
+            zero_threshold: 0.0,
+            counts: HistogramCounts::Integer(BucketCounts::default()),
+            sum: 0.0,
+            positive_spans: Vec::new(),
+            negative_spans: Vec::new(),
+            custom_values: Arc::new([]),
+        }
+    }
 }
 
 /// Why a histogram is not acceptable.

@@ -45,6 +45,33 @@ pub fn exponential_bound(index: i32, schema: i8) -> f64 {
     if fraction == 0.5 && exponent == 1025 { f64::MAX } else { ldexp(fraction, exponent) }
 }
 
+/// Index of the bucket of an exponential `schema` that holds `value`: the lowest whose [`exponential_bound`] is not below
+/// it.
+///
+/// `value` is finite and above zero; a negative value lies in the negative bucket of its magnitude. `schema` is taken into
+/// −4..=8. O(log of the buckets of one octave), does not allocate.
+#[must_use]
+pub fn exponential_index(value: f64, schema: i8) -> i32 {
+    const SUBNORMAL_SHIFT: i32 = 54;
+    let schema = schema.clamp(SCHEMA_MIN, SCHEMA_MAX);
+    let is_normal = value >= f64::MIN_POSITIVE;
+    let (bits, shift) = match is_normal {
+        true => (value.to_bits(), 0),
+        false => ((value * power_of_two(i64::from(SUBNORMAL_SHIFT))).to_bits(), SUBNORMAL_SHIFT),
+    };
+    // value = fraction · 2^exponent, the fraction in [0.5, 1).
+    let exponent = (bits >> 52) as i32 - 1022 - shift;
+    let fraction = f64::from_bits((bits & ((1 << 52) - 1)) | (1022 << 52));
+    if schema <= 0 {
+        let exponent = if fraction == 0.5 { exponent - 1 } else { exponent };
+        return (exponent + (1 << -schema) - 1) >> -schema;
+    }
+    let below = OCTAVE.partition_point(|bound| *bound < fraction) as i32;
+    // Among the bounds of this schema: every 2^(8 − schema)th.
+    let in_octave = (below + (1 << (SCHEMA_MAX - schema)) - 1) >> (SCHEMA_MAX - schema);
+    in_octave + ((exponent - 1) << schema)
+}
+
 /// Which bucket of a coarser schema holds bucket `index` of schema `from`. `to` must not be finer.
 #[must_use]
 pub fn coarser_index(index: i32, from: i8, to: i8) -> i32 {
@@ -147,6 +174,31 @@ mod tests {
         ];
         for (index, schema, bound) in rows {
             assert_eq!(exponential_bound(index, schema), bound, "bucket {index} of schema {schema}");
+        }
+    }
+
+    #[test]
+    fn a_value_lies_between_the_bounds_of_its_bucket() {
+        let values = (-1074..=1023).flat_map(|exponent| {
+            let power = ldexp(0.5, exponent + 1);
+            [power, power.next_up(), power * 1.3, power * 1.999]
+        });
+        for value in values.chain([f64::MIN_POSITIVE, f64::MAX, 5e-324, 1.0, 1.0_f64.next_down()]) {
+            for schema in SCHEMA_MIN..=SCHEMA_MAX {
+                let index = exponential_index(value, schema);
+                let (lower, upper) = (exponential_bound(index - 1, schema), exponential_bound(index, schema));
+                // Bounds among the smallest floats are themselves rounded to one of them.
+                let is_above = lower < value || (lower == value && value < f64::MIN_POSITIVE);
+                assert!(is_above && value <= upper, "{value:e} in ({lower:e}, {upper:e}] of schema {schema}");
+            }
+        }
+        for schema in SCHEMA_MIN..=SCHEMA_MAX {
+            for index in (-700..700).filter(|index| exponential_bound(index - 1, schema) >= f64::MIN_POSITIVE) {
+                let bound = exponential_bound(index, schema);
+                if bound.is_finite() {
+                    assert_eq!(exponential_index(bound, schema), index, "bound {bound:e} of schema {schema}");
+                }
+            }
         }
     }
 

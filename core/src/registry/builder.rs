@@ -1,13 +1,18 @@
 //! From a description to a handle or a family.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::labels::METRIC_NAME;
 use crate::metric::MetricKind;
 
 use super::desc::FamilyDesc;
 use super::family::{Family, FamilyCore, FamilyShape};
-use super::handle::{Handle, Histogram, Summary};
+use super::handle::Handle;
+use super::histogram::Histogram;
+use super::options::{Bounds, NativeOptions, Options, SummaryOptions};
+use super::summary::Summary;
 use super::{OVERFLOW_LABEL, Registry, SERIES_PER_FAMILY_DEFAULT};
 
 /// Why a family cannot be had as described.
@@ -77,13 +82,15 @@ pub struct MetricBuilder<M: Handle, const N: usize = 0> {
     help: String,
     fixed: Vec<(String, String)>,
     labels: [String; N],
-    options: Vec<f64>,
+    options: Options,
     series_max: usize,
+    ttl: Option<Duration>,
     handle: PhantomData<fn() -> M>,
 }
 
 impl<M: Handle> MetricBuilder<M> {
     pub(super) fn new(registry: Registry, desc: FamilyDesc<'_>) -> Self {
+        let options = M::default_options(&registry.host().clock);
         Self {
             registry,
             name: desc.name.to_owned(),
@@ -93,8 +100,9 @@ impl<M: Handle> MetricBuilder<M> {
             help: desc.help.to_owned(),
             fixed: Vec::new(),
             labels: [],
-            options: M::DEFAULT_OPTIONS.to_vec(),
+            options,
             series_max: SERIES_PER_FAMILY_DEFAULT,
+            ttl: None,
             handle: PhantomData,
         }
     }
@@ -112,6 +120,7 @@ impl<M: Handle> MetricBuilder<M> {
             labels: names.map(str::to_owned),
             options: self.options,
             series_max: self.series_max,
+            ttl: self.ttl,
             handle: PhantomData,
         }
     }
@@ -151,6 +160,16 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
         self
     }
 
+    /// Has series leave the family that nobody holds a handle of and nobody has looked up for `ttl`. Of a family that
+    /// exists, what it was made with stays.
+    ///
+    /// Nothing runs for that: a series goes when the registry is read, or when room is needed. Look-ups in such a family
+    /// take its lock.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
     /// Registers the family, or finds it if it exists with the same description.
     ///
     /// # Errors
@@ -167,10 +186,11 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
             help: self.help,
             label_names,
             handle_type: M::TYPE_NAME,
-            options: self.options,
+            options: Arc::new(self.options),
         };
-        let core = self.registry.family(FamilyCore::new(shape, self.series_max))?;
-        Ok(Family::new(core, self.fixed, self.labels))
+        let host = Arc::clone(self.registry.host());
+        let core = self.registry.family(FamilyCore::new(shape, self.series_max, self.ttl, host))?;
+        Ok(Family::new(core, self.fixed, &self.labels))
     }
 
     fn check(&self) -> Result<(), RegisterError> {
@@ -201,22 +221,42 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
                 });
             }
         }
-        M::check_options(&self.options).map_err(|what| RegisterError::Options { family: family(), what })
+        self.options.check().map_err(|what| RegisterError::Options { family: family(), what })
     }
 }
 
 impl<const N: usize> MetricBuilder<Histogram, N> {
     /// Sets the buckets' upper bounds, rising; `+Inf` is added if it is missing.
     pub fn buckets(mut self, upper_bounds: &[f64]) -> Self {
-        self.options = upper_bounds.to_vec();
+        self.options = Options::Buckets(Bounds::new(upper_bounds));
+        self
+    }
+
+    /// Counts in exponential buckets, which need no bounds, instead of explicit ones.
+    pub fn native(mut self, options: NativeOptions) -> Self {
+        self.options = Options::Native(options);
         self
     }
 }
 
 impl<const N: usize> MetricBuilder<Summary, N> {
     /// Sets which quantiles are shown, 0 to 1.
-    pub fn quantiles(mut self, quantiles: &[f64]) -> Self {
-        self.options = quantiles.to_vec();
+    pub fn quantiles(self, quantiles: &[f64]) -> Self {
+        self.summary(|options| {
+            options.quantiles = quantiles.to_vec();
+            options.quantiles.sort_by(f64::total_cmp);
+        })
+    }
+
+    /// Sets how far back quantiles reach.
+    pub fn window(self, window: Duration) -> Self {
+        self.summary(|options| options.window = window)
+    }
+
+    fn summary(mut self, change: impl FnOnce(&mut SummaryOptions)) -> Self {
+        if let Options::Summary(options) = &mut self.options {
+            change(options);
+        }
         self
     }
 }

@@ -1,61 +1,161 @@
-//! A family: series by label values, with a limit.
+//! A family: series by label values, with a limit and, if asked for, a time to live.
+//!
+//! Looking a series up takes no lock while it is there ([`Table`]); adding and removing one takes the family's.
+//!
+//! A family with a time to live is the exception: its look-ups take the lock too. A series may only leave when nobody can
+//! be about to record in it, and that is known of handles that are counted, under the lock that gives them out.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::marker::PhantomData;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::OVERFLOW_LABEL;
 use super::builder::RegisterError;
-use super::handle::{Cell, Handle};
-use super::snapshot::{FamilySnapshot, SeriesSnapshot};
+use super::handle::{Borrowed, Handle, Scoped};
+use super::node::{self, Node};
+use super::options::Options;
+use super::table::Table;
+use super::view::{FamilyView, Recorded, Scratch, SeriesView, Visit, labels_of};
+use super::{Host, OVERFLOW_LABEL, Overflow};
 use crate::metric::MetricKind;
+
+#[cfg(not(kymo_portable))]
+use super::epoch::{self, Pin};
+
+/// Series whose numbers are read under one lock.
+const RUN: usize = 64;
 
 /// A family of series that differ in `N` label values.
 #[derive(Debug, Clone)]
 pub struct Family<M: Handle, const N: usize> {
-    core: Arc<FamilyCore>,
+    core: Arc<FamilyCore<M::Value>>,
     fixed: Arc<[(String, String)]>,
-    labels: Arc<[String; N]>,
+    /// Where the value of each of the family's labels comes from, in their order; empty when values are given in just that
+    /// order.
+    sources: Arc<[Source]>,
     handle: PhantomData<fn() -> M>,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Fixed(usize),
+    Given(usize),
+}
+
 impl<M: Handle, const N: usize> Family<M, N> {
-    pub(super) fn new(core: Arc<FamilyCore>, fixed: Vec<(String, String)>, labels: [String; N]) -> Self {
-        Self { core, fixed: fixed.into(), labels: Arc::new(labels), handle: PhantomData }
+    /// `labels` and the names in `fixed` are those of the family's shape.
+    pub(super) fn new(core: Arc<FamilyCore<M::Value>>, fixed: Vec<(String, String)>, labels: &[String; N]) -> Self {
+        let is_plain = fixed.is_empty() && labels.is_sorted();
+        let source = |name: &String| match fixed.iter().position(|(fixed, _)| fixed == name) {
+            Some(index) => Source::Fixed(index),
+            None => Source::Given(labels.iter().position(|label| label == name).unwrap_or(0)),
+        };
+        let sources = if is_plain { Arc::default() } else { core.shape.label_names.iter().map(source).collect() };
+        Self { core, fixed: fixed.into(), sources, handle: PhantomData }
     }
 
-    /// The handle of these label values, in the order in which the labels were named.
+    /// The handle of these label values, in the order in which the labels were named, to keep.
     ///
-    /// A new series is made if the family has room, else this is the handle of its overflow series.
-    /// Costs a look-up; keep the handle where it is used often.
+    /// A new series is made if the family has room, else this is the handle of its overflow series. Costs a look-up and the
+    /// count of a holder, which threads share: keep the handle where it is used often, and use [`at`](Self::at) for one
+    /// use.
     pub fn with(&self, values: [&str; N]) -> M {
-        let labels = self.series_labels(values);
-        let cell = self.core.cell(&labels, &self.fixed, || M::new(&self.core.shape.options).cell());
-        match M::from_cell(&cell) {
-            Some(handle) => handle,
-            // Invariant 1: `check_same` lets one handle type into a family.
-            None => unreachable!("cell of another handle type in family {:?}", self.core.name()),
+        match self.find(&values) {
+            Some(found) => (*found).clone(),
+            None => M::of(self.node(&values)),
         }
+    }
+
+    /// The handle of these label values for one use: `family.at(["GET", path]).inc()`.
+    ///
+    /// As [`with`](Self::with), but a series that is there is found without a lock and without writing to anything that
+    /// other threads use; it is held by this thread until the answer is dropped, which should be soon: what is removed
+    /// meanwhile, anywhere in the process, is freed only then.
+    #[inline]
+    pub fn at(&self, values: [&str; N]) -> Borrowed<'_, M> {
+        match self.find(&values) {
+            Some(found) => found,
+            None => Borrowed::owned(M::of(self.node(&values))),
+        }
+    }
+
+    /// A handle whose series leaves the family when the last such handle is dropped: for what exists for a while, such as a
+    /// connection. Handles of the same series that are not scoped go on but are no longer shown then.
+    pub fn scoped(&self, values: [&str; N]) -> Scoped<M> {
+        let node =
+            self.core.enter(self.hash(&values), |node| self.is_it(node, &values), || self.encode(&values), &self.fixed);
+        Scoped::new(M::of(node), Arc::clone(&self.core))
     }
 
     /// Takes a series out of the family. Handles to it go on but are no longer shown.
     ///
     /// Says whether there was one.
     pub fn remove(&self, values: [&str; N]) -> bool {
-        self.core.remove(&self.series_labels(values))
+        self.core.remove(self.hash(&values), |node| self.is_it(node, &values))
     }
 
-    /// Sorted by name, empty values left out: they equal absent labels.
-    fn series_labels(&self, values: [&str; N]) -> Vec<(String, String)> {
-        let dynamic = self.labels.iter().zip(values).map(|(n, v)| (n.clone(), v.to_owned()));
-        let mut labels: Vec<_> = self.fixed.iter().cloned().chain(dynamic).collect();
-        labels.retain(|(_, value)| !value.is_empty());
-        labels.sort_unstable();
-        labels
+    #[cfg(not(kymo_portable))]
+    #[inline]
+    fn find(&self, values: &[&str; N]) -> Option<Borrowed<'_, M>> {
+        if self.core.ttl.is_some() {
+            return None;
+        }
+        let pin = Pin::new()?;
+        let node: *const Node<M::Value> =
+            self.core.table.find(&pin, self.hash(values), |node| self.is_it(node, values))?;
+        Some(Borrowed::pinned(node, pin))
+    }
+
+    #[cfg(kymo_portable)]
+    fn find(&self, _: &[&str; N]) -> Option<Borrowed<'_, M>> {
+        None
+    }
+
+    #[cold]
+    fn node(&self, values: &[&str; N]) -> Arc<Node<M::Value>> {
+        self.core.node(self.hash(values), |node| self.is_it(node, values), || self.encode(values), &self.fixed)
+    }
+
+    /// The value of the family's label from there.
+    fn value<'a>(&'a self, values: &[&'a str; N], source: Source) -> &'a str {
+        match source {
+            Source::Fixed(index) => &self.fixed[index].1,
+            Source::Given(index) => values[index],
+        }
+    }
+
+    #[inline]
+    fn hash(&self, values: &[&str; N]) -> u64 {
+        let mut hasher = self.core.hasher.build_hasher();
+        match &*self.sources {
+            [] => values.iter().for_each(|value| value.hash(&mut hasher)),
+            sources => sources.iter().for_each(|source| self.value(values, *source).hash(&mut hasher)),
+        }
+        hasher.finish()
+    }
+
+    #[inline]
+    fn is_it(&self, node: &Node<M::Value>, values: &[&str; N]) -> bool {
+        let mut encoded = node.labels();
+        match &*self.sources {
+            [] => values.iter().all(|value| node::take_equal(&mut encoded, value)),
+            sources => sources.iter().all(|source| node::take_equal(&mut encoded, self.value(values, *source))),
+        }
+    }
+
+    fn encode(&self, values: &[&str; N]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        match &*self.sources {
+            [] => values.iter().for_each(|value| node::encode(&mut encoded, value)),
+            sources => sources.iter().for_each(|source| node::encode(&mut encoded, self.value(values, *source))),
+        }
+        encoded
     }
 }
-
-type SeriesKey = Arc<[(String, String)]>;
 
 /// What a family is. Two builders meet in one family only if they say the same.
 #[derive(Debug)]
@@ -67,111 +167,339 @@ pub(super) struct FamilyShape {
     /// Sorted.
     pub(super) label_names: Vec<String>,
     pub(super) handle_type: &'static str,
-    /// A histogram's bounds or a summary's quantiles.
-    pub(super) options: Vec<f64>,
+    pub(super) options: Arc<Options>,
+}
+
+impl FamilyShape {
+    fn check_same(&self, wanted: &Self) -> Result<(), RegisterError> {
+        let what = if self.handle_type != wanted.handle_type {
+            "type"
+        } else if self.label_names != wanted.label_names {
+            "set of labels"
+        } else if self.unit != wanted.unit {
+            "unit"
+        } else if self.help != wanted.help {
+            "help text"
+        } else if !self.options.is_same(&wanted.options) {
+            "set of buckets or quantiles"
+        } else {
+            return Ok(());
+        };
+        Err(RegisterError::Differs { family: self.name.clone(), what })
+    }
 }
 
 /// A family without its handle type.
-#[derive(Debug)]
-pub(super) struct FamilyCore {
+pub(super) struct FamilyCore<V: Recorded> {
     shape: FamilyShape,
     series_max: usize,
-    /// Guards which series exist, not their values.
-    series: RwLock<Series>,
+    ttl: Option<Duration>,
+    hasher: foldhash::fast::RandomState,
+    /// Changed only under `members`.
+    table: Table<V>,
+    /// Guards which series exist, not their values. Of other locks only that of the cells and that of retired things are
+    /// taken under it.
+    members: Mutex<Members<V>>,
+    host: Arc<Host>,
 }
 
-#[derive(Debug, Default)]
-struct Series {
-    cells: BTreeMap<SeriesKey, Cell>,
-    /// Beyond `series_max`, by fixed labels; not counted against it.
-    overflow: BTreeMap<SeriesKey, Cell>,
+impl<V: Recorded> fmt::Debug for FamilyCore<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FamilyCore").field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Members<V> {
+    /// Series in the table.
+    len: usize,
+    /// Beyond `series_max`, by their encoded labels; not counted against it.
+    overflow: BTreeMap<Box<[u8]>, Arc<Node<V>>>,
     /// Which label had the most distinct values when the limit was met.
     overflow_label: Option<String>,
+    /// All series in their order, until one comes or goes.
+    sorted: Option<Arc<[Arc<Node<V>>]>>,
+    /// Scoped handles by address of their series.
+    scoped: BTreeMap<usize, usize>,
+    /// When series were last seen in use, by address; only with a time to live.
+    seen: BTreeMap<usize, Duration>,
 }
 
-impl FamilyCore {
-    pub(super) fn new(shape: FamilyShape, series_max: usize) -> Self {
-        Self { shape, series_max, series: RwLock::default() }
+/// A family whatever is recorded in it.
+pub(super) trait AnyFamily: fmt::Debug + Send + Sync {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    fn shape(&self) -> &FamilyShape;
+    fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit);
+}
+
+/// The known family if it is what is wanted.
+pub(super) fn same<V: Recorded>(
+    known: &Arc<dyn AnyFamily>,
+    wanted: &FamilyCore<V>,
+) -> Result<Arc<FamilyCore<V>>, RegisterError> {
+    known.shape().check_same(&wanted.shape)?;
+    // One handle type has one type of values, so this is always the right one.
+    let family = Arc::clone(known).into_any().downcast();
+    family.map_err(|_| RegisterError::Differs { family: wanted.shape.name.clone(), what: "type" })
+}
+
+impl<V: Recorded> AnyFamily for FamilyCore<V> {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn shape(&self) -> &FamilyShape {
+        &self.shape
+    }
+
+    fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit) {
+        let series = self.series();
+        visitor.family(&FamilyView {
+            name: &self.shape.name,
+            kind: self.shape.kind,
+            unit: &self.shape.unit,
+            help: &self.shape.help,
+            labels: &self.shape.label_names,
+            len: series.len(),
+        });
+        for run in series.chunks(RUN) {
+            V::read_run(run, scratch);
+            for (index, node) in run.iter().enumerate() {
+                visitor.series(&SeriesView {
+                    names: &self.shape.label_names,
+                    encoded: node.labels(),
+                    is_overflow: node.is_overflow(),
+                    created_ms: node.born_ms(),
+                    exemplars: node.marks.has_exemplars.load(Relaxed).then(|| node.address()),
+                    reading: node.value.reading(index, scratch),
+                });
+            }
+        }
+    }
+}
+
+impl<V: Recorded> FamilyCore<V> {
+    pub(super) fn new(shape: FamilyShape, series_max: usize, ttl: Option<Duration>, host: Arc<Host>) -> Self {
+        let members = Members {
+            len: 0,
+            overflow: BTreeMap::new(),
+            overflow_label: None,
+            sorted: None,
+            scoped: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        };
+        Self {
+            shape,
+            series_max,
+            ttl,
+            hasher: foldhash::fast::RandomState::default(),
+            table: Table::new(),
+            members: Mutex::new(members),
+            host,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.shape.name
     }
 
-    pub(super) fn check_same(&self, wanted: &Self) -> Result<(), RegisterError> {
-        let (known, wanted) = (&self.shape, &wanted.shape);
-        let what = if known.handle_type != wanted.handle_type {
-            "type"
-        } else if known.label_names != wanted.label_names {
-            "set of labels"
-        } else if known.unit != wanted.unit {
-            "unit"
-        } else if known.help != wanted.help {
-            "help text"
-        } else if known.options != wanted.options {
-            "set of buckets or quantiles"
-        } else {
-            return Ok(());
-        };
-        Err(RegisterError::Differs { family: known.name.clone(), what })
+    fn members(&self) -> MutexGuard<'_, Members<V>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cell(&self, labels: &[(String, String)], fixed: &[(String, String)], make: impl FnOnce() -> Cell) -> Cell {
-        if let Some(cell) = self.series.read().unwrap_or_else(PoisonError::into_inner).cells.get(labels) {
-            return cell.clone();
+    /// As [`Family`] hashes the values.
+    fn hash_of(&self, node: &Node<V>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        let mut encoded = node.labels();
+        while let Some(value) = node::decode(&mut encoded) {
+            value.hash(&mut hasher);
         }
-        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = series.cells.get(labels) {
-            return cell.clone();
+        hasher.finish()
+    }
+
+    /// Finds a series or makes it.
+    fn node(
+        &self,
+        hash: u64,
+        is_it: impl Fn(&Node<V>) -> bool,
+        encode: impl FnOnce() -> Vec<u8>,
+        fixed: &[(String, String)],
+    ) -> Arc<Node<V>> {
+        let (node, overflow) = self.node_in(&mut self.members(), hash, is_it, encode, fixed);
+        self.tell(overflow);
+        node
+    }
+
+    /// The same for one more scoped handle.
+    fn enter(
+        &self,
+        hash: u64,
+        is_it: impl Fn(&Node<V>) -> bool,
+        encode: impl FnOnce() -> Vec<u8>,
+        fixed: &[(String, String)],
+    ) -> Arc<Node<V>> {
+        let (node, overflow) = {
+            let mut members = self.members();
+            let found = self.node_in(&mut members, hash, is_it, encode, fixed);
+            *members.scoped.entry(found.0.address()).or_default() += 1;
+            found
+        };
+        self.tell(overflow);
+        node
+    }
+
+    /// One scoped handle less.
+    pub(super) fn leave(&self, node: &Arc<Node<V>>) {
+        let mut members = self.members();
+        let address = node.address();
+        let Some(count) = members.scoped.get_mut(&address) else { return };
+        *count -= 1;
+        if *count == 0 {
+            members.scoped.remove(&address);
+            if !node.is_overflow() {
+                self.remove_in(&mut members, self.hash_of(node), |other| other.address() == address);
+            }
         }
-        if series.cells.len() < self.series_max {
-            let cell = make();
-            series.cells.insert(labels.into(), cell.clone());
-            return cell;
+    }
+
+    fn node_in(
+        &self,
+        members: &mut Members<V>,
+        hash: u64,
+        is_it: impl Fn(&Node<V>) -> bool,
+        encode: impl FnOnce() -> Vec<u8>,
+        fixed: &[(String, String)],
+    ) -> (Arc<Node<V>>, Option<Overflow>) {
+        if let Some(node) = self.table.find_locked(hash, is_it) {
+            if self.ttl.is_some() {
+                node.marks.is_looked_up.store(true, Relaxed);
+            }
+            return (node, None);
         }
-        let label = match &series.overflow_label {
+        if members.len >= self.series_max {
+            self.expire(members);
+        }
+        let now_ms = self.host.clock.now_ms();
+        let encoded = encode();
+        if members.len < self.series_max {
+            let node = Node::new(encoded.into_boxed_slice(), false, now_ms, V::new(&self.shape.options));
+            node.marks.is_looked_up.store(self.ttl.is_some(), Relaxed);
+            self.table.insert(hash, Arc::clone(&node), members.len, |node| self.hash_of(node));
+            members.len += 1;
+            members.sorted = None;
+            return (node, None);
+        }
+        let mut told = None;
+        let label = match &members.overflow_label {
             Some(label) => label.clone(),
             None => {
-                let label = most_varied_label(&series.cells, labels);
-                series.overflow_label = Some(label.clone());
+                let label = self.most_varied_label(&encoded);
+                members.overflow_label = Some(label.clone());
+                told = Some(Overflow {
+                    family: self.shape.name.clone(),
+                    label: label.clone(),
+                    series_max: self.series_max,
+                });
                 label
             }
         };
-        let mut key = fixed.to_vec();
-        key.push((OVERFLOW_LABEL.to_owned(), label));
-        key.sort_unstable();
-        series.overflow.entry(key.into()).or_insert_with(make).clone()
-    }
-
-    fn remove(&self, labels: &[(String, String)]) -> bool {
-        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        series.cells.remove(labels).is_some()
-    }
-
-    pub(super) fn snapshot(&self) -> FamilySnapshot {
-        let mut cells: Vec<(SeriesKey, Cell)> = {
-            let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-            let all = series.cells.iter().chain(&series.overflow);
-            all.map(|(labels, cell)| (Arc::clone(labels), cell.clone())).collect()
-        };
-        cells.sort_by(|(a, _), (b, _)| a.cmp(b));
-        FamilySnapshot {
-            name: self.shape.name.clone(),
-            kind: self.shape.kind,
-            unit: self.shape.unit.clone(),
-            help: self.shape.help.clone(),
-            series: cells.into_iter().map(|(labels, cell)| SeriesSnapshot { labels, value: cell.value() }).collect(),
+        let mut labels: Vec<(&str, &str)> = fixed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        labels.push((OVERFLOW_LABEL, &label));
+        labels.sort_unstable();
+        let mut key = Vec::new();
+        labels.iter().for_each(|(name, value)| [name, value].iter().for_each(|text| node::encode(&mut key, text)));
+        let key = key.into_boxed_slice();
+        if let Some(node) = members.overflow.get(&key) {
+            return (Arc::clone(node), told);
         }
+        let node = Node::new(key.clone(), true, now_ms, V::new(&self.shape.options));
+        members.overflow.insert(key, Arc::clone(&node));
+        members.sorted = None;
+        (node, told)
+    }
+
+    /// Tells the registry's owner of the first overflow, with no lock held.
+    fn tell(&self, overflow: Option<Overflow>) {
+        if let Some(overflow) = overflow {
+            self.host.tell(&overflow);
+        }
+    }
+
+    fn remove(&self, hash: u64, is_it: impl Fn(&Node<V>) -> bool) -> bool {
+        self.remove_in(&mut self.members(), hash, is_it)
+    }
+
+    fn remove_in(&self, members: &mut Members<V>, hash: u64, is_it: impl Fn(&Node<V>) -> bool) -> bool {
+        let Some(node) = self.table.remove(hash, is_it) else { return false };
+        members.len -= 1;
+        members.sorted = None;
+        members.seen.remove(&node.address());
+        retire(node);
+        true
+    }
+
+    /// Removes the series that nobody holds and nobody has looked up for the time to live.
+    fn expire(&self, members: &mut Members<V>) {
+        let Some(ttl) = self.ttl else { return };
+        let now = self.host.clock.monotonic();
+        // The list of all series holds each of them.
+        members.sorted = None;
+        for node in self.table.nodes() {
+            let address = node.address();
+            let is_used = node.marks.is_looked_up.swap(false, Relaxed) || Table::holders(&node) > 0;
+            let seen = members.seen.entry(address).or_insert(now);
+            if is_used {
+                *seen = now;
+            } else if now.saturating_sub(*seen) >= ttl {
+                self.remove_in(members, self.hash_of(&node), |other| other.address() == address);
+            }
+        }
+    }
+
+    /// All series in the order in which they are shown.
+    fn series(&self) -> Arc<[Arc<Node<V>>]> {
+        collect();
+        let mut members = self.members();
+        self.expire(&mut members);
+        if let Some(sorted) = &members.sorted {
+            return Arc::clone(sorted);
+        }
+        let mut all = self.table.nodes();
+        all.extend(members.overflow.values().cloned());
+        let names = &self.shape.label_names;
+        all.sort_by(|a, b| labels_of(names, a).cmp(labels_of(names, b)));
+        let sorted: Arc<[_]> = all.into();
+        members.sorted = Some(Arc::clone(&sorted));
+        sorted
+    }
+
+    /// The label with the most distinct values among all series and one more, the first by name among equals.
+    fn most_varied_label(&self, encoded: &[u8]) -> String {
+        let nodes = self.table.nodes();
+        let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let given = self.shape.label_names.iter().zip(std::iter::from_fn({
+            let mut rest = encoded;
+            move || node::decode(&mut rest)
+        }));
+        let known = nodes.iter().flat_map(|node| labels_of(&self.shape.label_names, node));
+        for (name, value) in known.chain(given.map(|(name, value)| (name.as_str(), value))) {
+            values.entry(name).or_default().insert(value);
+        }
+        let most = values.iter().rev().max_by_key(|(_, distinct)| distinct.len());
+        most.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
     }
 }
 
-/// The label with the most distinct values among `cells`, the first by name among equals; of no
-/// cells the first of `labels`.
-fn most_varied_label(cells: &BTreeMap<SeriesKey, Cell>, labels: &[(String, String)]) -> String {
-    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (name, value) in cells.keys().flat_map(|key| key.iter()).chain(labels) {
-        values.entry(name).or_default().insert(value);
-    }
-    let most = values.iter().rev().max_by_key(|(_, distinct)| distinct.len());
-    most.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+/// Frees a node that nobody can find any more once no look-up can hold it.
+fn retire<V: Recorded>(node: Arc<Node<V>>) {
+    #[cfg(not(kymo_portable))]
+    epoch::retire(node);
+    #[cfg(kymo_portable)]
+    drop(node);
+}
+
+/// Frees what was retired earlier.
+fn collect() {
+    #[cfg(not(kymo_portable))]
+    epoch::collect();
 }

@@ -1,350 +1,147 @@
-//! The handles, over shared atomics.
-//!
-//! All orderings are Relaxed: each cell is a number of its own and publishes no other memory. A
-//! reader may be late, never wrong. A histogram's count is the sum of the bucket counts that were
-//! read, so the two always agree; its sum may lag by observations just under way.
+//! What handles have in common, and how a looked-up series is held.
 
-use std::fmt::Debug;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use super::sketch::Sketch;
-use crate::metric::{Bucket, MetricKind, MetricType, Quantile};
+use super::family::FamilyCore;
+use super::node::Node;
+use crate::metric::MetricKind;
 
-/// Bucket bounds for durations in seconds, 5 ms to 10 s: the customary ones of Prometheus clients.
-pub const DURATION_BUCKETS_DEFAULT: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// Quantiles of a summary unless the builder says otherwise.
-pub const QUANTILES_DEFAULT: [f64; 3] = [0.5, 0.95, 0.99];
+#[cfg(not(kymo_portable))]
+use super::epoch::Pin;
 
 /// What the registry's handles have in common. Only they implement it.
-pub trait Handle: sealed::FromCell {
+pub trait Handle: sealed::Sealed {
     /// Kind under which the family is shown.
     const KIND: MetricKind;
 }
 
-/// The shared insides of a handle. The variant is the handle's type (invariant 1 of the module).
-#[derive(Debug, Clone)]
-pub enum Cell {
-    /// Of a [`Counter`].
-    Counter(Counter),
-    /// Of a [`Gauge`].
-    Gauge(Gauge),
-    /// Of an [`UpDownCounter`].
-    UpDownCounter(UpDownCounter),
-    /// Of a [`Histogram`].
-    Histogram(Histogram),
-    /// Of a [`Summary`].
-    Summary(Summary),
-}
+pub(super) mod sealed {
+    use std::fmt::Debug;
+    use std::sync::Arc;
 
-impl Cell {
-    pub(super) fn value(&self) -> MetricType {
-        match self {
-            Self::Counter(counter) => MetricType::Counter { value: counter.value(), exemplars: None },
-            Self::Gauge(gauge) => MetricType::Gauge { value: gauge.value() },
-            Self::UpDownCounter(counter) => MetricType::Gauge { value: counter.value() as f64 },
-            Self::Histogram(histogram) => histogram.read(),
-            Self::Summary(summary) => summary.read(),
-        }
-    }
-}
+    use crate::clock::Clock;
+    use crate::registry::node::Node;
+    use crate::registry::options::Options;
+    use crate::registry::view::Recorded;
 
-mod sealed {
-    use super::{Cell, Debug};
-
-    /// How the registry makes a handle and finds it again.
-    ///
-    /// Options are a histogram's bounds or a summary's quantiles; the other types have none.
-    pub trait FromCell: Clone + Debug + Send + Sync + 'static {
+    /// How the registry makes a handle of a series.
+    pub trait Sealed: Clone + Debug + Send + Sync + 'static {
+        /// What is recorded in a series of this type.
+        type Value: Recorded;
         /// Distinguishes handle types of one kind.
         const TYPE_NAME: &'static str;
         /// The label that the exposition adds to series of this type.
         const OWN_LABEL: Option<&'static str> = None;
-        const DEFAULT_OPTIONS: &'static [f64] = &[];
 
-        fn check_options(_: &[f64]) -> Result<(), &'static str> {
-            Ok(())
+        /// How values are kept unless the builder says otherwise.
+        fn default_options(clock: &Arc<dyn Clock>) -> Options {
+            let _ = clock;
+            Options::Plain
         }
-        fn new(options: &[f64]) -> Self;
-        fn cell(&self) -> Cell;
-        fn from_cell(cell: &Cell) -> Option<Self>;
+        fn of(node: Arc<Node<Self::Value>>) -> Self;
+        fn node(&self) -> &Arc<Node<Self::Value>>;
     }
 }
 
-macro_rules! handle {
-    ($handle:ident, $kind:ident, $new:expr $(, $own_label:literal, $default:expr, $check:expr)?) => {
-        impl Handle for $handle {
-            const KIND: MetricKind = MetricKind::$kind;
-        }
-
-        impl sealed::FromCell for $handle {
-            const TYPE_NAME: &'static str = stringify!($handle);
-            $(
-                const OWN_LABEL: Option<&'static str> = Some($own_label);
-                const DEFAULT_OPTIONS: &'static [f64] = $default;
-
-                fn check_options(options: &[f64]) -> Result<(), &'static str> {
-                    $check(options)
-                }
-            )?
-
-            fn new(options: &[f64]) -> Self {
-                $new(options)
-            }
-
-            fn cell(&self) -> Cell {
-                Cell::$handle(self.clone())
-            }
-
-            fn from_cell(cell: &Cell) -> Option<Self> {
-                match cell {
-                    Cell::$handle(handle) => Some(handle.clone()),
-                    _ => None,
-                }
-            }
-        }
-    };
+/// A handle borrowed for one use: what [`Family::at`](super::Family::at) finds.
+///
+/// It keeps the series in memory without counting itself as a holder, so that looking one up writes to nothing that another
+/// thread uses. Clone the handle in it to keep it.
+pub struct Borrowed<'a, M: Handle> {
+    /// Without a count of its own when there is a pin.
+    handle: ManuallyDrop<M>,
+    #[cfg(not(kymo_portable))]
+    pin: Option<Pin>,
+    family: PhantomData<&'a M>,
 }
 
-handle!(Counter, Counter, |_| Self::default());
-handle!(Gauge, Gauge, |_| Self::default());
-handle!(UpDownCounter, Gauge, |_| Self::default());
-handle!(Histogram, Histogram, Self::with_bounds, "le", &DURATION_BUCKETS_DEFAULT, check_bounds);
-handle!(Summary, Summary, Self::with_quantiles, "quantile", &QUANTILES_DEFAULT, check_quantiles);
-
-/// A total that only rises.
-#[derive(Debug, Clone, Default)]
-pub struct Counter {
-    inner: Arc<CounterCell>,
-}
-
-/// Whole increments and others apart: whole ones are a single add and stay exact up to 2^64.
-#[derive(Debug, Default)]
-struct CounterCell {
-    whole: AtomicU64,
-    /// Bits of an `f64`.
-    fraction: AtomicU64,
-}
-
-impl Counter {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Adds a whole number.
-    pub fn add(&self, by: u64) {
-        self.inner.whole.fetch_add(by, Relaxed);
-    }
-
-    /// Adds any number; one that is negative or not finite is ignored, because a total only rises.
-    pub fn add_f64(&self, by: f64) {
-        if by.is_finite() && by > 0.0 {
-            add_to_bits(&self.inner.fraction, by);
+impl<M: Handle> Borrowed<'_, M> {
+    /// A handle that counts.
+    pub(super) fn owned(handle: M) -> Self {
+        Self {
+            handle: ManuallyDrop::new(handle),
+            #[cfg(not(kymo_portable))]
+            pin: None,
+            family: PhantomData,
         }
     }
 
-    /// Raises the whole part to `total` if it is below: for totals counted elsewhere.
-    pub fn raise_to(&self, total: u64) {
-        self.inner.whole.fetch_max(total, Relaxed);
-    }
-
-    /// The total.
-    pub fn value(&self) -> f64 {
-        let fraction = f64::from_bits(self.inner.fraction.load(Relaxed));
-        self.inner.whole.load(Relaxed) as f64 + fraction
-    }
-}
-
-/// A level.
-#[derive(Debug, Clone, Default)]
-pub struct Gauge {
-    /// Bits of an `f64`.
-    bits: Arc<AtomicU64>,
-}
-
-impl Gauge {
-    /// Sets the level.
-    pub fn set(&self, value: f64) {
-        self.bits.store(value.to_bits(), Relaxed);
-    }
-
-    /// Raises the level, or lowers it by a negative number.
-    pub fn add(&self, by: f64) {
-        add_to_bits(&self.bits, by);
-    }
-
-    /// The level.
-    pub fn value(&self) -> f64 {
-        f64::from_bits(self.bits.load(Relaxed))
+    /// A handle that the pin keeps alive.
+    #[cfg(not(kymo_portable))]
+    #[inline]
+    #[expect(unsafe_code, reason = "makes an `Arc` without a count, which is never dropped")]
+    pub(super) fn pinned(node: *const Node<M::Value>, pin: Pin) -> Self {
+        // SAFETY: `node` was found in a table under `pin`, so it is an `Arc`'s and lives until the pin ends. The pin is
+        // dropped with `self`, after which nobody can reach the handle, and `ManuallyDrop` keeps it from giving up a count
+        // that it does not have.
+        let node = unsafe { Arc::from_raw(node) };
+        Self { handle: ManuallyDrop::new(M::of(node)), pin: Some(pin), family: PhantomData }
     }
 }
 
-/// A whole number that is counted up and down, such as connections open.
-#[derive(Debug, Clone, Default)]
-pub struct UpDownCounter {
-    value: Arc<AtomicI64>,
-}
+impl<M: Handle> Deref for Borrowed<'_, M> {
+    type Target = M;
 
-impl UpDownCounter {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Takes one away.
-    pub fn dec(&self) {
-        self.add(-1);
-    }
-
-    /// Adds a number, which may be negative.
-    pub fn add(&self, by: i64) {
-        self.value.fetch_add(by, Relaxed);
-    }
-
-    /// The number.
-    pub fn value(&self) -> i64 {
-        self.value.load(Relaxed)
+    #[inline]
+    fn deref(&self) -> &M {
+        &self.handle
     }
 }
 
-/// Observations counted in buckets with given bounds.
-#[derive(Debug, Clone)]
-pub struct Histogram {
-    inner: Arc<HistogramCell>,
-}
-
-#[derive(Debug)]
-struct HistogramCell {
-    /// Rising; the last is `+Inf`.
-    upper_bounds: Box<[f64]>,
-    /// Observations per bucket, not cumulative.
-    counts: Box<[AtomicU64]>,
-    /// Bits of an `f64`.
-    sum: AtomicU64,
-}
-
-impl Histogram {
-    fn with_bounds(bounds: &[f64]) -> Self {
-        let mut upper_bounds = bounds.to_vec();
-        if upper_bounds.last() != Some(&f64::INFINITY) {
-            upper_bounds.push(f64::INFINITY);
-        }
-        let counts = upper_bounds.iter().map(|_| AtomicU64::new(0)).collect();
-        let sum = AtomicU64::new(0);
-        Self { inner: Arc::new(HistogramCell { upper_bounds: upper_bounds.into_boxed_slice(), counts, sum }) }
-    }
-
-    /// Counts one observation. NaN, which belongs to no bucket, is ignored.
-    pub fn record(&self, value: f64) {
-        if value.is_nan() {
+impl<M: Handle> Drop for Borrowed<'_, M> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(not(kymo_portable))]
+        if self.pin.is_some() {
             return;
         }
-        let cell = &*self.inner;
-        let index = cell.upper_bounds.partition_point(|bound| *bound < value);
-        cell.counts[index].fetch_add(1, Relaxed);
-        add_to_bits(&cell.sum, value);
-    }
-
-    /// Number of observations.
-    pub fn count(&self) -> u64 {
-        self.inner.counts.iter().map(|count| count.load(Relaxed)).sum()
-    }
-
-    /// Sum of observations.
-    pub fn sum(&self) -> f64 {
-        f64::from_bits(self.inner.sum.load(Relaxed))
-    }
-
-    fn read(&self) -> MetricType {
-        let mut count = 0;
-        let buckets = self
-            .inner
-            .upper_bounds
-            .iter()
-            .zip(&self.inner.counts)
-            .map(|(&upper_bound, bucket)| {
-                count += bucket.load(Relaxed);
-                Bucket { upper_bound, cumulative_count: count }
-            })
-            .collect();
-        MetricType::Histogram { buckets, sum: self.sum(), count, exemplars: None }
+        drop_owned(&mut self.handle);
     }
 }
 
-/// Observations kept as quantiles, each within 1 % of a true value of that rank, since the start.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    inner: Arc<SummaryCell>,
+#[cold]
+#[allow(unsafe_code, reason = "gives up the count of a handle that has one")]
+fn drop_owned<M>(handle: &mut ManuallyDrop<M>) {
+    // SAFETY: called once, when the `Borrowed` around it is dropped.
+    unsafe { ManuallyDrop::drop(handle) }
 }
 
+impl<M: Handle> fmt::Debug for Borrowed<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// A handle whose series goes with it: what [`Family::scoped`](super::Family::scoped) gives.
+///
+/// When the last scoped handle of a series is dropped, the series leaves its family, and a collector that has stored it ends
+/// it with a staleness marker.
 #[derive(Debug)]
-struct SummaryCell {
-    quantiles: Vec<f64>,
-    /// Guards the sketch; held for one insertion or one read of the quantiles.
-    sketch: Mutex<Sketch>,
+pub struct Scoped<M: Handle> {
+    handle: M,
+    family: Arc<FamilyCore<M::Value>>,
 }
 
-impl Summary {
-    fn with_quantiles(quantiles: &[f64]) -> Self {
-        let mut quantiles = quantiles.to_vec();
-        quantiles.sort_by(f64::total_cmp);
-        Self { inner: Arc::new(SummaryCell { quantiles, sketch: Mutex::default() }) }
-    }
-
-    /// Keeps one observation. What is not finite has no rank among numbers and is ignored.
-    pub fn record(&self, value: f64) {
-        if value.is_finite() {
-            self.sketch().insert(value);
-        }
-    }
-
-    /// Number of observations.
-    pub fn count(&self) -> u64 {
-        self.sketch().count()
-    }
-
-    /// Sum of observations.
-    pub fn sum(&self) -> f64 {
-        self.sketch().sum()
-    }
-
-    fn read(&self) -> MetricType {
-        let sketch = self.sketch();
-        let quantile = |&quantile: &f64| Quantile { quantile, value: sketch.quantile(quantile) };
-        MetricType::Summary {
-            quantiles: self.inner.quantiles.iter().map(quantile).collect(),
-            sum: sketch.sum(),
-            count: sketch.count(),
-        }
-    }
-
-    fn sketch(&self) -> std::sync::MutexGuard<'_, Sketch> {
-        self.inner.sketch.lock().unwrap_or_else(PoisonError::into_inner)
+impl<M: Handle> Scoped<M> {
+    pub(super) fn new(handle: M, family: Arc<FamilyCore<M::Value>>) -> Self {
+        Self { handle, family }
     }
 }
 
-/// Adds to a float kept as bits.
-fn add_to_bits(bits: &AtomicU64, by: f64) {
-    let add = |old: u64| Some((f64::from_bits(old) + by).to_bits());
-    // `add` never gives `None`, so the update cannot fail.
-    let _ = bits.fetch_update(Relaxed, Relaxed, add);
+impl<M: Handle> Deref for Scoped<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.handle
+    }
 }
 
-fn check_bounds(bounds: &[f64]) -> Result<(), &'static str> {
-    if bounds.iter().any(|bound| bound.is_nan()) {
-        return Err("a bucket bound is not a number");
-    }
-    if bounds.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err("bucket bounds do not rise");
-    }
-    Ok(())
-}
-
-fn check_quantiles(quantiles: &[f64]) -> Result<(), &'static str> {
-    match quantiles.iter().all(|quantile| (0.0..=1.0).contains(quantile)) {
-        true => Ok(()),
-        false => Err("a quantile is outside 0 to 1"),
+impl<M: Handle> Drop for Scoped<M> {
+    fn drop(&mut self) {
+        self.family.leave(self.handle.node());
     }
 }

@@ -23,26 +23,50 @@
 //! series, once in a family, keeps its cell until it is removed, so equal labels share one value.
 
 mod builder;
+mod cells;
+mod counter;
 mod desc;
+#[cfg(not(kymo_portable))]
+mod epoch;
+mod exemplar;
 mod family;
+mod gauge;
 mod handle;
+mod histogram;
+mod native;
+mod node;
+mod options;
 mod sketch;
 mod snapshot;
+mod summary;
+mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use builder::{MetricBuilder, RegisterError};
+pub use counter::{Counter, UpDownCounter};
 pub use desc::{FamilyDesc, MetricDesc};
 pub use family::Family;
-pub use handle::{
-    Counter, DURATION_BUCKETS_DEFAULT, Gauge, Handle, Histogram, QUANTILES_DEFAULT, Summary, UpDownCounter,
+pub use gauge::Gauge;
+pub use handle::{Borrowed, Handle, Scoped};
+pub use histogram::Histogram;
+pub use options::{
+    DURATION_BUCKETS_DEFAULT, NATIVE_BUCKETS_MIN, NativeOptions, QUANTILES_DEFAULT, SUMMARY_WINDOW_DEFAULT,
 };
 pub use snapshot::{FamilySnapshot, SeriesSnapshot};
+pub use summary::Summary;
+pub use view::{FamilyView, Reading, Scratch, SeriesLabels, SeriesView, Visit};
 
-use family::FamilyCore;
+use family::{AnyFamily, FamilyCore};
+use snapshot::Copier;
+use view::Recorded;
+
+use crate::clock::{Clock, SystemClock};
 
 /// Series per family unless the builder says otherwise. Ten thousand series are about a megabyte of
 /// exposition, more than a family of one process should ever have.
@@ -53,16 +77,76 @@ pub const SERIES_PER_FAMILY_DEFAULT: usize = 10_000;
 pub const OVERFLOW_LABEL: &str = "kymo_overflow";
 
 /// A set of metric families. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Registry {
-    /// Guards which families exist. A family's own lock is taken only after this one was let go.
-    families: Arc<RwLock<BTreeMap<String, Arc<FamilyCore>>>>,
+    families: Arc<RwLock<Families>>,
+    host: Arc<Host>,
+}
+
+/// Guarded by a lock under which no other is taken.
+#[derive(Debug, Default)]
+struct Families {
+    by_name: BTreeMap<String, Arc<dyn AnyFamily>>,
+    /// The same in their order, until one is added.
+    listed: Option<Arc<[Arc<dyn AnyFamily>]>>,
+}
+
+/// What families need of their registry.
+struct Host {
+    clock: Arc<dyn Clock>,
+    /// Guards who is told; not held while that is done.
+    on_overflow: RwLock<Arc<OnOverflow>>,
+}
+
+type OnOverflow = dyn Fn(&Overflow) + Send + Sync;
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    fn tell(&self, overflow: &Overflow) {
+        let told = Arc::clone(&self.on_overflow.read().unwrap_or_else(PoisonError::into_inner));
+        told(overflow);
+    }
+}
+
+/// A family met its limit of series. Told once for each family.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("metric family {family:?} has {series_max} series and takes no more; label {label:?} has the most values")]
+pub struct Overflow {
+    /// The family.
+    pub family: String,
+    /// The label with the most distinct values.
+    pub label: String,
+    /// The limit.
+    pub series_max: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Registry {
     /// A registry without families.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_clock(Arc::new(SystemClock::new()))
+    }
+
+    /// A registry without families whose series are dated, slid and expired by `clock`.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let on_overflow: Arc<OnOverflow> = Arc::new(|_| ());
+        Self { families: Arc::default(), host: Arc::new(Host { clock, on_overflow: RwLock::new(on_overflow) }) }
+    }
+
+    /// Has `tell` called the first time a family meets its limit, once for each family: for a line in a log. In the place
+    /// of who was told before. Called on the thread that recorded, with no lock held.
+    pub fn on_overflow(&self, tell: impl Fn(&Overflow) + Send + Sync + 'static) {
+        *self.host.on_overflow.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tell);
     }
 
     /// Describes a family of totals that only rise.
@@ -95,22 +179,44 @@ impl Registry {
     /// Each value is read whole, but values are not read at one instant. Families without series
     /// are included, so that a reader sees what may come.
     pub fn snapshot(&self) -> Vec<FamilySnapshot> {
-        let families: Vec<Arc<FamilyCore>> = {
-            let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-            families.values().cloned().collect()
-        };
-        families.iter().map(|family| family.snapshot()).collect()
+        let mut copier = Copier::default();
+        self.visit(&mut Scratch::default(), &mut copier);
+        copier.0
+    }
+
+    /// Shows every family and its series to `visitor`, in the order of [`snapshot`](Self::snapshot).
+    ///
+    /// Does not allocate while `scratch` is used again and the same series are there (families with a time to live, native
+    /// histograms and exemplars apart). Also the moment at which idle series of families with a time to live go.
+    pub fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit) {
+        for family in self.listed().iter() {
+            family.visit(scratch, visitor);
+        }
+    }
+
+    fn listed(&self) -> Arc<[Arc<dyn AnyFamily>]> {
+        if let Some(listed) = &self.families.read().unwrap_or_else(PoisonError::into_inner).listed {
+            return Arc::clone(listed);
+        }
+        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
+        let listed: Arc<[_]> = families.by_name.values().cloned().collect();
+        families.listed = Some(Arc::clone(&listed));
+        listed
+    }
+
+    fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 
     /// The family of this description, made if it is new.
-    fn family(&self, wanted: FamilyCore) -> Result<Arc<FamilyCore>, RegisterError> {
+    fn family<V: Recorded>(&self, wanted: FamilyCore<V>) -> Result<Arc<FamilyCore<V>>, RegisterError> {
         let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = families.get(wanted.name()) {
-            known.check_same(&wanted)?;
-            return Ok(Arc::clone(known));
+        if let Some(known) = families.by_name.get(wanted.name()) {
+            return family::same(known, &wanted);
         }
         let family = Arc::new(wanted);
-        families.insert(family.name().to_owned(), Arc::clone(&family));
+        families.by_name.insert(family.name().to_owned(), Arc::clone(&family) as Arc<dyn AnyFamily>);
+        families.listed = None;
         Ok(family)
     }
 }

@@ -19,15 +19,11 @@ pub(super) struct Sketch {
     positive: BTreeMap<i32, u64>,
     negative: BTreeMap<i32, u64>,
     zeros: u64,
-    count: u64,
-    sum: f64,
 }
 
 impl Sketch {
     /// Adds a finite value.
     pub(super) fn insert(&mut self, value: f64) {
-        self.count += 1;
-        self.sum += value;
         let bins = if value > 0.0 {
             &mut self.positive
         } else if value < 0.0 {
@@ -46,31 +42,36 @@ impl Sketch {
         }
     }
 
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) {
+        self.positive.clear();
+        self.negative.clear();
+        self.zeros = 0;
     }
 
-    pub(super) fn sum(&self) -> f64 {
-        self.sum
+    /// Appends a value and a count for each bin. Sketches merge by having their bins appended to one list.
+    pub(super) fn bins(&self, out: &mut Vec<(f64, u64)>) {
+        out.extend(self.negative.iter().map(|(bin, count)| (-value_of(*bin), *count)));
+        out.extend((self.zeros > 0).then_some((0.0, self.zeros)));
+        out.extend(self.positive.iter().map(|(bin, count)| (value_of(*bin), *count)));
     }
+}
 
-    /// The value of rank `q × (count − 1)`, within the accuracy; NaN without values.
-    pub(super) fn quantile(&self, q: f64) -> f64 {
-        if self.count == 0 {
-            return f64::NAN;
-        }
-        let rank = (q * (self.count - 1) as f64) as u64;
-        let mut seen = 0;
-        let negative = self.negative.iter().rev().map(|(bin, count)| (-value_of(*bin), *count));
-        let positive = self.positive.iter().map(|(bin, count)| (value_of(*bin), *count));
-        for (value, count) in negative.chain([(0.0, self.zeros)]).chain(positive) {
-            seen += count;
-            if seen > rank {
-                return value;
-            }
-        }
-        f64::NAN
+/// The value of rank `q × (count − 1)` among bins sorted by value, within the accuracy; NaN without values.
+pub(super) fn quantile(bins: &[(f64, u64)], q: f64) -> f64 {
+    let total: u64 = bins.iter().map(|(_, count)| count).sum();
+    if total == 0 {
+        return f64::NAN;
     }
+    let rank = (q * (total - 1) as f64) as u64;
+    let mut seen = 0;
+    for (value, count) in bins {
+        seen += count;
+        if seen > rank {
+            return *value;
+        }
+    }
+    f64::NAN
 }
 
 fn growth() -> f64 {
@@ -98,12 +99,15 @@ mod tests {
             values in prop::collection::vec(prop_oneof![-1e6..1e6_f64, Just(0.0), 1e-6..1.0_f64], 1..200),
             q in 0.0..=1.0_f64,
         ) {
-            let mut sketch = Sketch::default();
-            values.iter().for_each(|value| sketch.insert(*value));
+            let mut sketches = [Sketch::default(), Sketch::default()];
+            values.iter().enumerate().for_each(|(at, value)| sketches[at % 2].insert(*value));
+            let mut bins = Vec::new();
+            sketches.iter().for_each(|sketch| sketch.bins(&mut bins));
+            bins.sort_by(|(a, _), (b, _)| a.total_cmp(b));
             let mut sorted = values;
             sorted.sort_by(f64::total_cmp);
             let exact = sorted[(q * (sorted.len() - 1) as f64) as usize];
-            let found = sketch.quantile(q);
+            let found = quantile(&bins, q);
             prop_assert!((found - exact).abs() <= exact.abs() * (ACCURACY + 1e-9), "{} for {}", found, exact);
         }
     }
@@ -117,8 +121,10 @@ mod tests {
             }
         }
         assert_eq!(sketch.positive.len(), BINS_MAX);
-        assert_eq!(sketch.positive.values().sum::<u64>(), sketch.count());
+        assert_eq!(sketch.positive.values().sum::<u64>(), 600 * 20);
+        let mut bins = Vec::new();
+        sketch.bins(&mut bins);
         let largest = 1e299 * (1.0 + 19.0 / 2.2);
-        assert!((sketch.quantile(1.0) / largest - 1.0).abs() <= ACCURACY + 1e-9);
+        assert!((quantile(&bins, 1.0) / largest - 1.0).abs() <= ACCURACY + 1e-9);
     }
 }

@@ -71,6 +71,10 @@ fn has_unit(family: &str, unit: &str) -> bool {
 }
 
 fn write_series(out: &mut Vec<u8>, escaping: Escaping, shown: &Shown, series: &SeriesSnapshot) {
+    // These formats have no exponential buckets.
+    if let Some(value) = series.value.as_classic() {
+        return write_series(out, escaping, shown, &SeriesSnapshot { value, ..series.clone() });
+    }
     let mut lines = Lines::new(out, escaping, &shown.family, series, write_float_open_metrics);
     match &series.value {
         MetricType::Gauge { value } => lines.float("", None, *value).push(b'\n'),
@@ -102,6 +106,7 @@ fn write_series(out: &mut Vec<u8>, escaping: Escaping, shown: &Shown, series: &S
             }
             write_sum(&mut lines, *sum, *count);
         }
+        MetricType::NativeHistogram { .. } => {}
     }
 }
 

@@ -75,6 +75,9 @@ fn type_number(kind: MetricKind) -> u64 {
 }
 
 fn write_series(out: &mut Vec<u8>, escaping: Escaping, series: &SeriesSnapshot) {
+    if let Some(value) = series.value.as_classic() {
+        return write_series(out, escaping, &SeriesSnapshot { value, ..series.clone() });
+    }
     let labels = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     write_labels(out, field::metric::LABEL, escaping, labels);
     match &series.value {
@@ -112,6 +115,7 @@ fn write_series(out: &mut Vec<u8>, escaping: Escaping, series: &SeriesSnapshot) 
                 below = bucket.upper_bound;
             }
         }),
+        MetricType::NativeHistogram { .. } => {}
     }
 }
 

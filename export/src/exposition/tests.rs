@@ -160,7 +160,7 @@ fn family(name: &str, value: MetricType) -> FamilySnapshot {
         kind: value.kind(),
         unit: String::new(),
         help: String::new(),
-        series: vec![SeriesSnapshot { labels: Arc::new([]), value }],
+        series: vec![SeriesSnapshot { labels: Arc::new([]), value, created_ms: None }],
     }
 }
 

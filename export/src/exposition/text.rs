@@ -24,6 +24,10 @@ pub(super) fn write(out: &mut Vec<u8>, escaping: Escaping, families: &[FamilySna
 }
 
 fn write_series(out: &mut Vec<u8>, escaping: Escaping, name: &str, series: &SeriesSnapshot) {
+    // These formats have no exponential buckets.
+    if let Some(value) = series.value.as_classic() {
+        return write_series(out, escaping, name, &SeriesSnapshot { value, ..series.clone() });
+    }
     let mut lines = Lines::new(out, escaping, name, series, write_float_general);
     let (sum, count) = match &series.value {
         MetricType::Counter { value, .. } | MetricType::Gauge { value } => {
@@ -42,6 +46,7 @@ fn write_series(out: &mut Vec<u8>, escaping: Escaping, name: &str, series: &Seri
             }
             (*sum, *count)
         }
+        MetricType::NativeHistogram { .. } => return,
     };
     lines.float("_sum", None, sum).push(b'\n');
     lines.sample("_count", None, |out| write_u64(out, count)).push(b'\n');

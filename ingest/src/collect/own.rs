@@ -37,6 +37,10 @@ pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
 }
 
 fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
+    // What is gathered are floats.
+    if let Some(value) = series.value.as_classic() {
+        return push_series(writer, &SeriesSnapshot { value, ..series.clone() });
+    }
     let (sum, count) = match &series.value {
         MetricType::Counter { value, .. } | MetricType::Gauge { value } => return writer.push(labels(series), *value),
         MetricType::Histogram { buckets, sum, count, .. } => {
@@ -55,6 +59,7 @@ fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
             }
             (sum, count)
         }
+        MetricType::NativeHistogram { .. } => return,
     };
     writer.push_part("_sum", labels(series), *sum);
     writer.push_part("_count", labels(series), *count as f64);

@@ -1,3 +1,8 @@
+//! What a registry promises, at its door.
+
+mod lifetime;
+mod lookup;
+
 use super::*;
 use crate::metric::{Bucket, MetricKind, MetricType};
 

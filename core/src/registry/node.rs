@@ -1,0 +1,190 @@
+//! One series: its label values, when it began, and what is recorded in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::exemplar;
+
+/// A series of a family. Handles, and the family's table, share it.
+#[derive(Debug)]
+pub struct Node<V> {
+    /// Label values as [`encode`] writes them, in the order of the family's label names; of an overflow series names and
+    /// values in turn.
+    labels: Box<[u8]>,
+    /// When it was made: seconds since the Unix epoch (to the year 2106) and milliseconds in that second.
+    born_s: u32,
+    born_ms: u16,
+    is_overflow: bool,
+    pub(super) marks: Marks,
+    pub(super) value: V,
+}
+
+/// Small facts that others write.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Looked up since the family was last searched for idle series. Kept only in families with a time to live.
+    pub(super) is_looked_up: AtomicBool,
+    /// There are exemplars of it.
+    pub(super) has_exemplars: AtomicBool,
+}
+
+impl<V> Node<V> {
+    pub(super) fn new(labels: Box<[u8]>, is_overflow: bool, now_ms: i64, value: V) -> Arc<Self> {
+        let born_s = u32::try_from(now_ms.div_euclid(1_000)).unwrap_or(0);
+        let born_ms = now_ms.rem_euclid(1_000) as u16;
+        Arc::new(Self { labels, born_s, born_ms, is_overflow, marks: Marks::default(), value })
+    }
+
+    pub(super) fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(super) fn born_ms(&self) -> i64 {
+        i64::from(self.born_s) * 1_000 + i64::from(self.born_ms)
+    }
+
+    pub(super) fn is_overflow(&self) -> bool {
+        self.is_overflow
+    }
+
+    /// By what its exemplars are found.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl<V> Drop for Node<V> {
+    fn drop(&mut self) {
+        if self.marks.has_exemplars.load(Relaxed) {
+            exemplar::forget(self.address());
+        }
+    }
+}
+
+/// Appends one value: its length in bytes, seven bits a byte and the lowest first, and its bytes.
+pub(super) fn encode(out: &mut Vec<u8>, value: &str) {
+    let mut len = value.len();
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// Cuts the first value off.
+pub(super) fn decode<'a>(encoded: &mut &'a [u8]) -> Option<&'a str> {
+    let len = decode_len(encoded)?;
+    let (value, rest) = encoded.split_at_checked(len)?;
+    *encoded = rest;
+    std::str::from_utf8(value).ok()
+}
+
+#[inline]
+fn decode_len(encoded: &mut &[u8]) -> Option<usize> {
+    let (&first, rest) = encoded.split_first()?;
+    *encoded = rest;
+    if first < 0x80 {
+        return Some(usize::from(first));
+    }
+    let mut len = usize::from(first & 0x7f);
+    for shift in (7..usize::BITS).step_by(7) {
+        let (&byte, rest) = encoded.split_first()?;
+        *encoded = rest;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(len);
+        }
+    }
+    None
+}
+
+/// Whether the first value is this one, which is then cut off.
+#[inline]
+pub(super) fn take_equal(encoded: &mut &[u8], value: &str) -> bool {
+    let Some(len) = decode_len(encoded) else { return false };
+    if len != value.len() {
+        return false;
+    }
+    match encoded.split_at_checked(len) {
+        Some((found, rest)) => {
+            *encoded = rest;
+            equal(found, value.as_bytes())
+        }
+        None => false,
+    }
+}
+
+/// Whether two texts of one length are equal, word by word: label values are short, and a call costs more than it does.
+#[inline]
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    let word =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
+    let half =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|half| half.try_into().ok()).map(u32::from_le_bytes);
+    let len = a.len();
+    match len {
+        0..4 => a == b,
+        // The last word overlaps the one before it.
+        4..8 => half(a, 0) == half(b, 0) && half(a, len - 4) == half(b, len - 4),
+        8..=32 => {
+            let mut at = 0;
+            while at + 8 < len {
+                if word(a, at) != word(b, at) {
+                    return false;
+                }
+                at += 8;
+            }
+            word(a, len - 8) == word(b, len - 8)
+        }
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn values_are_read_back_and_told_apart(values in prop::collection::vec(".{0,40}", 0..5), other in ".{0,40}") {
+            let mut encoded = Vec::new();
+            values.iter().for_each(|value| encode(&mut encoded, value));
+            let mut rest = encoded.as_slice();
+            for value in &values {
+                let mut same = rest;
+                prop_assert!(take_equal(&mut same, value));
+                let mut different = rest;
+                prop_assert_eq!(take_equal(&mut different, &other), *value == other);
+                prop_assert_eq!(decode(&mut rest), Some(value.as_str()));
+                prop_assert_eq!(rest, same);
+            }
+            prop_assert_eq!(decode(&mut rest), None);
+        }
+    }
+
+    #[test]
+    fn long_values_and_every_length_compare_right() {
+        for len in (0..70).chain([127, 128, 300, 20_000]) {
+            let value = "ab€x".repeat(len)[..].chars().take(len).collect::<String>();
+            let mut encoded = Vec::new();
+            encode(&mut encoded, &value);
+            assert!(take_equal(&mut encoded.as_slice(), &value), "{len}");
+            for at in (0..value.len()).filter(|at| value.is_char_boundary(*at) && value.is_char_boundary(at + 1)) {
+                let mut changed = value.clone();
+                changed.replace_range(at..=at, "#");
+                assert!(!take_equal(&mut encoded.as_slice(), &changed), "{len} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_keep_their_milliseconds() {
+        for ms in [0, 1_700_000_000_123, 4_294_967_295_999] {
+            assert_eq!(Node::new(Box::default(), false, ms, ()).born_ms(), ms);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! How values of a family are kept, beyond their kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::histogram::{SCHEMA_MAX, SCHEMA_MIN};
+
+/// Bucket bounds for durations in seconds, 5 ms to 10 s: the customary ones of Prometheus clients.
+pub const DURATION_BUCKETS_DEFAULT: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Quantiles of a summary unless the builder says otherwise.
+pub const QUANTILES_DEFAULT: [f64; 3] = [0.5, 0.95, 0.99];
+
+/// The window of a summary unless the builder says otherwise: that of Prometheus clients.
+pub const SUMMARY_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
+
+/// At schema −4 so many buckets cover all numbers of one sign, so no histogram needs more.
+pub const NATIVE_BUCKETS_MIN: usize = 160;
+
+/// How a native histogram is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NativeOptions {
+    /// Resolution to begin with, −4 to 8: each bucket's upper bound is 2^(2^−schema) times its lower one.
+    pub schema: i8,
+    /// Buckets of each sign, from the lowest in use to the highest, at the most. One more, and the resolution is halved.
+    /// At least [`NATIVE_BUCKETS_MIN`].
+    pub buckets_max: usize,
+    /// What is no larger than this, whatever its sign, is counted as zero.
+    pub zero_threshold: f64,
+}
+
+impl Default for NativeOptions {
+    /// Schema 3: eight buckets to a power of two, quantiles within 9.1 %. 160 buckets span a factor of a million there. The
+    /// zero bucket is Prometheus' own, 2^−128.
+    fn default() -> Self {
+        Self { schema: 3, buckets_max: NATIVE_BUCKETS_MIN, zero_threshold: f64::from_bits((1023 - 128) << 52) }
+    }
+}
+
+/// What one kind of value needs to know. Equal for all series of a family.
+#[derive(Debug, Clone)]
+pub enum Options {
+    /// Nothing.
+    Plain,
+    /// Of a histogram with explicit buckets.
+    Buckets(Bounds),
+    /// Of a native histogram.
+    Native(NativeOptions),
+    /// Of a summary.
+    Summary(SummaryOptions),
+}
+
+/// Ranks and window of a summary, and the clock that moves it on.
+#[derive(Debug, Clone)]
+pub struct SummaryOptions {
+    /// Rising, 0 to 1.
+    pub(super) quantiles: Vec<f64>,
+    pub(super) window: Duration,
+    pub(super) clock: SharedClock,
+}
+
+/// A clock that `Debug` passes over.
+#[derive(Clone)]
+pub(super) struct SharedClock(pub(super) Arc<dyn Clock>);
+
+impl std::fmt::Debug for SharedClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Upper bounds of buckets, laid out for being searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bounds {
+    /// Rising; the last is `+Inf`.
+    upper: Vec<f64>,
+    /// `upper` without the last, and `+Inf` up to a multiple of [`LANES`].
+    padded: Vec<f64>,
+}
+
+/// Bounds compared at a time.
+const LANES: usize = 4;
+/// Up to so many bounds are all compared, which takes no branch; of more, halves are chosen first.
+const SCAN_MAX: usize = 32;
+
+impl Bounds {
+    /// `+Inf` is added if it is missing.
+    pub(super) fn new(bounds: &[f64]) -> Self {
+        let finite = bounds.strip_suffix(&[f64::INFINITY]).unwrap_or(bounds);
+        let mut upper = finite.to_vec();
+        upper.push(f64::INFINITY);
+        let mut padded = finite.to_vec();
+        padded.resize(finite.len().next_multiple_of(LANES), f64::INFINITY);
+        Self { upper, padded }
+    }
+
+    pub(super) fn upper(&self) -> &[f64] {
+        &self.upper
+    }
+
+    /// Index of the bucket of a number: how many bounds are below it.
+    #[inline]
+    pub(super) fn bucket_of(&self, value: f64) -> u32 {
+        let mut from = 0;
+        let mut rest = self.padded.as_slice();
+        while rest.len() > SCAN_MAX {
+            let half = (rest.len() / 2).next_multiple_of(LANES);
+            match rest.split_at_checked(half) {
+                Some((low, high)) if low.last().is_some_and(|bound| *bound < value) => {
+                    from += low.len() as u32;
+                    rest = high;
+                }
+                Some((low, _)) => rest = low,
+                None => break,
+            }
+        }
+        // Padding is never below a number, `+Inf` included.
+        let mut below = [0_u64; LANES];
+        for bounds in rest.chunks_exact(LANES) {
+            for (below, bound) in below.iter_mut().zip(bounds) {
+                *below += u64::from(*bound < value);
+            }
+        }
+        from + below.iter().sum::<u64>() as u32
+    }
+}
+
+impl Options {
+    /// Whether two descriptions say the same; the clock is the registry's.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain, Self::Plain) => true,
+            (Self::Buckets(a), Self::Buckets(b)) => a == b,
+            (Self::Native(a), Self::Native(b)) => a == b,
+            (Self::Summary(a), Self::Summary(b)) => a.quantiles == b.quantiles && a.window == b.window,
+            _ => false,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Plain => Ok(()),
+            Self::Buckets(bounds) => check_bounds(bounds.upper()),
+            Self::Native(native) => check_native(native),
+            Self::Summary(summary) => match summary {
+                _ if !summary.quantiles.iter().all(|quantile| (0.0..=1.0).contains(quantile)) => {
+                    Err("a quantile is outside 0 to 1")
+                }
+                _ if summary.window.is_zero() => Err("the window of a summary has no length"),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+fn check_bounds(bounds: &[f64]) -> Result<(), &'static str> {
+    if bounds.iter().any(|bound| bound.is_nan()) {
+        return Err("a bucket bound is not a number");
+    }
+    if bounds.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err("bucket bounds do not rise");
+    }
+    Ok(())
+}
+
+fn check_native(native: &NativeOptions) -> Result<(), &'static str> {
+    if !(SCHEMA_MIN..=SCHEMA_MAX).contains(&native.schema) {
+        return Err("the schema of a native histogram is outside -4 to 8");
+    }
+    if native.buckets_max < NATIVE_BUCKETS_MIN {
+        return Err("a native histogram needs 160 buckets, as many as cover all numbers at the coarsest schema");
+    }
+    if !(0.0..f64::INFINITY).contains(&native.zero_threshold) {
+        return Err("the zero threshold of a native histogram is negative or not finite");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_value_is_in_the_first_bucket_whose_bound_reaches_it(
+            mut bounds in prop::collection::vec(-1e3..1e3_f64, 0..200),
+            values in prop::collection::vec(prop_oneof![-1.1e3..1.1e3_f64, Just(f64::INFINITY), Just(f64::NEG_INFINITY)], 1..20),
+        ) {
+            bounds.sort_by(f64::total_cmp);
+            bounds.dedup();
+            let laid_out = Bounds::new(&bounds);
+            for value in values.into_iter().chain(bounds.iter().copied()) {
+                let wanted = bounds.partition_point(|bound| *bound < value);
+                prop_assert_eq!(laid_out.bucket_of(value) as usize, wanted, "{}", value);
+            }
+        }
+    }
+}
