@@ -204,6 +204,8 @@ pub struct QueryRequest {
     pub limit: usize,
     /// Statistics wanted.
     pub stats: StatsWanted,
+    /// Whether everything is to be evaluated anew, whatever was answered before. The answer is the same.
+    pub fresh: bool,
     /// Whether the plan is wanted beside the result, with what it cost.
     pub explain: bool,
     /// Whether an info should say why a selector matched nothing: which matcher emptied it, and the
@@ -223,6 +225,7 @@ impl QueryRequest {
             lookback: None,
             limit: 0,
             stats: StatsWanted::None,
+            fresh: false,
             explain: false,
             explain_empty: false,
             options: None,
@@ -327,6 +330,21 @@ impl GridPresence {
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Number of points at steps before `step`.
+    #[must_use]
+    pub fn count_before(&self, step: usize) -> usize {
+        let whole: u32 = self.words.iter().take(step / 64).map(|word| word.count_ones()).sum();
+        let part = self.words.get(step / 64).map_or(0, |word| (word & ((1 << (step % 64)) - 1)).count_ones());
+        (whole + part) as usize
+    }
+
+    /// Marks what `from` has at `steps`, beginning with step `to`. Panics past the grid.
+    pub fn copy_from(&mut self, from: &GridPresence, steps: std::ops::Range<usize>, to: usize) {
+        for step in steps.clone().filter(|step| from.has(*step)) {
+            self.set(step - steps.start + to);
+        }
     }
 
     /// The grid.
@@ -630,6 +648,10 @@ mod tests {
         assert_eq!(presence.times().collect::<Vec<_>>(), [1_000, 64_000, 65_000, 201_000]);
         assert_eq!(presence.count(), 4);
         assert!(presence.has(63) && !presence.has(62));
+        assert_eq!([0, 1, 63, 64, 65, 200, 201].map(|step| presence.count_before(step)), [0, 1, 1, 2, 3, 3, 4]);
+        let mut copied = GridPresence::empty(grid);
+        copied.copy_from(&presence, 60..70, 5);
+        assert_eq!(copied.times().collect::<Vec<_>>(), [9_000, 10_000]);
         assert_eq!(GridPresence::full(grid).count(), 201);
     }
 }

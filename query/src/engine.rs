@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::query::{
-    Annotations, CatalogRequest, DEFAULT_LOOKBACK, EngineOptions, Grid, Listed, POINTS_MAX, QueryError, QueryRequest,
-    QueryResult, QueryValue, StatsWanted,
+    Annotations, CatalogRequest, DEFAULT_LOOKBACK, EngineOptions, Grid, Listed, POINTS_MAX, QueryCost, QueryError,
+    QueryRequest, QueryResult, QueryStats, QueryValue, StatsWanted,
 };
-use kymo_core::{Labels, MetricStorage, QueryBackend, QueryContext, Selector};
+use kymo_core::{Budget, Labels, MetricStorage, QueryBackend, QueryContext, Selector};
 
 use crate::eval::labels::NameRemoval;
-use crate::eval::{Evaluation, evaluate};
-use crate::parser::{ExprKind, ParseOptions, parse};
+use crate::eval::{Evaluated, Evaluation, evaluate};
+use crate::parser::{Ast, ExprKind, ParseOptions, parse};
 use crate::plan::{self, Plan, check_length, check_root};
+use crate::reuse::{Part, Question, Reuse, Usable, join, join_notes, part_of, series_bytes};
 
 /// What an [`Engine`] allows and assumes.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,7 @@ impl Default for EngineConfig {
 pub struct Engine {
     storage: Arc<dyn MetricStorage>,
     config: EngineConfig,
+    reuse: Option<Arc<Reuse>>,
 }
 
 impl Engine {
@@ -62,7 +64,22 @@ impl Engine {
     /// An engine with limits and switches of one's own.
     #[must_use]
     pub fn with_config(storage: Arc<dyn MetricStorage>, config: EngineConfig) -> Engine {
-        Engine { storage, config }
+        Engine { storage, config, reuse: None }
+    }
+
+    /// The same engine, keeping answers of range queries in this budget. A request for a range that was answered
+    /// before then pays for the steps that are new, and for those that look at samples written since; the answer
+    /// has the bits of a fresh one. Clones share what is kept.
+    #[must_use]
+    pub fn keeping_answers(self, budget: Budget) -> Engine {
+        Engine { reuse: Some(Arc::new(Reuse::new(budget))), ..self }
+    }
+
+    /// Gives the memory of kept answers back.
+    pub fn forget_answers(&self) {
+        if let Some(reuse) = &self.reuse {
+            reuse.forget();
+        }
     }
 
     /// The limits and switches.
@@ -123,6 +140,122 @@ impl Engine {
     }
 }
 
+/// A request, read.
+struct Asked<'a> {
+    request: &'a QueryRequest,
+    ast: &'a Ast,
+    options: EngineOptions,
+    lookback_ms: i64,
+}
+
+impl Asked<'_> {
+    fn plan(&self, grid: Grid) -> Result<Plan, QueryError> {
+        Plan::new(self.ast, grid, self.lookback_ms, &self.options)
+    }
+
+    /// Whether it is only the answer that is asked for, and not how it came about.
+    fn takes_any_answer(&self) -> bool {
+        let request = self.request;
+        !request.fresh && request.stats == StatsWanted::None && !request.explain && !request.explain_empty
+    }
+}
+
+impl Engine {
+    fn evaluated(&self, asked: &Asked<'_>, plan: &Plan, ctx: &QueryContext) -> Result<Evaluated, QueryError> {
+        evaluate(Evaluation {
+            text: &asked.request.text,
+            ast: asked.ast,
+            plan,
+            storage: self.storage.as_ref(),
+            ctx,
+            samples_max: self.config.max_samples,
+            names: if asked.options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
+            stats: asked.request.stats,
+        })
+    }
+
+    /// Takes over what is still true of an answer given before, and keeps the new one.
+    fn reusing(
+        &self,
+        reuse: &Reuse,
+        asked: &Asked<'_>,
+        plan: &Plan,
+        ctx: &QueryContext,
+    ) -> Result<Evaluated, QueryError> {
+        let Asked { request, lookback_ms, options, .. } = asked;
+        let question = Question::new(&request.text, request.grid, *lookback_ms, options);
+        let dependences = plan.dependences(asked.ast, &request.text);
+        let (Some(question), Some(dependences)) = (question, dependences) else {
+            return self.evaluated(asked, plan, ctx);
+        };
+        // Before anything is looked at: a write from here on counts as later.
+        let version = self.storage.version();
+        let usable = reuse.look_up(&question, request.grid, &dependences, self.storage.as_ref());
+        let joined = match usable {
+            Some(usable) => self.joined(&usable, asked, ctx)?,
+            None => None,
+        };
+        let done = match joined {
+            Some(joined) => joined,
+            None => self.evaluated(asked, plan, ctx)?,
+        };
+        if let (QueryValue::Matrix(series), Some(notes)) = (&done.value, &done.notes) {
+            reuse.keep(question, version, request.grid, series, notes);
+        }
+        Ok(done)
+    }
+
+    /// The steps taken over and the others, evaluated now. `None` if they turn out not to go together.
+    fn joined(&self, usable: &Usable, asked: &Asked<'_>, ctx: &QueryContext) -> Result<Option<Evaluated>, QueryError> {
+        let grid = asked.request.grid;
+        let kept = &usable.kept;
+        let mut evaluated = Vec::with_capacity(usable.new.len());
+        for steps in &usable.new {
+            let done = self.evaluated(asked, &asked.plan(part_of(grid, steps))?, ctx)?;
+            let (QueryValue::Matrix(_), Some(_)) = (&done.value, &done.notes) else { return Ok(None) };
+            evaluated.push(done);
+        }
+        let mut parts: Vec<Part<'_>> = Vec::with_capacity(usable.old.len() + usable.new.len());
+        for steps in &usable.old {
+            let first = (grid.time_ms(steps.start) - kept.grid.start_ms()) / grid.step_ms();
+            let (series, notes) = (kept.series.as_slice(), kept.notes.as_slice());
+            parts.push(Part { series, notes, first: first as usize, count: steps.len(), to: steps.start });
+        }
+        for (steps, done) in usable.new.iter().zip(&evaluated) {
+            let (QueryValue::Matrix(series), Some(notes)) = (&done.value, &done.notes) else { return Ok(None) };
+            parts.push(Part { series, notes, first: 0, count: steps.len(), to: steps.start });
+        }
+        parts.sort_unstable_by_key(|part| part.to);
+        let notes = join_notes(grid, &parts);
+        if notes.len() > 1 {
+            // In which order a whole evaluation would find them is not known.
+            return Ok(None);
+        }
+        let bytes = parts.iter().map(|part| series_bytes(part.series)).max().unwrap_or_default();
+        let memory = ctx.budget.try_reserve(bytes).map_err(kymo_core::SelectError::from)?;
+        let mut annotations = Annotations::default();
+        notes.iter().for_each(|note| annotations.info(note.text.clone()));
+        let mut cost =
+            QueryCost { steps_reused: usable.old.iter().map(|steps| steps.len() as u64).sum(), ..QueryCost::default() };
+        for done in &evaluated {
+            cost.series += done.cost.series;
+            cost.samples += done.cost.samples;
+            cost.bytes += done.cost.bytes;
+            cost.memory_bytes = cost.memory_bytes.max(done.cost.memory_bytes + bytes);
+        }
+        let value = QueryValue::Matrix(join(grid, &parts));
+        drop(memory);
+        Ok(Some(Evaluated {
+            value,
+            annotations,
+            stats: QueryStats::default(),
+            cost,
+            notes: Some(notes),
+            seen: Vec::new(),
+        }))
+    }
+}
+
 impl QueryBackend for Engine {
     fn query(&self, request: &QueryRequest, ctx: &QueryContext) -> Result<QueryResult, QueryError> {
         let started = ctx.clock.monotonic();
@@ -133,18 +266,13 @@ impl QueryBackend for Engine {
         check_root(&ast, request.grid)?;
         let lookback = request.lookback.unwrap_or(self.config.lookback);
         let lookback_ms = i64::try_from(lookback.as_millis()).unwrap_or(i64::MAX);
-        let plan = Plan::new(&ast, request, lookback_ms, &options)?;
+        let asked = Asked { request, ast: &ast, options, lookback_ms };
+        let plan = asked.plan(request.grid)?;
         let prepared = ctx.clock.monotonic();
-        let mut done = evaluate(Evaluation {
-            text: &request.text,
-            ast: &ast,
-            plan: &plan,
-            storage: self.storage.as_ref(),
-            ctx,
-            samples_max: self.config.max_samples,
-            names: if options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
-            stats: request.stats,
-        })?;
+        let mut done = match &self.reuse {
+            Some(reuse) if asked.takes_any_answer() => self.reusing(reuse, &asked, &plan, ctx)?,
+            _ => self.evaluated(&asked, &plan, ctx)?,
+        };
         let finished = ctx.clock.monotonic();
         if let QueryValue::Vector(series) | QueryValue::Matrix(series) = &mut done.value {
             cut(series, request.limit, &mut done.annotations);

@@ -37,5 +37,6 @@ mod functions;
 pub mod parser;
 mod plan;
 pub mod promqltest;
+mod reuse;
 
 pub use engine::{Engine, EngineConfig};

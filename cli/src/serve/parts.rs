@@ -43,11 +43,15 @@ const INGEST_PERCENT: u64 = 30;
 /// Share of the memory limit for queries and their answers.
 const QUERIES_PERCENT: u64 = 50;
 
+/// Share of the memory limit for answers that are kept because they will be asked for again.
+const ANSWERS_PERCENT: u64 = 5;
+
 /// What each part may reserve.
 pub(super) struct Shares {
     pub(super) storage: Budget,
     ingest: Budget,
     queries: Budget,
+    answers: Budget,
 }
 
 impl Shares {
@@ -57,6 +61,7 @@ impl Shares {
             storage: share("storage", STORAGE_PERCENT),
             ingest: share("ingest", INGEST_PERCENT),
             queries: share("queries", QUERIES_PERCENT),
+            answers: share("answers", ANSWERS_PERCENT),
         }
     }
 }
@@ -157,7 +162,7 @@ impl Parts {
         sources.push(reload.clone());
         sources.push(Arc::new(facts));
         let sources: Arc<dyn StatusSource> = Arc::new(sources);
-        let backend = Arc::new(kymo_query::Engine::new(storage));
+        let backend = Arc::new(kymo_query::Engine::new(storage).keeping_answers(shares.answers.clone()));
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock)?,
             engine,
@@ -274,6 +279,7 @@ pub(crate) fn limits() -> Vec<Limit> {
         Limit::new("memory of the engine", share(STORAGE_PERCENT), "503, and the head is flushed"),
         Limit::new("memory of requests on their way in", share(INGEST_PERCENT), "503"),
         Limit::new("memory of queries and their answers", share(QUERIES_PERCENT), "422, naming the limit"),
+        Limit::new("memory of answers kept for the next time", share(ANSWERS_PERCENT), "the least used are forgotten"),
         Limit::new("write requests waiting", INGEST_QUEUE, "503"),
         Limit::new("queries at once", QUERY_THREADS, "they wait"),
         Limit::new("queries waiting", QUERY_QUEUE, "503"),

@@ -60,7 +60,9 @@ async fn evaluate(state: &ApiState, params: &Params, limit: usize, grid: Grid) -
         "all" => StatsWanted::PerStep,
         _ => StatsWanted::Totals,
     };
-    let request = QueryRequest { lookback, limit, stats, ..QueryRequest::new(text, grid) };
+    // As VictoriaMetrics calls it: nothing that was answered before is taken over.
+    let fresh = params.first("nocache") == "1";
+    let request = QueryRequest { lookback, limit, stats, fresh, ..QueryRequest::new(text, grid) };
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
     run(state, timeout, move |ctx| {
         let result = backend.query(&request, ctx)?;

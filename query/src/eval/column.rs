@@ -64,6 +64,11 @@ impl StepSet {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
 
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.words.as_slice())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|&w| w == 0)
     }
@@ -245,6 +250,15 @@ pub(crate) struct Vector {
     pub(crate) series: Vec<Series>,
     /// What it holds of memory and samples.
     pub(crate) hold: Hold,
+}
+
+impl Vector {
+    /// Sorts by labels what is not sorted yet.
+    pub(crate) fn sort(&mut self) {
+        if !self.series.is_sorted_by(|a, b| a.labels <= b.labels) {
+            self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+    }
 }
 
 /// A number at every step.

@@ -36,7 +36,7 @@ use kymo_core::{ErrorKind, MetricStorage, QueryContext};
 use self::column::{Column, Scalars, Value, Vector};
 use self::labels::NameRemoval;
 use self::meter::Meter;
-use self::notes::Notes;
+use self::notes::{Notes, Placed};
 use self::select::Answer;
 use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
@@ -49,6 +49,8 @@ pub(crate) struct Evaluated {
     pub(crate) annotations: Annotations,
     pub(crate) stats: QueryStats,
     pub(crate) cost: QueryCost,
+    /// Infos by step; `None` if the answer of a step depends on the range around it.
+    pub(crate) notes: Option<Vec<Placed>>,
     /// Per node of the arena.
     pub(crate) seen: Vec<Seen>,
 }
@@ -129,7 +131,8 @@ impl<'a> Evaluator<'a> {
             cost.samples += seen.actual.samples;
             cost.bytes += seen.actual.bytes;
         }
-        Ok(Evaluated { value, annotations: self.notes.finish(), stats, cost, seen: self.seen })
+        let notes = self.notes.by_step();
+        Ok(Evaluated { value, annotations: self.notes.finish(), stats, cost, notes, seen: self.seen })
     }
 
     fn node(&mut self, id: NodeId, expr: &'a Expr) -> Result<Value, QueryError> {
@@ -333,4 +336,4 @@ fn invalid(text: impl Into<String>) -> QueryError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

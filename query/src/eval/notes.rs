@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use kymo_core::query::Annotations;
 use kymo_core::text::{FloatText, write_quoted, write_rfc3339};
 
+use super::column::StepSet;
 use crate::functions::histogram::Remarks;
 use crate::parser::Span;
 
@@ -17,7 +18,18 @@ pub(crate) struct Notes<'a> {
     found: Annotations,
     /// Texts in `found`: a parameter that is wrong at every step must not cost the square of steps.
     said: HashSet<String>,
+    /// Of notes that tell at which steps they hold.
+    placed: Vec<Placed>,
+    /// Whether any does not.
+    any_unplaced: bool,
     forced: Vec<ForcedMonotonicity>,
+}
+
+/// An info, and the steps of the query's grid at which it is true.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    pub(crate) text: String,
+    pub(crate) steps: StepSet,
 }
 
 /// A note about one expression.
@@ -66,11 +78,34 @@ pub(crate) struct BucketFix {
 
 impl<'a> Notes<'a> {
     pub(crate) fn new(query: &'a str) -> Notes<'a> {
-        Notes { query, found: Annotations::default(), said: HashSet::new(), forced: Vec::new() }
+        Notes {
+            query,
+            found: Annotations::default(),
+            said: HashSet::new(),
+            placed: Vec::new(),
+            any_unplaced: false,
+            forced: Vec::new(),
+        }
+    }
+
+    /// Adds an info that is true because of samples at these steps of the query's own grid.
+    pub(crate) fn add_info_at(&mut self, note: Note<'_>, span: Span, steps: &StepSet) {
+        let (_, text) = note.text();
+        let text = format!("PromQL info: {text} ({})", self.place(span));
+        match self.placed.iter_mut().find(|placed| placed.text == text) {
+            Some(known) => known.steps.union_with(steps),
+            None => {
+                if self.said.insert(text.clone()) {
+                    self.found.infos.push(text.clone());
+                }
+                self.placed.push(Placed { text, steps: steps.clone() });
+            }
+        }
     }
 
     /// Adds a note about the expression at `span`.
     pub(crate) fn add(&mut self, note: Note<'_>, span: Span) {
+        self.any_unplaced = true;
         let place = self.place(span);
         let (level, text) = note.text();
         let (list, text) = match level {
@@ -116,6 +151,16 @@ impl<'a> Notes<'a> {
                 self.forced.push(ForcedMonotonicity { text, place, fix, count: 1, min_ms: time_ms, max_ms: time_ms });
             }
         }
+    }
+
+    /// Says that the answer depends on the range as a whole, not on each step alone.
+    pub(crate) fn depends_on_range(&mut self) {
+        self.any_unplaced = true;
+    }
+
+    /// The notes that hold at some steps; `None` if there are others.
+    pub(crate) fn by_step(&self) -> Option<Vec<Placed>> {
+        (!self.any_unplaced && self.forced.is_empty()).then(|| self.placed.clone())
     }
 
     /// Everything noted.

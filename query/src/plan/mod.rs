@@ -14,12 +14,14 @@
 //! covers every sample that any step of its grid can look at.
 
 mod explain;
+mod local;
 
-use kymo_core::query::{EngineOptions, Grid, QueryError, QueryRequest};
+use kymo_core::query::{EngineOptions, Grid, QueryError};
 use kymo_core::storage::SelectHint;
 use kymo_core::{Matcher, Selector};
 
 pub(crate) use self::explain::Seen;
+pub(crate) use self::local::{Dependence, Reach};
 
 use crate::parser::{
     self, Ast, At, DurationContext, DurationExpr, ExprKind, LabelMatcher, NodeId, RangeExtension, Span, ValueType,
@@ -110,20 +112,15 @@ const STEP_FUNCTIONS: [&str; 12] = [
 ];
 
 impl Plan {
-    /// Plans `ast` for a request.
+    /// Plans `ast` for a grid.
     ///
     /// # Errors
     /// A duration without a value.
-    pub(crate) fn new(
-        ast: &Ast,
-        request: &QueryRequest,
-        lookback_ms: i64,
-        options: &EngineOptions,
-    ) -> Result<Plan, QueryError> {
+    pub(crate) fn new(ast: &Ast, grid: Grid, lookback_ms: i64, options: &EngineOptions) -> Result<Plan, QueryError> {
         let builder = Builder {
             ast,
-            grid: request.grid,
-            durations: duration_context(request.grid),
+            grid,
+            durations: duration_context(grid),
             lookback_ms,
             subquery_step_ms: i64::try_from(options.default_subquery_step.as_millis()).unwrap_or(i64::MAX).max(1),
             constant: constant_nodes(ast),

@@ -55,6 +55,9 @@ impl<'a> Evaluator<'a> {
             }
             _ => {
                 let mut folding = self.folding(what, steps)?;
+                // The place of a series that an aggregation or a join made depends on what else the range holds.
+                let mut vector = vector;
+                vector.sort();
                 for series in &vector.series {
                     self.meter.check()?;
                     folding.add(series, &mut self.notes)?;

@@ -6,7 +6,7 @@ use kymo_core::query::{Grid, QueryError};
 use kymo_core::{Labels, METRIC_NAME, MatchOp, SeriesSet};
 
 use self::function::{OneSeries, RangeFunction};
-use super::column::{Column, Series, Value, Vector};
+use super::column::{Column, Series, StepSet, Value, Vector};
 use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
 use super::notes::Note;
 use super::select::{Reader, no_histograms_extended};
@@ -35,6 +35,13 @@ impl Ranges {
         match self {
             Ranges::Stored { set, .. } => set.labels(index),
             Ranges::Computed { vector, .. } => vector.series[index].labels.clone(),
+        }
+    }
+
+    /// Puts what an expression gave into the order of storage, so that sums do not depend on the way it came.
+    fn sort(&mut self) {
+        if let Ranges::Computed { vector, .. } = self {
+            vector.sort();
         }
     }
 
@@ -82,11 +89,17 @@ impl Evaluator<'_> {
         let mut ranges = self.ranges(range_id, source)?;
         let mut sink = self.sink(id)?;
         // Series that differ in their names alone become one, which is refused; those of one name do not.
-        let may_meet = self.names == NameRemoval::AtOnce
-            && name != "absent_over_time"
-            && (!names_one_metric(source) || ranges.any_has_type_or_unit());
-        let mut distinct = may_meet.then(Distinct::default);
-        let mut noted: Option<String> = None;
+        let drops_names = self.names == NameRemoval::AtOnce && name != "absent_over_time";
+        let typed = drops_names && ranges.any_has_type_or_unit();
+        if typed {
+            // They go with the name too; which series then meet is known for the whole range only.
+            self.notes.depends_on_range();
+        }
+        let mut distinct = (drops_names && (typed || !names_one_metric(source))).then(Distinct::default);
+        if self.streams[id.idx()].is_some() {
+            ranges.sort();
+        }
+        let mut no_counter: Option<NoCounter> = None;
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let span = self.span(call.args[0]);
         let mut function = RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?);
@@ -122,12 +135,8 @@ impl Evaluator<'_> {
             if series.column.is_empty() {
                 continue;
             }
-            if matches!(name, "rate" | "increase")
-                && !series.column.floats.is_empty()
-                && noted.as_deref() != Some(metric)
-            {
-                self.note_non_counter(&series.labels, span);
-                noted = Some(metric.to_owned());
+            if matches!(name, "rate" | "increase") && !series.column.floats.is_empty() {
+                self.note_non_counter(&mut no_counter, &series, (id, span));
             }
             if !keeps_name {
                 self.names.apply(&mut series);
@@ -137,6 +146,7 @@ impl Evaluator<'_> {
             }
             sink.push(&mut series, &mut self.notes)?;
         }
+        self.say_non_counter(no_counter, (id, span));
         seen.actual.series = ranges.len() as u64;
         if source.selector.is_some() {
             self.saw(range_id, seen);
@@ -165,12 +175,35 @@ impl Evaluator<'_> {
         Ok(Ranges::Computed { vector, grid: inner })
     }
 
-    fn note_non_counter(&mut self, labels: &Labels, span: Span) {
-        let Some(metric) = labels.metric_name() else { return };
+    /// Gathers the steps at which series of one metric gave a rate, if the metric is none that should.
+    fn note_non_counter(&mut self, found: &mut Option<NoCounter>, series: &Series, place: (NodeId, Span)) {
+        let Some(metric) = series.labels.metric_name() else { return };
+        if let Some(same) = found.as_mut().filter(|found| found.metric == metric) {
+            same.steps.union_with(&series.column.floats);
+            return;
+        }
+        self.say_non_counter(found.take(), place);
         if !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
-            self.notes.add(Note::PossibleNonCounter { metric }, span);
+            *found = Some(NoCounter { metric: metric.to_owned(), steps: series.column.floats.clone() });
         }
     }
+
+    fn say_non_counter(&mut self, found: Option<NoCounter>, (id, span): (NodeId, Span)) {
+        let Some(NoCounter { metric, steps }) = found else { return };
+        let note = Note::PossibleNonCounter { metric: &metric };
+        if self.grid(id) == self.plan.grid {
+            self.notes.add_info_at(note, span, &steps);
+        } else {
+            self.notes.add(note, span);
+        }
+    }
+}
+
+/// A metric that is no counter by its name.
+struct NoCounter {
+    metric: String,
+    /// Steps at which it gave a rate.
+    steps: StepSet,
 }
 
 /// Whether all series have one name, by what the selector asks for.

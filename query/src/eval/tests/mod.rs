@@ -2,7 +2,7 @@
 
 mod families;
 mod limits;
-mod steps;
+pub(crate) mod steps;
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::promqltest::{SeriesValue, parse_series};
 use crate::{Engine, EngineConfig};
 
 /// A storage with series in the notation of test scripts, one sample every `step_ms` from 0.
-fn storage(step_ms: i64, series: &str) -> Arc<MemoryStorage> {
+pub(crate) fn storage(step_ms: i64, series: &str) -> Arc<MemoryStorage> {
     let storage = MemoryStorage::default();
     let mut batch = kymo_core::SampleBatch::new();
     for line in series.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SERIES: &str = "
+pub(crate) const SERIES: &str = "
     a{g=\"1\", n=\"1\"} 0+3x10 5 8 _x3 11 stale 2 4+2x10
     a{g=\"1\", n=\"2\"} 10-1x15 NaN Inf 3x10
     a{g=\"2\", n=\"3\"} _x7 1 2 3 _x9 4+1x9
@@ -17,7 +17,7 @@ const SERIES: &str = "
 ";
 
 /// Vector expressions over [`SERIES`].
-fn vectors() -> impl Strategy<Value = String> {
+pub(crate) fn vectors() -> impl Strategy<Value = String> {
     let selectors = ["a", "b", "{g=\"1\"}", "a{n!=\"2\"}", "b offset 45s", "a @ 700", "h", "b_bucket", "nothing"];
     let leaf = prop_oneof![
         prop::sample::select(selectors.to_vec()).prop_map(str::to_owned),
