@@ -21,8 +21,6 @@ use crate::storage::{
 
 mod increments;
 
-pub use increments::run as run_increments;
-
 /// How the suite wants an engine opened.
 #[derive(Clone)]
 pub struct Options {
@@ -68,6 +66,7 @@ pub fn run(subject: &mut dyn FnMut() -> Box<dyn Subject>) {
         println!("contract: {name}");
         test(&mut *subject());
     }
+    increments::run(subject);
 }
 
 fn options() -> Options {
@@ -213,8 +212,7 @@ fn bad_rows_are_rejected_alone(subject: &mut dyn Subject) {
     assert_eq!(report.rejected_counts.floats, 4, "{report:?}");
     let rows: Vec<usize> = report.rejected.iter().map(|r| r.0).collect();
     assert!(rows.windows(2).all(|w| w[0] < w[1]), "rejected rows come in order: {rows:?}");
-    // An engine that knows increments may take row 7.
-    assert!(matches!(reason(7), None | Some(RejectReason::Unsupported)), "{report:?}");
+    assert_eq!((reason(7), report.stored.increments), (None, 1), "{report:?}");
     assert_eq!(dump(&*storage, &Selector::new(vec![Matcher::equal("__name__", "b")], i64::MIN, i64::MAX)).len(), 1);
 }
 

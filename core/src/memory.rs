@@ -499,6 +499,5 @@ mod tests {
     #[test]
     fn keeps_the_contract() {
         contract::run(&mut || Box::new(InMemory(Arc::default())));
-        contract::run_increments(&mut || Box::new(InMemory(Arc::default())));
     }
 }

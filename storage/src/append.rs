@@ -1,18 +1,19 @@
 //! Taking a batch: find the series, write the frame, apply it in the log's order.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use foldhash::HashMap;
-use kymo_core::batch::{Row, RowSeries, RowValue, SampleBatch};
+use kymo_core::batch::{AddedValue, Row, RowSeries, RowValue, SampleBatch};
 use kymo_core::histogram::STALE_NAN_BITS;
-use kymo_core::memory::{one_of, remember_metadata};
+use kymo_core::memory::{bad_value, one_of, remember_metadata};
 use kymo_core::storage::{FUTURE_LIMIT, RowCounts};
 use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason};
 
 use crate::blocks::Blocks;
 use crate::engine::{Engine, millis};
 use crate::head::{HeadState, Outcome};
+use crate::increments::{Added, Increments};
 use crate::sample::Sample;
 use crate::wal::{CommitError, FrameBuilder};
 
@@ -42,6 +43,10 @@ struct Accepted {
     bits: Vec<u64>,
     /// Whether there are only floats and markers without start timestamps.
     is_plain: bool,
+    /// Positions of the rows that are added up.
+    added: Vec<u32>,
+    /// Series whose tables begin with this batch, rising.
+    begins: Vec<u32>,
     /// Numbers of exemplars in the batch, and their series.
     exemplars: Vec<(u32, u32)>,
     /// First and last of `times`.
@@ -55,6 +60,8 @@ impl Accepted {
         self.times.clear();
         self.bits.clear();
         self.is_plain = true;
+        self.added.clear();
+        self.begins.clear();
         self.exemplars.clear();
         self.span = None;
     }
@@ -69,6 +76,9 @@ impl Accepted {
             RowValue::Stale => STALE_NAN_BITS,
             RowValue::Histogram(_) | RowValue::Increment(_) | RowValue::Total(_) => {
                 self.is_plain = false;
+                if !matches!(row.value, RowValue::Histogram(_)) {
+                    self.added.push(self.bits.len() as u32);
+                }
                 0
             }
         };
@@ -131,6 +141,8 @@ impl Engine {
         if accepted.rows.is_empty() && accepted.exemplars.is_empty() && batch.metadata().is_empty() {
             return Ok(());
         }
+        // Held until the rows are applied, so that of two first rows of one series only one begins its table.
+        let _beginning = if accepted.added.is_empty() { None } else { self.begin_tables(accepted) };
         let now = self.options.clock.monotonic();
         let (turn, generation) = loop {
             let generation = self.commit.generation();
@@ -238,7 +250,10 @@ impl Engine {
                 RowSeries::Ref(series) => self.head.locate(series).filter(|number| head.get(*number).is_some()),
                 RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
             };
-            match (found, fault) {
+            if let Some(series) = found {
+                fault = self.refuses_writer(series, &row);
+            }
+            match (found.filter(|_| fault.is_none()), fault) {
                 (Some(series), _) => {
                     accepted.push(number, series, &row);
                     if matches!(row.series, RowSeries::Labels(_)) {
@@ -295,8 +310,12 @@ impl Engine {
             match row.value {
                 RowValue::Float(value) => frame.float(series, row.time_ms, row.start_ms, value),
                 RowValue::Histogram(value) => frame.histogram(series, row.time_ms, row.start_ms, value),
-                RowValue::Stale | RowValue::Increment(_) | RowValue::Total(_) => {
-                    frame.stale(series, row.time_ms, row.start_ms);
+                RowValue::Stale => frame.stale(series, row.time_ms, row.start_ms),
+                RowValue::Increment(_) | RowValue::Total(_) => {
+                    if let Some(added) = Added::of(&row) {
+                        let begins = begins_here(accepted, at);
+                        frame.added(series, row.time_ms, &added, begins);
+                    }
                 }
             }
         }
@@ -319,6 +338,7 @@ impl Engine {
         let blocks = self.blocks();
         let blocks_max = blocks.max_time_ms();
         let in_blocks = self.look_up_late(accepted, &blocks);
+        let now_ms = self.options.clock.now_ms();
         let mut head = self.head.write();
         {
             let mut known = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
@@ -329,7 +349,14 @@ impl Engine {
         let is_changed = if accepted.is_plain && in_blocks.is_empty() {
             apply_plain(&mut head, accepted, blocks_max, report)
         } else {
-            apply_any(&mut head, batch, accepted, blocks_max, &in_blocks, report)
+            let mut increments = self.increments();
+            let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
+            let touched = applying.apply(batch, accepted, &in_blocks, report);
+            self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
+            if let Some((first, last)) = touched {
+                self.changes().touched(first, last);
+            }
+            false
         };
         if !accepted.exemplars.is_empty() {
             let exemplars: Vec<_> = batch.exemplars().collect();
@@ -353,6 +380,36 @@ impl Engine {
             self.changes().touched(first, last);
         }
         self.count_head(&head);
+    }
+
+    /// Notes which series have no table yet. The guard keeps others from beginning the same ones.
+    fn begin_tables(&self, accepted: &mut Accepted) -> Option<MutexGuard<'_, ()>> {
+        let missing = |accepted: &Accepted| -> Vec<u32> {
+            let increments = self.increments();
+            let added = accepted.added.iter().map(|at| accepted.series[*at as usize]);
+            let mut missing: Vec<u32> = added.filter(|series| !increments.has(*series)).collect();
+            missing.sort_unstable();
+            missing.dedup();
+            missing
+        };
+        if missing(accepted).is_empty() {
+            return None;
+        }
+        let guard = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.begins = missing(accepted);
+        Some(guard)
+    }
+
+    /// Why a row that is added up cannot be: its writer would be one too many.
+    fn refuses_writer(&self, series: u32, row: &Row<'_>) -> Option<RejectReason> {
+        let writer = match row.value {
+            RowValue::Increment(increment) => increment.writer,
+            RowValue::Total(total) => total.writer,
+            RowValue::Float(_) | RowValue::Histogram(_) | RowValue::Stale => return None,
+        };
+        let increments = self.increments();
+        let is_room = increments.writers() < self.options.limits.increment_writers;
+        (!is_room && !increments.knows(series, writer)).then_some(RejectReason::WriterLimit)
     }
 
     fn look_up_late(&self, accepted: &Accepted, blocks: &Blocks) -> InBlocks {
@@ -402,27 +459,90 @@ fn apply_plain(head: &mut HeadState, accepted: &Accepted, blocks_max: i64, repor
     stored + others > 0
 }
 
-/// Applies rows of any kind; tells whether anything is new.
-fn apply_any(
-    head: &mut HeadState,
-    batch: &SampleBatch,
-    accepted: &Accepted,
-    blocks_max: i64,
-    in_blocks: &InBlocks,
-    report: &mut AppendReport,
-) -> bool {
-    let mut is_changed = false;
-    for (at, (&number, &row)) in accepted.series.iter().zip(&accepted.rows).enumerate() {
-        let row = batch.row(row as usize);
-        let sample = match row.value {
-            RowValue::Float(value) => Sample::float(row.time_ms, row.start_ms, value),
-            RowValue::Histogram(value) => Sample::histogram(row.time_ms, row.start_ms, value.clone().into()),
-            RowValue::Stale | RowValue::Increment(_) | RowValue::Total(_) => Sample::stale(row.time_ms, row.start_ms),
-        };
-        let outcome = head.append(number, sample, blocks_max, in_blocks.get(&at));
-        is_changed |= book(report, outcome, one_of(&row));
+/// Whether the row at this position is the first of a table that begins with its batch.
+fn begins_here(accepted: &Accepted, at: usize) -> bool {
+    let series = accepted.series[at];
+    let is_first = || accepted.added.iter().find(|at| accepted.series[**at as usize] == series) == Some(&(at as u32));
+    accepted.begins.binary_search(&series).is_ok() && is_first()
+}
+
+/// What rows are applied to.
+pub(crate) struct Applying<'a> {
+    pub(crate) head: &'a mut HeadState,
+    pub(crate) increments: &'a mut Increments,
+    /// The highest time in any block.
+    pub(crate) blocks_max: i64,
+    pub(crate) now_ms: i64,
+}
+
+impl Applying<'_> {
+    /// Applies rows of any kind; gives first and last time of what is new.
+    fn apply(
+        &mut self,
+        batch: &SampleBatch,
+        accepted: &Accepted,
+        in_blocks: &InBlocks,
+        report: &mut AppendReport,
+    ) -> Option<(i64, i64)> {
+        let mut touched: Option<(i64, i64)> = None;
+        let mut refused = false;
+        for (at, (&number, &row_number)) in accepted.series.iter().zip(&accepted.rows).enumerate() {
+            let row = batch.row(row_number as usize);
+            let one = one_of(&row);
+            let in_blocks = in_blocks.get(&at);
+            let sample = match row.value {
+                RowValue::Float(value) => Sample::float(row.time_ms, row.start_ms, value),
+                RowValue::Histogram(value) => Sample::histogram(row.time_ms, row.start_ms, value.clone().into()),
+                RowValue::Stale => Sample::stale(row.time_ms, row.start_ms),
+                RowValue::Increment(_) | RowValue::Total(_) => {
+                    let Some(added) = Added::of(&row) else { continue };
+                    let newest = in_blocks.map(|(newest, _)| *newest);
+                    match self.add(number, &added, begins_here(accepted, at), newest) {
+                        Ok(Some(time_ms)) => {
+                            report.stored += one;
+                            touched =
+                                Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
+                        }
+                        Ok(None) => report.identical += one,
+                        Err(reason) => {
+                            report.rejected.push((row_number as usize, reason));
+                            report.rejected_counts += one;
+                            refused = true;
+                        }
+                    }
+                    continue;
+                }
+            };
+            let outcome = self.head.append(number, sample, self.blocks_max, in_blocks);
+            if book(report, outcome, one) {
+                touched =
+                    Some(touched.map_or((row.time_ms, row.time_ms), |t| (t.0.min(row.time_ms), t.1.max(row.time_ms))));
+            }
+        }
+        if refused {
+            report.rejected.sort_unstable_by_key(|(row, _)| *row);
+        }
+        touched
     }
-    is_changed
+
+    /// Adds a row up; gives the time of the new total, or `None` if the row was there already.
+    pub(crate) fn add(
+        &mut self,
+        series: u32,
+        row: &Added,
+        begins: bool,
+        newest_in_blocks: Option<i64>,
+    ) -> Result<Option<i64>, RejectReason> {
+        let Some(total) = self.increments.apply(series, row, begins, self.now_ms)? else { return Ok(None) };
+        let sample = match total.value {
+            AddedValue::Float(value) => Sample::float(total.time_ms, total.start_ms, value),
+            AddedValue::Histogram(value) => Sample::histogram(total.time_ms, total.start_ms, value.into()),
+        };
+        // Whether blocks hold the time as well makes no difference: the head wins.
+        let in_blocks = newest_in_blocks.map(|newest| (newest, None));
+        self.head.append(series, sample, self.blocks_max, in_blocks.as_ref());
+        Ok(Some(total.time_ms))
+    }
 }
 
 /// Books an outcome; tells whether anything is new.
@@ -435,13 +555,4 @@ fn book(report: &mut AppendReport, outcome: Option<Outcome>, one: RowCounts) -> 
         None => {}
     }
     matches!(outcome, Some(Outcome::Stored | Outcome::Replaced))
-}
-
-#[inline]
-fn bad_value(row: &Row<'_>) -> Option<RejectReason> {
-    match row.value {
-        RowValue::Increment(_) | RowValue::Total(_) => Some(RejectReason::Unsupported),
-        RowValue::Histogram(h) if h.validate().is_err() => Some(RejectReason::InvalidHistogram),
-        RowValue::Histogram(_) | RowValue::Float(_) | RowValue::Stale => None,
-    }
 }

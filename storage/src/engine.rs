@@ -24,13 +24,15 @@ use crate::append::Work;
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
 use crate::error::StorageError;
+use crate::flush::FrozenAt;
 use crate::fs::{Fs, FsLock};
 use crate::head::{Head, HeadState};
+use crate::increments::Increments;
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
-use crate::wal::{Commit, LogPosition};
+use crate::wal::Commit;
 
 /// A data directory, open.
 ///
@@ -54,6 +56,10 @@ pub struct Engine {
     pub(crate) defined: Mutex<(u64, RoaringBitmap)>,
     /// Families with their metadata, newest first.
     pub(crate) metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
+    /// Totals of series that are told increments. Changed only while frames are applied.
+    pub(crate) increments: Mutex<Increments>,
+    /// Held from noting that a series has no table until its first row is applied.
+    pub(crate) beginning: Mutex<()>,
     pub(crate) changes: Mutex<ChangeLog>,
     /// Swapped as a whole, while the head is locked.
     pub(crate) blocks: RwLock<Arc<Blocks>>,
@@ -62,7 +68,7 @@ pub struct Engine {
     pub(crate) manifest: Mutex<Manifest>,
     /// Held for the length of a flush: the lane's and that of closing must not meet. Where the log goes on behind
     /// what an earlier flush set apart and could not write.
-    pub(crate) flushing: Mutex<Option<LogPosition>>,
+    pub(crate) flushing: Mutex<Option<FrozenAt>>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     pub(crate) closed: AtomicBool,
@@ -75,6 +81,7 @@ pub(crate) struct Counts {
     pub(crate) series: AtomicU64,
     pub(crate) head_samples: AtomicU64,
     pub(crate) head_bytes: AtomicU64,
+    pub(crate) increment_bytes: AtomicU64,
     pub(crate) log_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
 }
@@ -139,7 +146,12 @@ impl Engine {
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
         self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
-        self.counts.head_bytes.store(head.bytes(), Ordering::Relaxed);
+        let bytes = head.bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
+        self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn increments(&self) -> MutexGuard<'_, Increments> {
+        self.increments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the head's reservation what the head holds. What cannot be reserved any more is asked for again, with its

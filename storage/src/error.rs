@@ -39,6 +39,16 @@ pub enum StorageError {
         /// The newest this build reads.
         supported: u32,
     },
+    /// The data directory was written by an older build, whose formats have no reader any more. Nothing was touched.
+    #[error("{}: written by an older version of Kymo (format {version}, this build reads {supported})", path.display())]
+    OlderVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        version: u32,
+        /// The one this build reads.
+        supported: u32,
+    },
     /// A file that the engine cannot do without is damaged.
     #[error("{}: damaged: {fault}", path.display())]
     Damaged {
@@ -69,6 +79,7 @@ impl StorageError {
             StorageError::Io { .. } | StorageError::Locked { .. } => ErrorKind::unavailable(),
             StorageError::Budget(_) => ErrorKind::Limit,
             StorageError::NewerVersion { .. }
+            | StorageError::OlderVersion { .. }
             | StorageError::Damaged { .. }
             | StorageError::Register(_)
             | StorageError::OpeningsUsedUp { .. } => ErrorKind::Internal,

@@ -26,6 +26,7 @@ use crate::block::{Block, BlockWriter, EXTENSION};
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::head::HeadSeries;
+use crate::increments;
 use crate::manifest::Manifest;
 use crate::merge::{Run, Source, merge};
 use crate::wal::{LogPosition, segment_number};
@@ -37,6 +38,15 @@ pub(crate) const BLOCK_CHUNK_SAMPLES: usize = 480;
 const FILES_MAX: i64 = 16;
 /// Flushes that a series may stay without a sample before it is freed.
 const IDLE_FLUSHES_MAX: u8 = 2;
+
+/// A moment at which everything was set apart.
+#[derive(Debug)]
+pub(crate) struct FrozenAt {
+    /// Where the log goes on.
+    position: LogPosition,
+    /// The totals of series that are told increments as they were then, if there are any.
+    totals: Option<Vec<u8>>,
+}
 
 /// A series that has something set apart.
 struct Frozen {
@@ -53,13 +63,13 @@ impl Engine {
     pub fn flush(&self) -> Result<(), StorageError> {
         let mut left_over = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.options.clock.monotonic();
-        if let Some(position) = *left_over {
-            self.metrics.flushes.count(self.flush_frozen(position))?;
+        if let Some(frozen) = &*left_over {
+            self.metrics.flushes.count(self.flush_frozen(frozen))?;
             *left_over = None;
         }
-        let position = self.freeze();
-        *left_over = Some(position);
-        let is_something = self.metrics.flushes.count(self.flush_frozen(position))?;
+        let frozen = left_over.insert(self.freeze());
+        let position = frozen.position;
+        let is_something = self.metrics.flushes.count(self.flush_frozen(frozen))?;
         *left_over = None;
         if !is_something {
             return Ok(());
@@ -91,35 +101,57 @@ impl Engine {
         remove().map_err(io_error(&wal, "removing superfluous log segments"))
     }
 
-    fn freeze(&self) -> LogPosition {
-        self.commit.quiesced(|writer| {
-            let position = writer.rotate();
-            self.head.write().freeze();
-            position
-        })
+    fn freeze(&self) -> FrozenAt {
+        self.commit.quiesced(|writer| self.freeze_at(writer.rotate()))
+    }
+
+    /// Sets everything apart that the log says before `position`.
+    pub(crate) fn freeze_at(&self, position: LogPosition) -> FrozenAt {
+        let mut head = self.head.write();
+        head.freeze();
+        let increments = self.increments();
+        let all = increments.iter().filter_map(|(number, totals)| Some((&head.get(number)?.labels, totals)));
+        let mut all = all.peekable();
+        let totals = all.peek().is_some().then(|| increments::encode(all));
+        FrozenAt { position, totals }
+    }
+
+    /// Writes the totals of a flush; 0 if there are none.
+    fn write_totals(&self, frozen: &FrozenAt, files: &mut Vec<PathBuf>) -> Result<u64, StorageError> {
+        let Some(bytes) = &frozen.totals else { return Ok(0) };
+        let (dir, number) = (self.dir.join("totals"), self.next_block().0);
+        let path = increments::path_of(&dir, number);
+        files.push(path.clone());
+        increments::write(&*self.fs, &path, bytes)?;
+        self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of totals"))?;
+        Ok(number)
     }
 
     /// Writes what is set apart into blocks and lets replay begin at `position`; `false` if there was nothing.
-    pub(crate) fn flush_frozen(&self, position: LogPosition) -> Result<bool, StorageError> {
+    pub(crate) fn flush_frozen(&self, at: &FrozenAt) -> Result<bool, StorageError> {
         let frozen = self.frozen();
         if frozen.is_empty() {
             // The log may still hold metadata, which goes into blocks together with samples.
             return Ok(false);
         }
         let mut files = Vec::new();
-        let written = self.write_frozen(&frozen, &mut files);
-        let written = match written {
+        let write = |files: &mut Vec<PathBuf>| -> Result<_, StorageError> {
+            let totals = self.write_totals(at, files)?;
+            Ok((totals, self.write_frozen(&frozen, files)?))
+        };
+        let written = match write(&mut files) {
             Err(error) if error.is_disk_full() => {
                 files.drain(..).for_each(|path: PathBuf| self.remove_file(&path));
                 self.give_up_reserve();
-                self.write_frozen(&frozen, &mut files)
+                write(&mut files)
             }
             other => other,
         };
-        let new_blocks = written.inspect_err(|_| files.iter().for_each(|path| self.remove_file(path)))?;
+        let (totals, new_blocks) = written.inspect_err(|_| files.iter().for_each(|path| self.remove_file(path)))?;
         // Held until the blocks show: another lane's manifest must list them, too.
         let mut manifest = self.manifest();
-        let mut next = Manifest { replay_from: position, ..manifest.clone() };
+        let old_totals = manifest.totals;
+        let mut next = Manifest { replay_from: at.position, totals, ..manifest.clone() };
         next.blocks.extend(new_blocks.iter().map(|block| block.name().to_owned()));
         self.publish(&mut manifest, next)?;
 
@@ -133,6 +165,10 @@ impl Engine {
             head.drop_frozen(|number, exemplar| flushed.get(&number).is_some_and(|all| all.contains(exemplar)));
             self.count_head(&head);
             self.set_blocks(list);
+        }
+        drop(manifest);
+        if old_totals != 0 {
+            self.remove_file(&increments::path_of(&self.dir.join("totals"), old_totals));
         }
         self.settle_memory();
         Ok(true)
@@ -230,7 +266,11 @@ impl Engine {
     fn free_idle_series(&self) {
         let _alone = self.resolving.write().unwrap_or_else(PoisonError::into_inner);
         let mut head = self.head.write();
-        let freed = head.free_idle(IDLE_FLUSHES_MAX, |labels| self.head.hash(labels));
+        let mut increments = self.increments();
+        increments.forget_idle(self.options.clock.now_ms());
+        self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
+        let is_kept = |number: u32| increments.has(number);
+        let freed = head.free_idle(IDLE_FLUSHES_MAX, is_kept, |labels| self.head.hash(labels));
         self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
         self.count_head(&head);
     }

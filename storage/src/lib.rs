@@ -43,6 +43,7 @@ pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;
 mod head;
+mod increments;
 mod maintain;
 mod manifest;
 mod merge;

@@ -12,7 +12,7 @@ use crate::wal::LogPosition;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN\0";
 /// The version this build writes and reads. It stands for the whole data directory.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FILE: &str = "MANIFEST";
 const TEMPORARY: &str = "MANIFEST.new";
 /// A manifest of a million blocks is far below this.
@@ -27,6 +27,8 @@ pub(crate) struct Manifest {
     pub(crate) next_sequence: u64,
     /// Where replay begins: everything before is in blocks.
     pub(crate) replay_from: LogPosition,
+    /// Number of the file of totals at that position; 0 for none.
+    pub(crate) totals: u64,
     /// File names of live blocks.
     pub(crate) blocks: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Manifest {
             opening: 0,
             next_sequence: 1,
             replay_from: LogPosition { segment: 1, offset: 0 },
+            totals: 0,
             blocks: Vec::new(),
         }
     }
@@ -49,6 +52,7 @@ impl Manifest {
         put_varint(&mut out, self.next_sequence);
         put_varint(&mut out, self.replay_from.segment);
         put_varint(&mut out, self.replay_from.offset);
+        put_varint(&mut out, self.totals);
         put_varint(&mut out, self.blocks.len() as u64);
         self.blocks.iter().for_each(|name| put_block(&mut out, name.as_bytes()));
         let crc = crc32fast::hash(&out);
@@ -65,6 +69,9 @@ impl Manifest {
         if version > VERSION {
             return Err(DecodeError::Newer(version));
         }
+        if version < VERSION {
+            return Err(DecodeError::Older(version));
+        }
         let body = bytes.len().saturating_sub(4);
         if body < 12 || Reader::new(&bytes[body..]).u32()? != crc32fast::hash(&bytes[..body]) {
             return Err(Malformed { what: "checksum is wrong", offset: body }.into());
@@ -73,10 +80,11 @@ impl Manifest {
         let opening = u32::try_from(from.varint()?).unwrap_or(u32::MAX);
         let next_sequence = from.varint()?;
         let replay_from = LogPosition { segment: from.varint()?, offset: from.varint()? };
+        let totals = from.varint()?;
         let count = from.count(1)?;
         let blocks = (0..count).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_, Malformed>>()?;
         from.end()?;
-        Ok(Manifest { opening, next_sequence, replay_from, blocks })
+        Ok(Manifest { opening, next_sequence, replay_from, totals, blocks })
     }
 
     /// Reads the manifest of `dir`; `None` if there is none.
@@ -98,6 +106,7 @@ impl Manifest {
         match Manifest::decode(&bytes) {
             Ok(manifest) => Ok(Some(manifest)),
             Err(DecodeError::Malformed(fault)) => Err(StorageError::Damaged { path, fault }),
+            Err(DecodeError::Older(version)) => Err(StorageError::OlderVersion { path, version, supported: VERSION }),
             Err(DecodeError::Newer(version)) => Err(StorageError::NewerVersion { path, version, supported: VERSION }),
         }
     }
@@ -122,6 +131,7 @@ impl Manifest {
 pub(crate) enum DecodeError {
     Malformed(Malformed),
     Newer(u32),
+    Older(u32),
 }
 
 impl From<Malformed> for DecodeError {
@@ -147,6 +157,7 @@ mod tests {
             opening: 3,
             next_sequence: 12,
             replay_from: LogPosition { segment: 9, offset: 0 },
+            totals: 10,
             blocks: vec!["0000000000000001.block".into(), "0000000000000011.block".into()],
         }
     }
@@ -173,9 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_apart_from_damage() {
+    fn another_version_is_told_apart_from_damage() {
         let mut bytes = sample().encode();
-        bytes[8] = 2;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(2))));
+        bytes[8] = 3;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(3))));
+        bytes[8] = 1;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(1))));
     }
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use foldhash::{HashMap, HashMapExt};
-use kymo_core::SeriesRef;
 use kymo_core::memory::remember_metadata;
+use kymo_core::{Labels, SeriesRef};
 
+use crate::append::Applying;
 use crate::block::Block;
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
@@ -17,6 +18,7 @@ use crate::engine::{Counts, Engine};
 use crate::error::{StorageError, io_error};
 use crate::fs::Fs;
 use crate::head::Head;
+use crate::increments::{self, Added};
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::options::Options;
@@ -64,6 +66,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     let (wal, block_dir) = (dir.join("wal"), dir.join("blocks"));
     make(&wal)?;
     make(&block_dir)?;
+    make(&dir.join("totals"))?;
     // The names of the folders inside become durable with the manifest; that of the directory itself here.
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs.sync_dir(parent).map_err(io_error(parent, "syncing the directory above the data directory"))?;
@@ -124,6 +127,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         spare_work: Mutex::default(),
         defined: Mutex::default(),
         metadata: Mutex::new(metadata),
+        increments: Mutex::default(),
+        beginning: Mutex::default(),
         changes: Mutex::new(ChangeLog::default()),
         blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
         manifest: Mutex::new(manifest),
@@ -136,6 +141,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         _lock: lock,
     };
     report.blocks = engine.blocks().list().len();
+    engine.restore_totals(&mut report)?;
     engine.replay(&replayed, &mut report)?;
     for (number, path) in &segments {
         if *number < engine.manifest().replay_from.segment {
@@ -232,7 +238,49 @@ struct Replay {
     blocks_max: i64,
 }
 
+/// What a record of the log adds to a series.
+enum Replayed {
+    Sample(Sample),
+    Added(Added, bool),
+}
+
 impl Engine {
+    /// Takes the totals that the last flush kept. A file that cannot be read is set aside: its series begin anew.
+    fn restore_totals(&self, report: &mut OpenReport) -> Result<(), StorageError> {
+        let number = self.manifest().totals;
+        let dir = self.dir.join("totals");
+        for entry in self.fs.list(&dir).map_err(io_error(&dir, "listing the totals"))? {
+            let path = dir.join(&entry.name);
+            if number == 0 || path != increments::path_of(&dir, number) {
+                self.remove_file(&path);
+            }
+        }
+        if number == 0 {
+            return Ok(());
+        }
+        let path = increments::path_of(&dir, number);
+        let now_ms = self.options.clock.now_ms();
+        let mut head = self.head.write();
+        let mut increments = self.increments();
+        let restored = increments::read(&*self.fs, &path).and_then(|bytes| {
+            let each = |labels: Labels, totals| {
+                let hash = self.head.hash(labels.as_ref());
+                if let Some(number) = head.find(hash, labels.as_ref()).or_else(|| head.insert(hash, labels)) {
+                    increments.restore(number, totals, now_ms);
+                }
+            };
+            increments::decode(&bytes, each).map_err(|fault| StorageError::Damaged { path: path.clone(), fault })
+        });
+        if let Err(error) = restored {
+            tracing::error!(path = %path.display(), error = &error as &dyn std::error::Error, "totals cannot be read and are set aside");
+            report.quarantined.push((path.clone(), error.to_string()));
+            set_aside(&*self.fs, &self.dir, &path);
+        }
+        self.counts.series.store(head.series() as u64, Ordering::Relaxed);
+        self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
         let mut replay = Replay { known: HashMap::new(), blocks_max: self.blocks().max_time_ms() };
         for (number, path) in segments {
@@ -280,7 +328,9 @@ impl Engine {
         replay: &mut Replay,
         report: &mut OpenReport,
     ) -> Result<(), Malformed> {
+        let now_ms = self.options.clock.now_ms();
         let mut head = self.head.write();
+        let mut increments = self.increments();
         let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
         let outcome = decode(payload, |record| {
             let (series, sample) = match record {
@@ -304,9 +354,12 @@ impl Engine {
                     }
                     return;
                 }
-                Record::Float { series, time_ms, start_ms, value } => (series, Sample::float(time_ms, start_ms, value)),
+                Record::Added { series, row, begins } => (series, Replayed::Added(row, begins)),
+                Record::Float { series, time_ms, start_ms, value } => {
+                    (series, Replayed::Sample(Sample::float(time_ms, start_ms, value)))
+                }
                 Record::Histogram { series, time_ms, start_ms, value } => {
-                    (series, Sample::histogram(time_ms, start_ms, value.into()))
+                    (series, Replayed::Sample(Sample::histogram(time_ms, start_ms, value.into())))
                 }
             };
             if is_covered {
@@ -315,6 +368,19 @@ impl Engine {
             let Some(&number) = replay.known.get(&series) else {
                 report.orphaned_samples += 1;
                 return;
+            };
+            let sample = match sample {
+                Replayed::Sample(sample) => sample,
+                Replayed::Added(row, begins) => {
+                    let blocks_max = replay.blocks_max;
+                    let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
+                    // What was refused then is refused now; whoever sent it was told.
+                    if let Ok(Some(time_ms)) = applying.add(number, &row, begins, None) {
+                        samples += 1;
+                        touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
+                    }
+                    return;
+                }
             };
             let time_ms = sample.time_ms;
             let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
@@ -326,6 +392,7 @@ impl Engine {
             touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
         });
         self.counts.series.store(head.series() as u64, Ordering::Relaxed);
+        self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
         self.count_head(&head);
         report.samples += samples;
         if let Some((first, last)) = touched {
@@ -338,7 +405,7 @@ impl Engine {
     fn take_memory(&self) -> Result<(), StorageError> {
         let head = self.head.read();
         self.count_head(&head);
-        let bytes = head.bytes();
+        let bytes = self.counts.head_bytes.load(Ordering::Relaxed);
         let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let held = memory.bytes();
         memory.grow(bytes.saturating_sub(held))?;
@@ -352,7 +419,7 @@ impl Engine {
         if !is_large || samples.load(Ordering::Relaxed) < RELIEVED_SAMPLES_MIN {
             return Ok(());
         }
-        self.head.write().freeze();
-        self.flush_frozen(behind).map(drop)
+        let frozen = self.freeze_at(behind);
+        self.flush_frozen(&frozen).map(drop)
     }
 }

@@ -51,11 +51,14 @@ pub struct Limits {
     pub labels_per_series: usize,
     /// Bytes of one label name or value.
     pub label_bytes: usize,
+    /// Writers of increments and totals that are remembered, over all series; at 1.3 KB each the default stays below
+    /// 140 MB.
+    pub increment_writers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { active_series: 10_000_000, labels_per_series: 128, label_bytes: 64 << 10 }
+        Limits { active_series: 10_000_000, labels_per_series: 128, label_bytes: 64 << 10, increment_writers: 100_000 }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::labels::Labels;
 use crate::storage::{ColumnValue, Columns, MetricStorage, RejectReason, RowCounts, Selector};
 
 /// Runs every test of this part.
-pub fn run(subject: &mut dyn FnMut() -> Box<dyn Subject>) {
+pub(super) fn run(subject: &mut dyn FnMut() -> Box<dyn Subject>) {
     type Test = fn(&mut dyn Subject);
     let tests: [(&str, Test); 4] = [
         ("increments_become_one_rising_series", increments_become_one_rising_series),

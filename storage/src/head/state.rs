@@ -365,10 +365,18 @@ impl HeadState {
         self.rare_bytes = rare_bytes;
     }
 
-    /// Frees series that took nothing for more than `flushes` flushes; to be called once after each. Gives how many.
-    pub(crate) fn free_idle(&mut self, flushes: u8, hash_of: impl Fn(LabelsRef<'_>) -> u64) -> usize {
+    /// Frees series that took nothing for more than `flushes` flushes, unless `is_kept`; to be called once after each.
+    /// Gives how many.
+    pub(crate) fn free_idle(
+        &mut self,
+        flushes: u8,
+        is_kept: impl Fn(u32) -> bool,
+        hash_of: impl Fn(LabelsRef<'_>) -> u64,
+    ) -> usize {
         self.table.iter_mut().for_each(|series| series.idle_flushes = series.idle_flushes.saturating_add(1));
-        self.table.remove_if(|series| series.is_empty() && series.idle_flushes > flushes, hash_of)
+        let is_gone =
+            |number: u32, series: &HeadSeries| series.is_empty() && series.idle_flushes > flushes && !is_kept(number);
+        self.table.remove_if(is_gone, hash_of)
     }
 
     /// Copies what a snapshot needs of the window: chunks that reach into it, and the runs.

@@ -77,15 +77,15 @@ impl Table {
     /// Frees the series for which `gone` holds; gives how many.
     pub(super) fn remove_if(
         &mut self,
-        mut gone: impl FnMut(&HeadSeries) -> bool,
+        mut gone: impl FnMut(u32, &HeadSeries) -> bool,
         hash_of: impl Fn(LabelsRef<'_>) -> u64,
     ) -> usize {
         let mut removed = 0;
         for page_number in 0..self.pages.len() {
             let Some(page) = &mut self.pages[page_number] else { continue };
             for (slot, entry) in page.iter_mut().enumerate() {
-                let Some(series) = entry.take_if(|series| gone(series)) else { continue };
                 let number = (page_number * PAGE + slot) as u32;
+                let Some(series) = entry.take_if(|series| gone(number, series)) else { continue };
                 self.postings.remove(number, &series.labels);
                 self.label_bytes -= label_bytes(&series.labels);
                 let half = hash_of(series.labels.as_ref()) as u32;

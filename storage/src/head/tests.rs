@@ -127,7 +127,7 @@ fn a_hundred_thousand_series_born_and_gone_give_their_memory_back() {
             head.append_ahead(keep, round as i64 + 1_000, 1, i64::MIN);
             head.freeze();
             head.drop_frozen(|_, _| true);
-            head.free_idle(0, |labels| FixedState::with_seed(1).hash_one(labels.packed()));
+            head.free_idle(0, |_| false, |labels| FixedState::with_seed(1).hash_one(labels.packed()));
         }
         if round == 0 {
             before = head.bytes();

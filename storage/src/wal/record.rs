@@ -3,15 +3,20 @@
 //! Payload: `opening`, then four lists, each behind its count: series definitions, samples (as columns),
 //! exemplars, metadata. Refs are written as their index within the opening.
 
-use kymo_core::batch::{Exemplar, FamilyType, Metadata, SeriesRef};
+use kymo_core::batch::{Exemplar, FamilyType, Increment, Metadata, SeriesRef, Total};
 use kymo_core::histogram::STALE_NAN_BITS;
 use kymo_core::{LabelsRef, NativeHistogram};
 
 use crate::codec::{Malformed, Reader, put_block, put_histogram, put_labels, put_varint, put_zigzag, read_histogram};
+use crate::increments::{Added, put_added, read_added};
 
 const KIND_FLOAT: u8 = 0;
 const KIND_HISTOGRAM: u8 = 1;
 const KIND_STALE: u8 = 2;
+const KIND_INCREMENT: u8 = 3;
+const KIND_TOTAL: u8 = 4;
+/// Of an increment or total: its series had no table.
+const BEGINS: u8 = 1;
 const HAS_STARTS: u8 = 1;
 const ALL_FLOATS: u8 = 2;
 
@@ -71,6 +76,18 @@ impl FrameBuilder {
     pub(crate) fn histogram(&mut self, series: SeriesRef, time_ms: i64, start_ms: i64, value: &NativeHistogram) {
         self.row(series, time_ms, start_ms, KIND_HISTOGRAM);
         put_histogram(&mut self.values, value);
+    }
+
+    /// A row that is added up, as it was sent; `begins` if its series had no table.
+    pub(crate) fn added(&mut self, series: SeriesRef, time_ms: i64, row: &Added, begins: bool) {
+        let (kind, writer, start_ms, value) = match row {
+            Added::Increment(row) => (KIND_INCREMENT, row.writer, row.start_ms, &row.value),
+            Added::Total { total: row, .. } => (KIND_TOTAL, row.writer, row.start_ms, &row.value),
+        };
+        self.row(series, time_ms, start_ms, kind);
+        self.values.push(if begins { BEGINS } else { 0 });
+        self.values.extend_from_slice(&writer.to_le_bytes());
+        put_added(&mut self.values, value);
     }
 
     pub(crate) fn exemplar(&mut self, series: SeriesRef, exemplar: &Exemplar) {
@@ -156,6 +173,7 @@ pub(crate) enum Record<'a> {
     Define(SeriesRef, LabelsRef<'a>),
     Float { series: SeriesRef, time_ms: i64, start_ms: i64, value: f64 },
     Histogram { series: SeriesRef, time_ms: i64, start_ms: i64, value: NativeHistogram },
+    Added { series: SeriesRef, row: Added, begins: bool },
     Exemplar(SeriesRef, Exemplar),
     Metadata(String, Metadata),
 }
@@ -194,6 +212,19 @@ pub(crate) fn decode(payload: &[u8], mut apply: impl FnMut(Record<'_>)) -> Resul
                 KIND_FLOAT => Record::Float { series, time_ms, start_ms, value: from.f64()? },
                 KIND_STALE => Record::Float { series, time_ms, start_ms, value: f64::from_bits(STALE_NAN_BITS) },
                 KIND_HISTOGRAM => Record::Histogram { series, time_ms, start_ms, value: read_histogram(from)? },
+                kind @ (KIND_INCREMENT | KIND_TOTAL) => {
+                    let flags = from.u8()?;
+                    if flags > BEGINS {
+                        return from.bad("unknown flag");
+                    }
+                    let (writer, value) = (from.u64()?, read_added(from)?);
+                    let row = if kind == KIND_TOTAL {
+                        Added::Total { total: Total { writer, start_ms, value }, time_ms }
+                    } else {
+                        Added::Increment(Increment { writer, start_ms, end_ms: time_ms, value })
+                    };
+                    Record::Added { series, row, begins: flags == BEGINS }
+                }
                 _ => return from.bad("unknown kind of sample"),
             });
         }

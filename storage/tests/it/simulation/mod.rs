@@ -83,7 +83,6 @@ struct World {
     retention: Option<Duration>,
     sync: SyncPolicy,
     crash: CrashKind,
-    with_increments: bool,
     disk: SimFs,
     engine: Option<Engine>,
     refs: Vec<Option<SeriesRef>>,
@@ -100,7 +99,7 @@ struct Tally {
 }
 
 impl World {
-    fn new(seed: u64, with_increments: bool) -> World {
+    fn new(seed: u64) -> World {
         let random = SeededRandom::new(seed);
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let retention = (random.below(3) == 0).then_some(KEEP);
@@ -119,7 +118,6 @@ impl World {
             retention,
             sync,
             crash,
-            with_increments,
             disk: SimFs::new(seed),
             engine: None,
             refs: Vec::new(),
@@ -213,7 +211,7 @@ impl World {
     }
 
     fn append(&mut self) {
-        let spec = BatchSpec::draw(&self.random, self.clock.now_ms(), &self.sent, self.with_increments);
+        let spec = BatchSpec::draw(&self.random, self.clock.now_ms(), &self.sent);
         let by_ref = self.random.below(2) == 0;
         let live =
             |series: &Option<SeriesRef>| series.filter(|series| by_ref && self.engine().labels(*series).is_some());
@@ -362,7 +360,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 }
 
 /// Runs worlds on as many threads as there are cores.
-fn run(with_increments: bool) -> Tally {
+fn run() -> Tally {
     let first = from_env("KYMO_SIMULATE_FIRST", 1);
     let end = first + from_env("KYMO_SIMULATE_SEEDS", SEEDS);
     let (next, tally) = (AtomicU64::new(first), Tally::default());
@@ -375,7 +373,7 @@ fn run(with_increments: bool) -> Tally {
                     if seed >= end {
                         return;
                     }
-                    let mut world = World::new(seed, with_increments);
+                    let mut world = World::new(seed);
                     world.run();
                     tally.crashes.fetch_add(world.crashes, Ordering::Relaxed);
                     tally.batches.fetch_add(world.sent.len() as u64, Ordering::Relaxed);
@@ -389,7 +387,7 @@ fn run(with_increments: bool) -> Tally {
 
 #[test]
 fn after_each_crash_all_that_was_acknowledged_is_there_once_and_no_half_batch() {
-    let tally = run(false);
+    let tally = run();
     let crashes = tally.crashes.into_inner();
     assert!(crashes >= from_env("KYMO_SIMULATE_SEEDS", SEEDS), "{crashes} crashes are too few to say something");
 }

@@ -106,11 +106,10 @@ fn added(random: &dyn Random) -> AddedValue {
 impl BatchSpec {
     /// A batch around `now_ms`: mostly of now, some rows hours late, some that were sent before, some in bursts that
     /// fill runs.
-    pub(super) fn draw(random: &dyn Random, now_ms: i64, sent: &[BatchSpec], with_increments: bool) -> BatchSpec {
+    pub(super) fn draw(random: &dyn Random, now_ms: i64, sent: &[BatchSpec]) -> BatchSpec {
         let mut batch = BatchSpec::default();
-        let kinds = if with_increments { SERIES } else { PLAIN_SERIES };
         for _ in 0..1 + random.below(8) {
-            let series = random.below(u64::from(kinds)) as u8;
+            let series = random.below(u64::from(SERIES)) as u8;
             let late = match random.below(6) {
                 0 => random.below(9 * 3_600) as i64,
                 1 => random.below(120) as i64,
