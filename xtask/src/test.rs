@@ -1,7 +1,7 @@
 //! `test`: every test of the workspace, doctests included, with all of its set-up.
 //!
 //! Tests learn from the environment what they can have: `KYMO_PEERS` is the path of the table of reference servers
-//! (see `peers`), `KYMO_OTEL_PYTHON` that of an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to
+//! (see `peers`), `KYMO_PYTHON` that of an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to
 //! which a test that cannot do its work appends `test name: reason`.
 
 use std::fmt;
@@ -87,7 +87,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
         cargo.env("KYMO_PEERS", peers::table(&dir));
         match peers::python::interpreter(&dir) {
             Ok(python) => {
-                cargo.env("KYMO_OTEL_PYTHON", python);
+                cargo.env("KYMO_PYTHON", python);
             }
             Err(error) => println!("test: OpenTelemetry's Python SDK cannot be had: {error:#}"),
         }

@@ -5,3 +5,4 @@ pub mod decode;
 pub mod exposition;
 pub mod handles;
 pub mod otlp;
+pub mod pages;

@@ -93,6 +93,15 @@ impl Format {
         }
     }
 
+    pub(super) const fn is_open_metrics(self) -> bool {
+        matches!(self, Format::OpenMetrics001 | Format::OpenMetrics100(_))
+    }
+
+    /// Whether it can say what was traced.
+    pub(super) const fn has_exemplars(self) -> bool {
+        self.is_open_metrics() || matches!(self, Format::Protobuf(_))
+    }
+
     /// How names are written. Formats before 1.0.0 have no other way than underscores.
     #[must_use]
     pub const fn escaping(self) -> Escaping {

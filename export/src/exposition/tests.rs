@@ -51,7 +51,7 @@ read_bytes_total 7
 # HELP requests_total Asked \\ and\n"answered".
 # TYPE requests_total counter
 requests_total{path="/a"} 1
-requests_total{path="/b\"\\\n"} 1.5e+06
+requests_total{path="/b\"\\\n"} 1500000
 # TYPE silent gauge
 # TYPE size summary
 size{quantile="0.5"} NaN
@@ -78,23 +78,23 @@ hits_total 0.5
 level -Inf
 # TYPE read_bytes counter
 # UNIT read_bytes bytes
-read_bytes_total 7.0
+read_bytes_total 7
 # HELP requests Asked \\ and\n\"answered\".
 # TYPE requests counter
-requests_total{path="/a"} 1.0
-requests_total{path="/b\"\\\n"} 1.5e+06
+requests_total{path="/a"} 1
+requests_total{path="/b\"\\\n"} 1500000
 # TYPE silent gauge
 # TYPE size summary
 size{quantile="0.5"} NaN
 size{quantile="1.0"} NaN
-size_sum 0.0
+size_sum 0
 size_count 0
 # TYPE wait_seconds histogram
 # UNIT wait_seconds seconds
 wait_seconds_bucket{le="0.5"} 1
 wait_seconds_bucket{le="1.0"} 2
 wait_seconds_bucket{le="+Inf"} 3
-wait_seconds_sum 4.0
+wait_seconds_sum 4
 wait_seconds_count 3
 # EOF
 "#
@@ -137,7 +137,7 @@ plain{"k.v"="x"} 1
 {"took.long_count"} 1
 "#
     );
-    assert!(open_metrics.contains("# TYPE \"http.requests\" counter\n{\"http.requests_total\",code=\"200\"} 1.0\n"));
+    assert!(open_metrics.contains("# TYPE \"http.requests\" counter\n{\"http.requests_total\",code=\"200\"} 1\n"));
 }
 
 #[test]
@@ -149,8 +149,8 @@ fn counters_whose_names_another_family_has_are_not_mixed_with_it() {
     registry.gauge("jobs").register().unwrap().set(3.0);
     assert_eq!(
         page(&registry.into(), OPEN_METRICS),
-        "# TYPE _total counter\n_total_total 1.0\n# TYPE hits unknown\nhits 1.0\n# TYPE hits_total unknown\nhits_total 1.0\n\
-         # TYPE jobs gauge\njobs 3.0\n# TYPE jobs_total unknown\njobs_total 1.0\n# EOF\n"
+        "# TYPE _total counter\n_total_total 1\n# TYPE hits unknown\nhits 1\n# TYPE hits_total unknown\nhits_total 1\n\
+         # TYPE jobs gauge\njobs 3\n# TYPE jobs_total unknown\njobs_total 1\n# EOF\n"
     );
 }
 
@@ -195,11 +195,11 @@ fn the_newest_exemplar_that_fits_stands_beside_its_counter_or_bucket() {
     assert_eq!(
         samples(&page),
         [
-            r#"c_total 2.0 # {trace_id="a"} 1.0 1.500"#,
-            r#"h_bucket{le="1.0"} 2 # {trace_id="c"} 1.0 2"#,
+            r#"c_total 2 # {trace_id="a"} 1 1.500"#,
+            r#"h_bucket{le="1.0"} 2 # {trace_id="c"} 1 2"#,
             r#"h_bucket{le="2.0"} 2"#,
-            r#"h_bucket{le="+Inf"} 4 # {trace_id="d"} 3.0 3"#,
-            "h_sum 9.0",
+            r#"h_bucket{le="+Inf"} 4 # {trace_id="d"} 3 3"#,
+            "h_sum 9",
             "h_count 4",
         ]
     );
@@ -344,7 +344,7 @@ mod route {
         let (_, kind, body) =
             ask(Method::GET, &["text/plain;q=0.5", "application/openmetrics-text;version=1.0.0"]).await;
         assert_eq!(kind, OPEN_METRICS.content_type());
-        assert_eq!(body, "# TYPE asked counter\nasked_total 1.0\n# EOF\n");
+        assert_eq!(body, "# TYPE asked counter\nasked_total 1\n# EOF\n");
         let (status, kind, body) = ask(Method::HEAD, &["application/openmetrics-text;version=0.0.1"]).await;
         assert_eq!((status, body.as_str()), (StatusCode::OK, ""));
         assert_eq!(kind, Format::OpenMetrics001.content_type());

@@ -1,5 +1,5 @@
 //! OpenTelemetry's own SDKs as clients: that of Rust, and that of Python over both transports. The latter needs its
-//! packages in `python3`, or in the interpreter that `KYMO_OTEL_PYTHON` names; else the test is skipped and says so.
+//! packages in `python3`, or in the interpreter that `KYMO_PYTHON` names; else the test is skipped and says so.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -102,7 +102,7 @@ async fn instruments_of_the_rust_sdk_are_stored_under_their_translated_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instrument_of_the_python_sdk_is_stored_under_its_translated_name() {
-    let python = std::env::var("KYMO_OTEL_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = std::env::var("KYMO_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/sdk.py");
     let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
     for (transport, compression) in [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")] {

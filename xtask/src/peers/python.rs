@@ -1,4 +1,4 @@
-//! An interpreter with OpenTelemetry's Python SDK, in a virtual environment beside the reference servers.
+//! An interpreter with OpenTelemetry's Python SDK and Prometheus' Python client, in a virtual environment beside the reference servers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,16 +7,21 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// The SDK and both of its exporters for OTLP.
-const PACKAGES: [&str; 3] =
-    ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-exporter-otlp-proto-http"];
+/// The SDK, both of its exporters for OTLP, and the client, for its parser of OpenMetrics.
+const PACKAGES: [&str; 4] = [
+    "opentelemetry-sdk",
+    "opentelemetry-exporter-otlp-proto-grpc",
+    "opentelemetry-exporter-otlp-proto-http",
+    "prometheus-client",
+];
 /// Fails unless all of them are there.
 const IMPORTS: &str = "import opentelemetry.sdk.metrics, \
-    opentelemetry.exporter.otlp.proto.grpc.metric_exporter, opentelemetry.exporter.otlp.proto.http.metric_exporter";
+    opentelemetry.exporter.otlp.proto.grpc.metric_exporter, opentelemetry.exporter.otlp.proto.http.metric_exporter, \
+    prometheus_client.openmetrics.parser";
 
 /// The interpreter below `dir`; made on the first call, which takes half a minute.
 pub(crate) fn interpreter(dir: &Path) -> Result<PathBuf> {
-    let environment = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?.join("otel-python");
+    let environment = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?.join("python");
     let python = environment.join("bin/python");
     if imports_work(&python) {
         return Ok(python);
