@@ -32,10 +32,13 @@ pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+#[cfg(not(kymo_portable))]
+mod epoch;
 pub mod error;
 pub mod health;
 pub mod histogram;
 pub mod increments;
+pub mod intern;
 pub mod labels;
 pub mod ledger;
 pub mod matcher;
@@ -45,6 +48,8 @@ pub mod pool;
 pub mod query;
 pub mod random;
 pub mod registry;
+pub mod ring;
+mod short;
 pub mod state;
 pub mod status;
 pub mod storage;
@@ -58,6 +63,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::ErrorKind;
 pub use health::{HealthTable, ServiceHealthMetrics, ServiceName};
 pub use histogram::NativeHistogram;
+pub use intern::{StringId, StringPool};
 pub use labels::{Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
 pub use ledger::LossLedger;
 pub use matcher::{MatchOp, Matcher};
@@ -67,6 +73,7 @@ pub use pool::BlockingPool;
 pub use query::{QueryBackend, QueryError, QueryRequest, QueryResult};
 pub use random::Random;
 pub use registry::{MetricDesc, Registry};
+pub use ring::HotMetricsRing;
 pub use state::{DiskQueue, StateStore};
 pub use status::StatusSource;
 pub use storage::{

@@ -184,6 +184,24 @@ impl MetricPoint {
         Self { timestamp_ms, value, series, kind, flags: PointFlags::NONE, reserved: [0; 6] }
     }
 
+    /// The point as four numbers, for where it is stored piece by piece.
+    pub(crate) const fn to_words(self) -> [u64; 4] {
+        let marks = self.kind as u64 | (self.flags.0 as u64) << 8;
+        [self.timestamp_ms as u64, self.value.to_bits(), self.series, marks]
+    }
+
+    /// The point of [`to_words`](Self::to_words).
+    pub(crate) const fn from_words(words: [u64; 4]) -> Self {
+        let kind = match words[3] as u8 {
+            1 => MetricKind::Counter,
+            3 => MetricKind::Histogram,
+            4 => MetricKind::Summary,
+            _ => MetricKind::Gauge,
+        };
+        let point = Self::new(words[2], kind, words[0] as i64, f64::from_bits(words[1]));
+        point.with_flags(PointFlags((words[3] >> 8) as u8))
+    }
+
     /// The same point with these marks.
     #[must_use]
     pub const fn with_flags(mut self, flags: PointFlags) -> Self {

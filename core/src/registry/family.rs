@@ -8,7 +8,6 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +21,11 @@ use super::table::Table;
 use super::view::{FamilyView, Recorded, Scratch, SeriesView, Visit, labels_of};
 use super::{Host, OVERFLOW_LABEL, Overflow};
 use crate::metric::MetricKind;
+use crate::random::{OsRandom, Random};
+use crate::short;
 
 #[cfg(not(kymo_portable))]
-use super::epoch::{self, Pin};
+use crate::epoch::{self, Pin};
 
 /// Series whose numbers are read under one lock.
 const RUN: usize = 64;
@@ -130,12 +131,13 @@ impl<M: Handle, const N: usize> Family<M, N> {
 
     #[inline]
     fn hash(&self, values: &[&str; N]) -> u64 {
-        let mut hasher = self.core.hasher.build_hasher();
+        let seeds = &self.core.seeds;
         match &*self.sources {
-            [] => values.iter().for_each(|value| value.hash(&mut hasher)),
-            sources => sources.iter().for_each(|source| self.value(values, *source).hash(&mut hasher)),
+            [] => values.iter().fold(seeds[0], |hash, value| short::mix(hash, value, seeds)),
+            sources => {
+                sources.iter().fold(seeds[0], |hash, source| short::mix(hash, self.value(values, *source), seeds))
+            }
         }
-        hasher.finish()
     }
 
     #[inline]
@@ -194,7 +196,8 @@ pub(super) struct FamilyCore<V: Recorded> {
     shape: FamilyShape,
     series_max: usize,
     ttl: Option<Duration>,
-    hasher: foldhash::fast::RandomState,
+    /// Of hashes.
+    seeds: [u64; 2],
     /// Changed only under `members`.
     table: Table<V>,
     /// Guards which series exist, not their values. Of other locks only that of the cells and that of retired things are
@@ -292,7 +295,7 @@ impl<V: Recorded> FamilyCore<V> {
             shape,
             series_max,
             ttl,
-            hasher: foldhash::fast::RandomState::default(),
+            seeds: [OsRandom::new().next_u64(), OsRandom::new().next_u64()],
             table: Table::new(),
             members: Mutex::new(members),
             host,
@@ -309,12 +312,12 @@ impl<V: Recorded> FamilyCore<V> {
 
     /// As [`Family`] hashes the values.
     fn hash_of(&self, node: &Node<V>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hash = self.seeds[0];
         let mut encoded = node.labels();
         while let Some(value) = node::decode(&mut encoded) {
-            value.hash(&mut hasher);
+            hash = short::mix(hash, value, &self.seeds);
         }
-        hasher.finish()
+        hash
     }
 
     /// Finds a series or makes it.

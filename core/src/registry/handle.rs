@@ -11,7 +11,7 @@ use super::node::Node;
 use crate::metric::MetricKind;
 
 #[cfg(not(kymo_portable))]
-use super::epoch::Pin;
+use crate::epoch::Pin;
 
 /// What the registry's handles have in common. Only they implement it.
 pub trait Handle: sealed::Sealed {

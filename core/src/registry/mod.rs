@@ -26,8 +26,6 @@ mod builder;
 mod cells;
 mod counter;
 mod desc;
-#[cfg(not(kymo_portable))]
-mod epoch;
 mod exemplar;
 mod family;
 mod gauge;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::exemplar;
+use crate::short;
 
 /// A series of a family. Handles, and the family's table, share it.
 #[derive(Debug)]
@@ -101,44 +102,25 @@ fn decode_len(encoded: &mut &[u8]) -> Option<usize> {
 }
 
 /// Whether the first value is this one, which is then cut off.
-#[inline]
+#[inline(always)]
 pub(super) fn take_equal(encoded: &mut &[u8], value: &str) -> bool {
-    let Some(len) = decode_len(encoded) else { return false };
+    let value = value.as_bytes();
+    let (len, rest) = match encoded.split_first() {
+        Some((&len, rest)) if len < 0x80 => (usize::from(len), rest),
+        _ => match decode_len(encoded) {
+            Some(len) => (len, *encoded),
+            None => return false,
+        },
+    };
     if len != value.len() {
         return false;
     }
-    match encoded.split_at_checked(len) {
+    match rest.split_at_checked(len) {
         Some((found, rest)) => {
             *encoded = rest;
-            equal(found, value.as_bytes())
+            short::equal(found, value)
         }
         None => false,
-    }
-}
-
-/// Whether two texts of one length are equal, word by word: label values are short, and a call costs more than it does.
-#[inline]
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    let word =
-        |bytes: &[u8], at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
-    let half =
-        |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|half| half.try_into().ok()).map(u32::from_le_bytes);
-    let len = a.len();
-    match len {
-        0..4 => a == b,
-        // The last word overlaps the one before it.
-        4..8 => half(a, 0) == half(b, 0) && half(a, len - 4) == half(b, len - 4),
-        8..=32 => {
-            let mut at = 0;
-            while at + 8 < len {
-                if word(a, at) != word(b, at) {
-                    return false;
-                }
-                at += 8;
-            }
-            word(a, len - 8) == word(b, len - 8)
-        }
-        _ => a == b,
     }
 }
 

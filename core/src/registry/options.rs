@@ -115,14 +115,14 @@ impl Bounds {
                 None => break,
             }
         }
-        // Padding is never below a number, `+Inf` included.
-        let mut below = [0_u64; LANES];
+        // Padding is never below a number, `+Inf` included. Counted in floats, two lanes of which compare at once.
+        let mut below = [0.0_f64; LANES];
         for bounds in rest.chunks_exact(LANES) {
             for (below, bound) in below.iter_mut().zip(bounds) {
-                *below += u64::from(*bound < value);
+                *below += if *bound < value { 1.0 } else { 0.0 };
             }
         }
-        from + below.iter().sum::<u64>() as u32
+        from + below.iter().sum::<f64>() as u32
     }
 }
 

@@ -35,7 +35,7 @@ mod lock_free {
         Ordering::{Relaxed, SeqCst},
     };
 
-    use crate::registry::epoch::{self, Pin};
+    use crate::epoch::{self, Pin};
     use crate::registry::node::Node;
 
     const SLOTS_MIN: usize = 4;
@@ -95,8 +95,11 @@ mod lock_free {
         ) -> Option<&'a Node<V>> {
             // SAFETY: `slots` was not retired before the pin, so it is not freed before the pin ends.
             let slots = unsafe { &*self.slots.load(SeqCst) };
-            for slot in slots.run(hash) {
-                let found = slot.load(SeqCst);
+            let mask = slots.slots.len() - 1;
+            let mut at = hash as usize & mask;
+            loop {
+                // There is always a slot that is null: the table is never full.
+                let found = slots.slots[at].load(SeqCst);
                 if found.is_null() {
                     return None;
                 }
@@ -107,8 +110,8 @@ mod lock_free {
                         return Some(node);
                     }
                 }
+                at = (at + 1) & mask;
             }
-            None
         }
 
         /// As [`find`](Self::find), with a count of its own. Under the family's lock, as all that follow.

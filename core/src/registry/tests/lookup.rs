@@ -91,7 +91,7 @@ fn look_ups_beside_removals_reach_a_series_that_exists() {
 #[cfg(not(kymo_portable))]
 #[test]
 fn what_is_removed_waits_for_who_looks_at_it() {
-    use crate::registry::epoch;
+    use crate::epoch;
 
     let registry = Registry::new();
     let family = registry.counter("hits_total").labels(["n"]).family().unwrap();

@@ -39,7 +39,7 @@ impl Drop for End {
 
 /// While it lives, nothing that this thread can find is freed.
 #[derive(Debug)]
-pub(super) struct Pin {
+pub(crate) struct Pin {
     mark: &'static Mark,
     /// Unpins the thread it was made on.
     not_send: PhantomData<*const ()>,
@@ -48,7 +48,7 @@ pub(super) struct Pin {
 impl Pin {
     /// Pins this thread; `None` while it ends.
     #[inline]
-    pub(super) fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let mark = match MARK.with(Cell::get) {
             Some(mark) => mark,
             None => take_mark()?,
@@ -75,17 +75,17 @@ fn take_mark() -> Option<&'static Mark> {
 
 /// Frees `garbage`, which nobody can find any more, once no pin is left from before.
 #[cold]
-pub(super) fn retire(garbage: impl Any + Send) {
+pub(crate) fn retire(garbage: impl Any + Send) {
     drop(GRACE.retire(Box::new(garbage)));
 }
 
 /// Frees what can be freed by now.
-pub(super) fn collect() {
+pub(crate) fn collect() {
     drop(GRACE.collect());
 }
 
 /// How many retired things wait for a pin.
 #[cfg(test)]
-pub(super) fn waiting() -> usize {
+pub(crate) fn waiting() -> usize {
     GRACE.waiting()
 }

@@ -1,0 +1,3 @@
+//! What `lane` is made of outside its model.
+
+pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
