@@ -304,6 +304,11 @@ fn writing_limits() -> Vec<Limit> {
             engine.active_series,
             "new series are rejected as `series_limit`",
         ),
+        Limit::new(
+            "writers of increments and totals",
+            engine.increment_writers,
+            "rows of new writers are rejected as `writer_limit`",
+        ),
         Limit::new("labels of a series", engine.labels_per_series, "the series is rejected as `too_many_labels`"),
         Limit::new(
             "bytes of a label name or value",

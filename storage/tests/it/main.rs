@@ -4,6 +4,7 @@
 
 mod contract;
 mod corruption;
+mod kill;
 mod recovery;
 mod simulation;
 mod tending;
