@@ -1,5 +1,5 @@
-//! `torture crash`: the server is killed at random moments while several writers are at it, and started again on the
-//! same data; every fourth start is killed too, at a random moment of its own.
+//! `torture crash`: the server is killed at random moments while several writers are at it, with floats as they come, late
+//! ones and native histograms, and started again on the same data; every fourth start is killed too, at a random moment of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
