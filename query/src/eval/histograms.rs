@@ -129,8 +129,8 @@ impl Evaluator<'_> {
             native.column.histograms.iter().for_each(|(step, _)| there.insert(*step as usize));
             meeting.intersect_with(&there);
             if !meeting.is_empty() {
-                let metric = self.noted_metric(&native.labels).to_owned();
-                self.notes.add(Note::MixedClassicNative { metric: &metric }, span);
+                let metric = native.labels.metric_name().unwrap_or_default();
+                self.notes.add(Note::MixedClassicNative { metric }, span);
                 found.classics[at] = Some(meeting.clone());
                 found.natives[number] = Some(meeting);
             }
@@ -138,7 +138,7 @@ impl Evaluator<'_> {
         found
     }
 
-    /// The name notes on histograms use: only while names are still there.
+    /// The name notes on quantiles use: only while names are still there.
     fn noted_metric<'l>(&self, labels: &'l Labels) -> &'l str {
         match self.names {
             NameRemoval::Delayed => labels.metric_name().unwrap_or_default(),
@@ -192,7 +192,7 @@ impl Evaluator<'_> {
         for (number, series) in vector.series.iter().enumerate().filter(|(_, s)| !s.column.floats.is_empty()) {
             let le = series.labels.get(BUCKET_LABEL).unwrap_or_default();
             let Ok(bound) = parse_float(le) else {
-                let metric = self.noted_metric(&series.labels);
+                let metric = series.labels.metric_name().unwrap_or_default();
                 self.notes.add(Note::BadBucketLabel { metric, value: le }, span);
                 continue;
             };

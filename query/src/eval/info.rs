@@ -12,7 +12,7 @@ use super::column::{Column, Series, StepSet, Vector};
 use super::labels::{self, braced};
 use super::select::Answer;
 use super::{Evaluator, invalid};
-use crate::parser::{Call, NodeId, RangeExtension};
+use crate::parser::{Call, ExprKind, NodeId, RangeExtension};
 use crate::plan::{Source, TimeRule};
 
 /// The info metric when none is named.
@@ -43,7 +43,7 @@ impl Evaluator<'_> {
             !names.is_empty() && names.iter().all(|m| m.matches(name))
         };
         let described: Vec<&Series> = base.series.iter().filter(|series| !is_info(series)).collect();
-        let info = self.info_series(id, &described, matchers)?;
+        let info = self.info_series(id, call.args[0], &described, matchers)?;
         let mut out = self.empty()?;
         for series in &base.series {
             self.meter.check()?;
@@ -71,6 +71,7 @@ impl Evaluator<'_> {
     fn info_series(
         &mut self,
         id: NodeId,
+        what: NodeId,
         described: &[&Series],
         mut matchers: Vec<Matcher>,
     ) -> Result<Vector, QueryError> {
@@ -91,7 +92,11 @@ impl Evaluator<'_> {
         let grid = self.grid(id);
         let lookback_ms = self.plan.lookback_ms;
         let last = grid.time_ms(grid.steps().saturating_sub(1));
-        let selector = Selector::new(matchers, grid.start_ms().saturating_sub(lookback_ms), last);
+        // Upstream reads info series where the first selector of the described looks, and evaluates them at the steps
+        // all the same: with `@` or an offset it sees only what lies in both.
+        let time = self.described_at(what);
+        let (first_ms, last_ms) = (time.end_ms(grid.start_ms()), time.end_ms(last));
+        let selector = Selector::new(matchers, first_ms.saturating_sub(lookback_ms), last_ms);
         let source = Source {
             time: TimeRule { at_ms: None, offset_ms: 0 },
             range_ms: lookback_ms,
@@ -100,7 +105,33 @@ impl Evaluator<'_> {
             selector: Some(selector),
             inner: None,
         };
-        self.select(id, &source, Answer::Times)
+        let found = self.select(id, &source, Answer::FloatTimes)?;
+        match found.series.iter().find(|series| !series.column.histograms.is_empty()) {
+            Some(series) => {
+                let labels = braced(&series.labels);
+                Err(invalid(format!("this should be an info metric, with float samples: {labels}")))
+            }
+            None => Ok(found),
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    /// The time rule of the first selector of an expression.
+    fn described_at(&self, what: NodeId) -> TimeRule {
+        let mut left = vec![what];
+        while let Some(id) = left.pop() {
+            let node = &self.ast[id];
+            if matches!(node.kind, ExprKind::VectorSelector(_) | ExprKind::MatrixSelector(_))
+                && let Some(source) = &self.plan.node(id).source
+            {
+                return source.time;
+            }
+            let below = left.len();
+            node.for_each_child(|child| left.push(child));
+            left[below..].reverse();
+        }
+        TimeRule { at_ms: None, offset_ms: 0 }
     }
 }
 

@@ -235,9 +235,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Where upstream says an argument is: parentheses around it do not count.
+    /// Where upstream says an argument is: parentheses around it do not count, and subqueries, which it replaces by
+    /// what they gave, are nowhere.
     fn span(&self, id: NodeId) -> Span {
-        self.ast[self.ast.unwrap_parens(id)].span
+        let node = &self.ast[self.ast.unwrap_parens(id)];
+        if matches!(node.kind, ExprKind::Subquery(_)) { Span::default() } else { node.span }
     }
 
     fn grid(&self, id: NodeId) -> Grid {

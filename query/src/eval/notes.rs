@@ -2,7 +2,7 @@
 //!
 //! A note about an expression ends in `(line:column)` of its first byte. Texts are upstream's, 3.14.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use kymo_core::query::Annotations;
 use kymo_core::text::{FloatText, write_quoted, write_rfc3339};
@@ -15,9 +15,8 @@ use crate::parser::Span;
 #[derive(Debug)]
 pub(crate) struct Notes<'a> {
     query: &'a str,
-    found: Annotations,
-    /// Texts in `found`: a parameter that is wrong at every step must not cost the square of steps.
-    said: HashSet<String>,
+    warnings: Said,
+    infos: Said,
     /// Of notes that tell at which steps they hold.
     placed: Vec<Placed>,
     /// Whether any does not.
@@ -30,6 +29,26 @@ pub(crate) struct Notes<'a> {
 pub(crate) struct Placed {
     pub(crate) text: String,
     pub(crate) steps: StepSet,
+}
+
+/// Texts in the order first said, each with the place it was said of last.
+#[derive(Debug, Default)]
+struct Said {
+    /// A parameter that is wrong at every step must not cost the square of steps.
+    at: HashMap<String, usize>,
+    notes: Vec<(String, Span)>,
+}
+
+impl Said {
+    fn add(&mut self, text: String, span: Span) {
+        match self.at.get(&text) {
+            Some(&at) => self.notes[at].1 = span,
+            None => {
+                self.at.insert(text.clone(), self.notes.len());
+                self.notes.push((text, span));
+            }
+        }
+    }
 }
 
 /// A note about one expression.
@@ -80,8 +99,8 @@ impl<'a> Notes<'a> {
     pub(crate) fn new(query: &'a str) -> Notes<'a> {
         Notes {
             query,
-            found: Annotations::default(),
-            said: HashSet::new(),
+            warnings: Said::default(),
+            infos: Said::default(),
             placed: Vec::new(),
             any_unplaced: false,
             forced: Vec::new(),
@@ -90,30 +109,21 @@ impl<'a> Notes<'a> {
 
     /// Adds an info that is true because of samples at these steps of the query's own grid.
     pub(crate) fn add_info_at(&mut self, note: Note<'_>, span: Span, steps: &StepSet) {
-        let (_, text) = note.text();
-        let text = format!("PromQL info: {text} ({})", self.place(span));
+        let (_, said) = note.text();
+        let text = format!("PromQL info: {said} ({})", self.place(span));
+        self.infos.add(said, span);
         match self.placed.iter_mut().find(|placed| placed.text == text) {
             Some(known) => known.steps.union_with(steps),
-            None => {
-                if self.said.insert(text.clone()) {
-                    self.found.infos.push(text.clone());
-                }
-                self.placed.push(Placed { text, steps: steps.clone() });
-            }
+            None => self.placed.push(Placed { text, steps: steps.clone() }),
         }
     }
 
-    /// Adds a note about the expression at `span`.
+    /// Adds a note about the expression at `span`. Of one text the last place is told, as upstream does.
     pub(crate) fn add(&mut self, note: Note<'_>, span: Span) {
         self.any_unplaced = true;
-        let place = self.place(span);
-        let (level, text) = note.text();
-        let (list, text) = match level {
-            Level::Warning => (&mut self.found.warnings, format!("PromQL warning: {text} ({place})")),
-            Level::Info => (&mut self.found.infos, format!("PromQL info: {text} ({place})")),
-        };
-        if self.said.insert(text.clone()) {
-            list.push(text);
+        match note.text() {
+            (Level::Warning, text) => self.warnings.add(text, span),
+            (Level::Info, text) => self.infos.add(text, span),
         }
     }
 
@@ -138,7 +148,10 @@ impl<'a> Notes<'a> {
         const TEXT: &str = "input to histogram_quantile needed to be fixed for monotonicity (see \
              https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
         let (text, place) = (for_metric(TEXT, metric), self.place(span));
-        match self.forced.iter_mut().find(|f| f.text == text && f.place == place) {
+        match self.forced.iter_mut().find(|known| known.text == text) {
+            Some(known) if known.place != place => {
+                *known = ForcedMonotonicity { text, place, fix, count: 1, min_ms: time_ms, max_ms: time_ms };
+            }
             Some(known) => {
                 known.count += 1;
                 known.min_ms = known.min_ms.min(time_ms);
@@ -164,11 +177,16 @@ impl<'a> Notes<'a> {
     }
 
     /// Everything noted.
-    pub(crate) fn finish(mut self) -> Annotations {
-        for forced in &self.forced {
-            self.found.info(forced.render());
+    pub(crate) fn finish(self) -> Annotations {
+        let mut found = Annotations::default();
+        for (text, span) in &self.warnings.notes {
+            found.warnings.push(format!("PromQL warning: {text} ({})", self.place(*span)));
         }
-        self.found
+        for (text, span) in &self.infos.notes {
+            found.infos.push(format!("PromQL info: {text} ({})", self.place(*span)));
+        }
+        found.infos.extend(self.forced.iter().map(ForcedMonotonicity::render));
+        found
     }
 
     fn place(&self, span: Span) -> String {
@@ -328,11 +346,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_names_line_and_column_and_stands_once() {
+    fn a_note_stands_once_with_the_line_and_column_it_was_last_said_of() {
         let mut notes = Notes::new("sum(\n  up)");
         for _ in 0..2 {
             notes.add(Note::IgnoredInAggregation { op: "max" }, Span::new(7, 9));
         }
+        notes.add(Note::InvalidQuantile(1.5), Span::new(7, 9));
         notes.add(Note::InvalidQuantile(1.5), Span::new(0, 3));
         let found = notes.finish();
         assert_eq!(found.infos, ["PromQL info: ignored histogram in max aggregation (2:3)"]);

@@ -22,6 +22,8 @@ pub(crate) enum Answer {
     Times,
     /// Their start timestamps in seconds, for `start_timestamp`; nothing for a sample without one.
     Starts,
+    /// The times of floats in seconds; histograms as they are.
+    FloatTimes,
 }
 
 /// No sample for a step.
@@ -170,6 +172,7 @@ fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column)
         let within = pick as usize - begin;
         match runs.peek().map(|run| run.kind) {
             Some(RunKind::Float) if answer == Answer::Values => column.set(step, columns.floats[floats + within]),
+            Some(RunKind::Float) if answer == Answer::FloatTimes => column.set(step, seconds(pick)),
             Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Times => column.set(step, seconds(pick)),
             Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Starts => {
                 start(pick).into_iter().for_each(|value| column.set(step, value));

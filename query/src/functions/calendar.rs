@@ -1,8 +1,14 @@
 //! Fields of a point in time, UTC, in the proleptic Gregorian calendar.
 //!
-//! Day numbers follow Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms" (2013).
+//! Day numbers follow Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms" (2013). Time is counted from an
+//! absolute zero, as Go does, whose sums wrap: that gives what is no time at all (NaN, infinities) the fields that
+//! Prometheus shows.
 
-const SECONDS_PER_DAY: i64 = 86_400;
+const SECONDS_PER_DAY: u64 = 86_400;
+/// The year at whose first of March the absolute zero lies; 400 divides it.
+const ZERO_YEAR: i64 = -292_277_022_400;
+/// From the absolute zero to 1970.
+const EPOCH: i64 = 9_223_372_028_741_760_000;
 
 /// The function of that name, from seconds since the Unix epoch.
 pub(crate) fn field(name: &str) -> Option<fn(i64) -> f64> {
@@ -12,14 +18,14 @@ pub(crate) fn field(name: &str) -> Option<fn(i64) -> f64> {
             days_in_month(date.year, date.month) as f64
         },
         "day_of_month" => |s| Date::of(s).day as f64,
-        // Day 0 was a Thursday.
-        "day_of_week" => |s| (s.div_euclid(SECONDS_PER_DAY) + 4).rem_euclid(7) as f64,
+        // Day 0 was a Wednesday.
+        "day_of_week" => |s| ((absolute(s) / SECONDS_PER_DAY + 3) % 7) as f64,
         "day_of_year" => |s| {
             let date = Date::of(s);
             (1..date.month).map(|month| days_in_month(date.year, month)).sum::<i64>() as f64 + date.day as f64
         },
-        "hour" => |s| (s.rem_euclid(SECONDS_PER_DAY) / 3600) as f64,
-        "minute" => |s| (s.rem_euclid(3600) / 60) as f64,
+        "hour" => |s| (absolute(s) % SECONDS_PER_DAY / 3600) as f64,
+        "minute" => |s| (absolute(s) % 3600 / 60) as f64,
         "month" => |s| Date::of(s).month as f64,
         "year" => |s| Date::of(s).year as f64,
         _ => return None,
@@ -34,6 +40,10 @@ pub(crate) fn seconds(value: f64) -> i64 {
     if (-END..END).contains(&value) { value as i64 } else { i64::MIN }
 }
 
+fn absolute(seconds: i64) -> u64 {
+    seconds.wrapping_add(EPOCH).cast_unsigned()
+}
+
 struct Date {
     year: i64,
     month: i64,
@@ -42,15 +52,14 @@ struct Date {
 
 impl Date {
     fn of(seconds: i64) -> Date {
-        // Days since 0000-03-01, so that the leap day ends a year.
-        let days = seconds.div_euclid(SECONDS_PER_DAY) + 719_468;
-        let era = days.div_euclid(146_097);
-        let day_of_era = days.rem_euclid(146_097);
+        // Counted from a first of March, so that the leap day ends a year.
+        let days = (absolute(seconds) / SECONDS_PER_DAY).cast_signed();
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
         let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted = (5 * day_of_year + 2) / 153;
         let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        let year = era * 400 + year_of_era + i64::from(month <= 2);
+        let year = ZERO_YEAR + era * 400 + year_of_era + i64::from(month <= 2);
         Date { year, month, day: day_of_year - (153 * shifted + 2) / 5 + 1 }
     }
 }
@@ -88,7 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_becomes_the_smallest() {
+    fn what_is_no_time_becomes_the_smallest_and_has_the_fields_of_the_reference() {
         assert_eq!((seconds(-1.9), seconds(f64::NAN), seconds(1e300)), (-1, i64::MIN, i64::MIN));
+        let of = |name| field(name).unwrap()(i64::MIN);
+        let fields = ["month", "day_of_month", "day_of_year", "hour", "minute"].map(of);
+        assert_eq!(fields, [12.0, 4.0, 339.0, 15.0, 30.0]);
     }
 }

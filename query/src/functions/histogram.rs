@@ -184,6 +184,11 @@ impl Fold {
         Ok(self.sum.add(&share)?.bounds_reconciled)
     }
 
+    /// Whether there will be no result.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
+    }
+
     /// The result, if there is one.
     pub(crate) fn finish(mut self, remarks: &mut Remarks) -> Option<NativeHistogram> {
         remarks.collision |= self.seen == [true, true];

@@ -264,6 +264,9 @@ impl Builder<'_> {
             },
             range_ms: range_ms.unwrap_or(0),
         };
+        // Upstream forgets the offset when it takes the times of samples at `@`, but not when it reads them.
+        let forgets = matches!(context.function, Some("timestamp" | "start_timestamp")) && range_ms.is_none();
+        let time = if forgets && time.at_ms.is_some() { TimeRule { offset_ms: 0, ..time } } else { time };
         Ok(Some(Source {
             time,
             range_ms: window_ms,

@@ -35,6 +35,9 @@ trait States {
     /// Counts a sample that is no float.
     fn count(&mut self, step: usize);
 
+    /// Whether a step has taken a sample.
+    fn has(&self, step: usize) -> bool;
+
     /// The answers; steps without a sample have none.
     fn finish(self) -> Column;
 }
@@ -59,6 +62,10 @@ impl<S: State> States for Plain<S> {
 
     fn count(&mut self, step: usize) {
         self.0[step].update(f64::NAN);
+    }
+
+    fn has(&self, step: usize) -> bool {
+        self.0[step].finish().is_some()
     }
 
     fn finish(self) -> Column {
@@ -112,6 +119,10 @@ impl States for Sums {
 
     fn count(&mut self, _: usize) {}
 
+    fn has(&self, step: usize) -> bool {
+        self.seen.contains(step)
+    }
+
     fn finish(mut self) -> Column {
         for (sum, lost) in self.sums.iter_mut().zip(&self.lost) {
             *sum = CompensatedSum { sum: *sum, compensation: *lost }.total();
@@ -155,6 +166,13 @@ impl States for Means {
 
     fn count(&mut self, _: usize) {}
 
+    fn has(&self, step: usize) -> bool {
+        match &self.careful {
+            Some(careful) => careful.has(step),
+            None => self.counts[step] > 0,
+        }
+    }
+
     fn finish(self) -> Column {
         if let Some(careful) = self.careful {
             return careful.finish();
@@ -188,6 +206,10 @@ impl States for Counts {
 
     fn count(&mut self, step: usize) {
         self.0[step] += 1;
+    }
+
+    fn has(&self, step: usize) -> bool {
+        self.0[step] > 0
     }
 
     fn finish(self) -> Column {
@@ -250,8 +272,8 @@ struct FoldedGroup<S> {
     labels: Labels,
     drop_name: bool,
     states: S,
-    /// By step.
-    histograms: BTreeMap<u32, Fold>,
+    /// By step; `None` where a float came first, which histograms are never added to.
+    histograms: BTreeMap<u32, Option<Fold>>,
 }
 
 impl<S: States> Folding for Folder<'_, S> {
@@ -269,7 +291,16 @@ impl<S: States> Folding for Folder<'_, S> {
         let group = &mut self.groups[idx];
         group.drop_name |= series.drop_name;
         let column = &series.column;
-        group.states.add(column, column.floats.len() == self.steps);
+        // Histograms that cannot be added to each other end their group's step.
+        let ended = group.histograms.iter().filter(|(_, fold)| fold.as_ref().is_some_and(Fold::failed));
+        let ended: Vec<usize> = ended.map(|(step, _)| *step as usize).filter(|&s| column.floats.contains(s)).collect();
+        if ended.is_empty() {
+            group.states.add(column, column.floats.len() == self.steps);
+        } else {
+            let mut left = Column { histograms: Vec::new(), ..column.clone() };
+            ended.into_iter().for_each(|step| left.floats.remove(step));
+            group.states.add(&left, false);
+        }
         if column.histograms.is_empty() {
             return Ok(());
         }
@@ -282,12 +313,16 @@ impl<S: States> Folding for Folder<'_, S> {
                 let mut remarks = Remarks::default();
                 for (step, histogram) in &column.histograms {
                     match group.histograms.get_mut(step) {
-                        Some(fold) => fold.update(histogram, &mut remarks),
+                        Some(Some(fold)) => fold.update(histogram, &mut remarks),
+                        Some(None) => {}
+                        None if group.states.has(*step as usize) => {
+                            group.histograms.insert(*step, None);
+                        }
                         None => {
                             self.held.grow_bytes(2 * histogram.bytes() as u64)?;
                             let mean = self.op == AggregateOp::Avg;
                             let fold = if mean { Fold::mean(histogram) } else { Fold::sum(histogram) };
-                            group.histograms.insert(*step, fold);
+                            group.histograms.insert(*step, Some(fold));
                         }
                     }
                 }
@@ -307,7 +342,7 @@ impl<S: States> Folding for Folder<'_, S> {
                 if column.floats.contains(step as usize) {
                     notes.add(Note::MixedFloatsHistogramsAggregation, span);
                     column.floats.remove(step as usize);
-                } else if let Some(mut histogram) = fold.finish(&mut remarks) {
+                } else if let Some(mut histogram) = fold.and_then(|fold| fold.finish(&mut remarks)) {
                     histogram.compact(0);
                     column.histograms.push((step, Arc::new(histogram)));
                 }
@@ -352,7 +387,8 @@ impl<'a> Evaluator<'a> {
             by: projection(what),
             histograms,
             steps,
-            span: self.span(what.expr),
+            // Parentheses around the vector count here.
+            span: self.ast[what.expr].span,
             at: Groups::default(),
             groups: Vec::new(),
             held: self.meter.hold()?,

@@ -37,7 +37,7 @@ impl<'a> Evaluator<'a> {
         }
         let param = what.param.map(|param| self.take_scalars(param));
         let vector = self.take_vector(what.expr);
-        let inner = self.span(what.expr);
+        let inner = self.ast[what.expr].span;
         if let (Some(values), Some(param_id)) = (&param, what.param)
             && !self.check_param(what.op, values, self.span(param_id))?
         {

@@ -41,29 +41,60 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The sample of an outcome and whether it stays, after saying what is to be said of it; `None` if there
-    /// is no result.
-    fn outcome(&mut self, op: BinaryOp, outcome: Outcome, span: Span) -> Option<(Sample, bool)> {
-        match outcome {
-            Outcome::Result { sample, keep, reset_collision, bounds_reconciled } => {
-                let operation = if op == BinaryOp::Add { "addition" } else { "subtraction" };
-                if reset_collision {
-                    self.notes.add(Note::CounterResetCollision { operation }, span);
-                }
-                if bounds_reconciled {
-                    self.notes.add(Note::ReconciledBuckets { operation }, span);
-                }
-                Some((sample, keep))
-            }
-            Outcome::Incompatible { lhs, rhs } => {
-                self.notes.add(Note::IncompatibleTypes { lhs, op: op.as_str(), rhs }, span);
-                None
-            }
-            Outcome::MixedBuckets => {
-                self.notes.add(Note::IncompatibleBuckets { op: op.as_str() }, span);
-                None
-            }
+    /// Says what there is to be said of an operator.
+    fn note_remarks(&mut self, op: BinaryOp, remarks: &Remarks, span: Span) {
+        let operation = if op == BinaryOp::Add { "addition" } else { "subtraction" };
+        for &(_, remark) in remarks.of_step.iter().flatten() {
+            let note = match remark {
+                Remark::ResetCollision => Note::CounterResetCollision { operation },
+                Remark::ReconciledBuckets => Note::ReconciledBuckets { operation },
+                Remark::Incompatible { lhs, rhs } => Note::IncompatibleTypes { lhs, op: op.as_str(), rhs },
+                Remark::MixedBuckets => Note::IncompatibleBuckets { op: op.as_str() },
+            };
+            self.notes.add(note, span);
         }
+    }
+}
+
+/// What was remarked at each step. Of a step upstream keeps only the remark of the last series.
+#[derive(Debug, Default)]
+struct Remarks {
+    /// Place of the series among all, and the remark; empty until there is one.
+    of_step: Vec<Option<(usize, Remark)>>,
+}
+
+/// What there is to be said of an operation.
+#[derive(Debug, Clone, Copy)]
+enum Remark {
+    ResetCollision,
+    ReconciledBuckets,
+    Incompatible { lhs: &'static str, rhs: &'static str },
+    MixedBuckets,
+}
+
+impl Remarks {
+    /// Keeps a remark on series number `place` at one of `steps` steps, unless a later series has one there.
+    fn keep(&mut self, place: usize, step: usize, steps: usize, remark: Remark) {
+        if self.of_step.is_empty() {
+            self.of_step.resize(steps, None);
+        }
+        let known = &mut self.of_step[step];
+        if known.is_none_or(|(other, _)| other <= place) {
+            *known = Some((place, remark));
+        }
+    }
+}
+
+/// The sample of an outcome and whether it stays, if there is a result, and the remark to be kept.
+fn outcome(outcome: Outcome) -> (Option<(Sample, bool)>, Option<Remark>) {
+    match outcome {
+        Outcome::Result { sample, keep, reset_collision, bounds_reconciled } => {
+            let collision = reset_collision.then_some(Remark::ResetCollision);
+            let reconciled = bounds_reconciled.then_some(Remark::ReconciledBuckets);
+            (Some((sample, keep)), reconciled.or(collision))
+        }
+        Outcome::Incompatible { lhs, rhs } => (None, Some(Remark::Incompatible { lhs, rhs })),
+        Outcome::MixedBuckets => (None, Some(Remark::MixedBuckets)),
     }
 }
 

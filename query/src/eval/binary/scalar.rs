@@ -2,11 +2,10 @@
 
 use kymo_core::query::QueryError;
 
-use super::changes_meaning;
 use super::element::with_histogram;
+use super::{Remark, Remarks, changes_meaning, outcome};
 use crate::eval::Evaluator;
 use crate::eval::column::{Column, Sample, Scalars, StepSet, Vector};
-use crate::eval::notes::Note;
 use crate::functions::math::{arithmetic, compare};
 use crate::parser::{Binary, BinaryOp, Span};
 
@@ -29,11 +28,12 @@ impl Evaluator<'_> {
         let op = binary.op;
         let trims = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
         let renamed = changes_meaning(op) || binary.return_bool;
-        for series in &mut vector.series {
+        let mut remarks = Remarks::default();
+        for (place, series) in vector.series.iter_mut().enumerate() {
             self.meter.check()?;
             let column = &mut series.column;
             if !column.histograms.is_empty() || (trims && !column.floats.is_empty()) {
-                self.histograms_with_scalars(binary, span, column, scalars, side);
+                histograms_with_scalars(op, column, scalars, side, (place, &mut remarks));
             }
             if op.is_comparison() {
                 comparison(op, column, scalars, side, binary.return_bool);
@@ -44,35 +44,38 @@ impl Evaluator<'_> {
                 self.names.apply(series);
             }
         }
+        self.note_remarks(op, &remarks, span);
         self.finish(vector)
     }
+}
 
-    /// Replaces the histograms of a column by their results, and notes what has none.
-    fn histograms_with_scalars(
-        &mut self,
-        binary: &Binary,
-        span: Span,
-        column: &mut Column,
-        scalars: &Scalars,
-        side: Side,
-    ) {
-        let op = binary.op;
-        let mut results = Vec::new();
-        for (step, histogram) in std::mem::take(&mut column.histograms) {
-            let (mine, other) = (Sample::Histogram(histogram), Sample::Float(scalars.at(step as usize)));
-            let (lhs, rhs) = if side == Side::Left { (&other, &mine) } else { (&mine, &other) };
-            match self.outcome(op, with_histogram(op, lhs, rhs), span) {
-                Some((Sample::Histogram(result), true)) => results.push((step, result)),
-                Some((Sample::Float(value), true)) => column.set(step as usize, value),
-                Some(_) | None => {}
-            }
+/// Replaces the histograms of a column by their results, and keeps remarks on what has none.
+fn histograms_with_scalars(
+    op: BinaryOp,
+    column: &mut Column,
+    scalars: &Scalars,
+    side: Side,
+    (place, remarks): (usize, &mut Remarks),
+) {
+    let steps = column.values.len();
+    let mut results = Vec::new();
+    for (step, histogram) in std::mem::take(&mut column.histograms) {
+        let (mine, other) = (Sample::Histogram(histogram), Sample::Float(scalars.at(step as usize)));
+        let (lhs, rhs) = if side == Side::Left { (&other, &mine) } else { (&mine, &other) };
+        let (found, remark) = outcome(with_histogram(op, lhs, rhs));
+        remark.into_iter().for_each(|remark| remarks.keep(place, step as usize, steps, remark));
+        match found {
+            Some((Sample::Histogram(result), true)) => results.push((step, result)),
+            Some((Sample::Float(value), true)) => column.set(step as usize, value),
+            Some(_) | None => {}
         }
-        if matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) && !column.floats.is_empty() {
-            column.floats = StepSet::empty(column.values.len());
-            self.notes.add(Note::IncompatibleTypes { lhs: "float", op: op.as_str(), rhs: "float" }, span);
-        }
-        column.histograms = results;
     }
+    if matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) && !column.floats.is_empty() {
+        let floats = std::mem::replace(&mut column.floats, StepSet::empty(steps));
+        let remark = Remark::Incompatible { lhs: "float", rhs: "float" };
+        floats.iter().for_each(|step| remarks.keep(place, step, steps, remark));
+    }
+    column.histograms = results;
 }
 
 fn numbers(op: BinaryOp, column: &mut Column, scalars: &Scalars, side: Side) {

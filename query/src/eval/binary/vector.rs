@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use kymo_core::query::QueryError;
 use kymo_core::{Labels, LabelsBuilder};
 
-use super::changes_meaning;
 use super::element::with_histogram;
+use super::{Remarks, changes_meaning, outcome};
 use crate::eval::column::{Column, Sample, Series, StepSet, Vector};
 use crate::eval::labels::{self, Projection, braced, drop_metadata};
 use crate::eval::meter::Pace;
@@ -64,9 +64,9 @@ impl Operand<'_> {
 struct Joined<'a> {
     binary: &'a Binary,
     matching: &'a VectorMatching,
-    span: Span,
     steps: usize,
     out: Vector,
+    remarks: Remarks,
 }
 
 impl Evaluator<'_> {
@@ -91,7 +91,7 @@ impl Evaluator<'_> {
         let always = matching.fill_left.is_some() || matching.fill_right.is_some();
         check_one_side(&groups, &signatures, many, one, swapped, always, steps)?;
         let mut pace = Pace::default();
-        let mut joined = Joined { binary, matching, span, steps, out: self.empty()? };
+        let mut joined = Joined { binary, matching, steps, out: self.empty()?, remarks: Remarks::default() };
         for (signature, group) in signatures.iter().zip(&groups) {
             // Steps at which the group matched: for one-to-one all, else per result's labels.
             let mut matched = StepSet::empty(steps);
@@ -107,13 +107,13 @@ impl Evaluator<'_> {
                     unmatched.subtract(&there);
                     let sides = (Operand::Column(&many[m].column), Operand::Column(&one[o].column));
                     let result = joined.labels(&many[m].labels, &one[o].labels);
-                    let done = self.pair(&mut joined, sides, &at, result.clone())?;
+                    let done = self.pair(&mut joined, m, sides, &at, result.clone())?;
                     check_once(matching.card, &mut matched, &mut by_result, result, &done)?;
                 }
                 if let (Some(fill), false) = (fill_one, unmatched.is_empty()) {
                     let sides = (Operand::Column(&many[m].column), Operand::Fill(fill));
                     let result = joined.labels(&many[m].labels, signature);
-                    let done = self.pair(&mut joined, sides, &unmatched, result.clone())?;
+                    let done = self.pair(&mut joined, m, sides, &unmatched, result.clone())?;
                     check_once(matching.card, &mut matched, &mut by_result, result, &done)?;
                 }
             }
@@ -124,10 +124,11 @@ impl Evaluator<'_> {
                 if !at.is_empty() {
                     let sides = (Operand::Fill(fill), Operand::Column(&one[o].column));
                     let result = joined.labels(signature, &one[o].labels);
-                    self.pair(&mut joined, sides, &at, result)?;
+                    self.pair(&mut joined, many.len() + o, sides, &at, result)?;
                 }
             }
         }
+        self.note_remarks(binary.op, &joined.remarks, span);
         let mut out = joined.out;
         if binary.return_bool {
             for series in &mut out.series {
@@ -139,15 +140,17 @@ impl Evaluator<'_> {
         Ok(out)
     }
 
-    /// Operates on one pair at the steps `at`; answers at which of them there was an operation.
+    /// Operates on one pair at the steps `at`; answers at which of them there was an operation. `place` is that of the
+    /// pair among all, in upstream's order.
     fn pair(
         &mut self,
         joined: &mut Joined<'_>,
+        place: usize,
         (many, one): (Operand<'_>, Operand<'_>),
         at: &StepSet,
         labels: Labels,
     ) -> Result<StepSet, QueryError> {
-        let Joined { binary, matching, span, steps, out } = joined;
+        let Joined { binary, matching, steps, out, remarks } = joined;
         if at.is_empty() {
             return Ok(StepSet::empty(*steps));
         }
@@ -165,14 +168,18 @@ impl Evaluator<'_> {
                         let (value, keep) = numbers(op, *a, *b, binary.return_bool);
                         (Sample::Float(value), keep)
                     }
-                    _ => match self.outcome(op, with_histogram(op, &a, &b), *span) {
-                        Some((_, keep)) if binary.return_bool => (Sample::Float(f64::from(u8::from(keep))), true),
-                        Some(found) => found,
-                        None => {
-                            done.remove(step);
-                            continue;
+                    _ => {
+                        let (found, remark) = outcome(with_histogram(op, &a, &b));
+                        remark.into_iter().for_each(|remark| remarks.keep(place, step, *steps, remark));
+                        match found {
+                            Some((_, keep)) if binary.return_bool => (Sample::Float(f64::from(u8::from(keep))), true),
+                            Some(found) => found,
+                            None => {
+                                done.remove(step);
+                                continue;
+                            }
                         }
-                    },
+                    }
                 };
                 if keep {
                     column.put(step, sample);
@@ -264,7 +271,9 @@ fn check_one_side(
         for (place, &later) in group.one.iter().enumerate() {
             let mut present = one[later].column.present();
             present.intersect_with(asked);
-            if let Some(step) = taken.first_common(&present).filter(|&s| earliest.is_none_or(|(e, ..)| s < e)) {
+            // Of one step, the series that upstream comes to first.
+            let sooner = |step: usize| earliest.is_none_or(|(known, _, _, other)| (step, later) < (known, other));
+            if let Some(step) = taken.first_common(&present).filter(|&step| sooner(step)) {
                 let holds = |&&o: &&usize| one[o].column.present().contains(step);
                 let first = group.one[..place].iter().find(holds).copied().unwrap_or(later);
                 earliest = Some((step, number, first, later));
@@ -278,8 +287,8 @@ fn check_one_side(
         "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many \
          matching not allowed: matching labels must be unique on one side",
         braced(&signatures[group]),
-        braced(&one[first].labels),
-        braced(&one[later].labels)
+        braced((&one[first].labels).min(&one[later].labels)),
+        braced((&one[first].labels).max(&one[later].labels))
     )))
 }
 
