@@ -16,6 +16,7 @@
 mod door;
 mod engine;
 mod facts;
+mod features;
 mod greeting;
 mod listeners;
 mod memory;

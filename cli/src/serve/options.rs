@@ -6,6 +6,8 @@ use clap::builder::BoolishValueParser;
 use kymo::config::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
 use kymo_storage::SyncPolicy;
 
+use super::features::Feature;
+
 /// Run the server: scraping, OTLP and remote write in, PromQL out, everything kept on disk
 #[derive(Debug, clap::Args)]
 #[command(
@@ -46,6 +48,9 @@ pub(crate) struct ServeArgs {
     /// Allow reloading (POST /-/reload) and stopping (POST /-/quit) over HTTP
     #[arg(long, env = "KYMO_ENABLE_LIFECYCLE", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub(super) enable_lifecycle: bool,
+    /// Parts of PromQL that are off by default, by Prometheus' names, with commas between them
+    #[arg(long, env = "KYMO_ENABLE_FEATURE", hide_env_values = true, value_name = "NAMES", value_delimiter = ',')]
+    pub(super) enable_feature: Vec<Feature>,
     /// How long samples are kept, as a Prometheus duration; 0 keeps them for ever [default: 30d]
     #[arg(long, env = "KYMO_RETENTION", hide_env_values = true, value_name = "DURATION")]
     pub(super) retention: Option<Retention>,

@@ -16,11 +16,13 @@ use kymo_ingest::otlp::{self, OtlpLimits, OtlpState};
 use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
 use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
+use kymo_query::EngineConfig;
 use kymo_storage::Engine;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
+use super::features;
 use super::plan::Plan;
 use super::reload::Reload;
 use super::scrape;
@@ -162,7 +164,9 @@ impl Parts {
         sources.push(reload.clone());
         sources.push(Arc::new(facts));
         let sources: Arc<dyn StatusSource> = Arc::new(sources);
-        let backend = Arc::new(kymo_query::Engine::new(storage).keeping_answers(shares.answers.clone()));
+        let language = EngineConfig { options: features::engine_options(&plan.features), ..EngineConfig::default() };
+        let backend = kymo_query::Engine::with_config(storage, language).keeping_answers(shares.answers.clone());
+        let backend = Arc::new(backend);
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock)?,
             engine,

@@ -10,6 +10,7 @@ use kymo_core::status::FlagStatus;
 use kymo_export::server::BearerTokens;
 use kymo_storage::SyncPolicy;
 
+use super::features::{self, Feature};
 use super::memory::MemoryLimit;
 use super::options::ServeArgs;
 use crate::failure::Failure;
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) sync: SyncPolicy,
     pub(super) ports_file: Option<PathBuf>,
     pub(super) enable_lifecycle: bool,
+    /// Names of `--enable-feature`.
+    pub(super) features: Vec<Feature>,
     /// What was asked for and has no effect yet, each with what is missing.
     pub(super) not_served: Vec<String>,
 }
@@ -66,11 +69,17 @@ impl Plan {
             sync: args.sync.or(sync).unwrap_or_default(),
             ports_file: args.ports_file,
             enable_lifecycle: args.enable_lifecycle || file.enable_lifecycle.unwrap_or_default(),
+            features: args.enable_feature,
             not_served: config.as_ref().map(|config| config.notices.clone()).unwrap_or_default(),
             config,
         };
         if args.enable_admin_api || file.enable_admin_api.unwrap_or_default() {
             plan.not_served.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
+        }
+        for feature in &plan.features {
+            if let Feature::NotHere(name) = feature {
+                plan.not_served.push(format!("--enable-feature={name}: there is nothing to switch here"));
+            }
         }
         Ok(plan)
     }
@@ -89,6 +98,7 @@ impl Plan {
             ("collect", self.collect.to_string()),
             ("config", self.config.as_ref().map(|config| config.path.display().to_string()).unwrap_or_default()),
             ("data-dir", self.data_dir.display().to_string()),
+            ("enable-feature", features::names(&self.features)),
             ("enable-lifecycle", self.enable_lifecycle.to_string()),
             ("listen", self.listen.to_string()),
             ("memory-limit", self.memory_limit.bytes.to_string()),

@@ -4,8 +4,10 @@
 
 mod config;
 mod describe;
+mod differential;
 mod doors;
 mod durability;
+mod features;
 mod http;
 mod peers;
 mod process;

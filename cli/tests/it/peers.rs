@@ -75,14 +75,14 @@ fn answers_about_a_real_prometheus_are_its_own_by_remote_write_1_and_2() {
 }
 
 /// Programs of the table that `cargo xtask peers` writes.
-struct Peers {
-    prometheus: PathBuf,
+pub(crate) struct Peers {
+    pub(crate) prometheus: PathBuf,
     promtool: PathBuf,
     node_exporter: PathBuf,
 }
 
 impl Peers {
-    fn find() -> Result<Peers, String> {
+    pub(crate) fn find() -> Result<Peers, String> {
         let file = std::env::var("KYMO_PEERS").map_err(|_| "KYMO_PEERS names no table of peers".to_owned())?;
         let text = fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
         let table: Value = serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
@@ -102,7 +102,7 @@ impl Peers {
     }
 }
 
-fn skip(test: &str, reason: &str) {
+pub(crate) fn skip(test: &str, reason: &str) {
     println!("SKIPPED {test}: {reason}");
     if let Ok(log) = std::env::var("KYMO_SKIP_LOG") {
         let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -111,7 +111,7 @@ fn skip(test: &str, reason: &str) {
 }
 
 /// A child that does not outlive its test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -270,10 +270,10 @@ fn samples(data: &Value) -> Option<BTreeMap<String, String>> {
 }
 
 /// A port that was free a moment ago. Prometheus cannot tell which one it picked by itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn log(folder: &Path, name: &str) -> File {
+pub(crate) fn log(folder: &Path, name: &str) -> File {
     File::create(folder.join(name)).unwrap()
 }

@@ -95,6 +95,9 @@ impl Evaluator<'_> {
         // Upstream reads info series where the first selector of the described looks, and evaluates them at the steps
         // all the same: with `@` or an offset it sees only what lies in both.
         let time = self.described_at(what);
+        if time.at_ms.is_some() || time.offset_ms != 0 {
+            self.notes.depends_on_range();
+        }
         let (first_ms, last_ms) = (time.end_ms(grid.start_ms()), time.end_ms(last));
         let selector = Selector::new(matchers, first_ms.saturating_sub(lookback_ms), last_ms);
         let source = Source {
