@@ -66,7 +66,65 @@ enum Test {
     Anything,
     /// Any value but the empty one: `.+`.
     NotEmpty,
-    Regex(Regex),
+    /// A literal with anything around it, as in `abc.*`, `.*abc` and `.*abc.*`.
+    Around(Around),
+    /// An expression, and the literal that everything it accepts begins with.
+    Regex(Regex, String),
+}
+
+/// A literal and what may stand before and behind it.
+#[derive(Debug, Clone)]
+struct Around {
+    literal: String,
+    before: Any,
+    behind: Any,
+}
+
+/// What may stand in a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Any {
+    Nothing,
+    /// `.*`
+    Text,
+    /// `.+`
+    SomeText,
+}
+
+impl Any {
+    /// What `expression` begins with, or ends in, by `strip`; and the rest.
+    fn strip<'a>(expression: &'a str, strip: impl Fn(&'a str, &str) -> Option<&'a str>) -> (Any, &'a str) {
+        match (strip(expression, ".*"), strip(expression, ".+")) {
+            (Some(rest), _) => (Any::Text, rest),
+            (_, Some(rest)) => (Any::SomeText, rest),
+            (None, None) => (Any::Nothing, expression),
+        }
+    }
+}
+
+impl Around {
+    fn matches(&self, value: &str) -> bool {
+        // At least one character: the room that `.+` needs is taken off first.
+        let inner = match self.before {
+            Any::SomeText => value.char_indices().nth(1).map_or("", |(at, _)| &value[at..]),
+            Any::Nothing | Any::Text => value,
+        };
+        if self.before == Any::SomeText && value.is_empty() {
+            return false;
+        }
+        let inner = match self.behind {
+            Any::SomeText => match inner.char_indices().next_back() {
+                Some((at, _)) => &inner[..at],
+                None => return false,
+            },
+            Any::Nothing | Any::Text => inner,
+        };
+        match (self.before, self.behind) {
+            (Any::Nothing, Any::Nothing) => inner == self.literal,
+            (Any::Nothing, _) => inner.starts_with(&self.literal),
+            (_, Any::Nothing) => inner.ends_with(&self.literal),
+            _ => inner.contains(&self.literal),
+        }
+    }
 }
 
 impl Matcher {
@@ -115,7 +173,8 @@ impl Matcher {
             Test::OneOf(values) => values.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
             Test::Anything => true,
             Test::NotEmpty => !value.is_empty(),
-            Test::Regex(regex) => regex.is_match(value),
+            Test::Around(around) => around.matches(value),
+            Test::Regex(regex, _) => regex.is_match(value),
         };
         hit != self.is_negative()
     }
@@ -139,8 +198,26 @@ impl Matcher {
         match &self.test {
             Test::Literal => Some(std::slice::from_ref(&self.value)),
             Test::OneOf(values) => Some(values),
-            Test::Anything | Test::NotEmpty | Test::Regex(_) => None,
+            Test::Anything | Test::NotEmpty | Test::Around(_) | Test::Regex(..) => None,
         }
+    }
+
+    /// Text that every value the positive form accepts begins with, if there is some: an index need look at no
+    /// other values.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        let prefix = match &self.test {
+            Test::Around(Around { literal, before: Any::Nothing, .. }) => literal,
+            Test::Regex(_, prefix) => prefix,
+            Test::Literal | Test::OneOf(_) | Test::Anything | Test::NotEmpty | Test::Around(_) => "",
+        };
+        (!prefix.is_empty()).then_some(prefix)
+    }
+
+    /// Whether every value satisfies it, present or not: `=~".*"`.
+    #[must_use]
+    pub fn matches_anything(&self) -> bool {
+        matches!(self.test, Test::Anything) && !self.is_negative()
     }
 }
 
@@ -181,7 +258,40 @@ fn compile(expression: &str) -> Result<Test, MatcherError> {
         values.dedup();
         return Ok(Test::OneOf(values));
     }
-    compile_regex(expression).map(Test::Regex)
+    let (before, rest) = Any::strip(expression, |text, any| text.strip_prefix(any));
+    let (behind, literal) = Any::strip(rest, |text, any| text.strip_suffix(any));
+    if !literal.is_empty() && !literal.contains(is_operator) {
+        return Ok(Test::Around(Around { literal: literal.to_owned(), before, behind }));
+    }
+    compile_regex(expression).map(|regex| Test::Regex(regex, literal_prefix(expression).to_owned()))
+}
+
+/// What every text that the expression accepts begins with, as far as that is plain to see.
+fn literal_prefix(expression: &str) -> &str {
+    // Brackets and quotes may hide a parenthesis: then no alternative is taken for one inside a group.
+    if expression.contains('|') && (expression.contains('[') || expression.contains("\\Q")) {
+        return "";
+    }
+    // An alternative at the top makes every beginning optional; one inside a group ends the literal anyway.
+    let mut depth = 0usize;
+    let mut chars = expression.char_indices();
+    while let Some((_, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => return "",
+            _ => {}
+        }
+    }
+    let end = expression.find(is_operator).unwrap_or(expression.len());
+    let behind = expression[end..].chars().next();
+    // These make the character before them optional, or the beginning of something repeated.
+    match behind {
+        Some('*' | '?' | '{') => expression[..end].char_indices().next_back().map_or("", |(at, _)| &expression[..at]),
+        // Whatever stands behind a bracket that was not opened, or behind an anchor, is left to the expression.
+        _ => &expression[..end],
+    }
 }
 
 /// Compiles a whole-value expression in Go's syntax; a brace that starts no repetition is literal.
@@ -355,6 +465,46 @@ mod tests {
         ] {
             assert_eq!(regex(expression).matches(value), hit, "{expression:?} on {value:?}");
         }
+    }
+
+    #[test]
+    fn literals_with_anything_around_them_match_as_their_expressions_do() {
+        let values = ["", "a", "ab", "abc", "xabc", "abcx", "xabcx", "abcabc", "äabcä", "ab\ncabc", "xx", "x"];
+        for literal in ["abc", "a", "x"] {
+            for (before, behind) in
+                [("", ".*"), (".*", ""), (".*", ".*"), ("", ".+"), (".+", ""), (".+", ".+"), (".+", ".*")]
+            {
+                let expression = format!("{before}{literal}{behind}");
+                let (quick, slow) = (regex(&expression), compile_regex(&expression).unwrap());
+                assert!(matches!(quick.test, Test::Around(_)));
+                for value in values {
+                    assert_eq!(quick.matches(value), slow.is_match(value), "{expression:?} on {value:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_what_every_accepted_value_begins_with() {
+        for (expression, prefix) in [
+            ("node_.*", "node_"),
+            ("node_(cpu|memory)_.+", "node_"),
+            ("node_cpu?", "node_cp"),
+            ("ab{2}", "a"),
+            ("ab+", "ab"),
+            (".*_total", ""),
+            ("abc|abd.*", ""),
+            ("foo[(]|x", ""),
+            (r"foo\Q(\E|x", ""),
+            (r"a\|b.", "a"),
+            ("(?i)abc", ""),
+            ("a|b", ""),
+            ("plain", ""),
+        ] {
+            assert_eq!(regex(expression).prefix().unwrap_or_default(), prefix, "{expression:?}");
+        }
+        assert!(regex(".*").matches_anything() && !regex(".+").matches_anything());
+        assert!(!Matcher::new("l", MatchOp::NotRegex, ".*").unwrap().matches_anything());
     }
 
     #[test]

@@ -32,7 +32,13 @@ impl Blocks {
 
     /// Highest time of one series in any block.
     pub(crate) fn newest(&self, labels: LabelsRef<'_>) -> i64 {
-        let newest = |block: &Arc<Block>| block.chunks(block.find(labels)?).last().map(|meta| meta.max_time_ms);
+        let newest = |block: &Arc<Block>| {
+            block.newest(labels).unwrap_or_else(|error| {
+                tracing::warn!(%error, "a block cannot be asked for the newest sample of a series");
+                // As if it had one at its very end, so that a late sample is looked up.
+                Some(block.footer().max_time_ms)
+            })
+        };
         self.list.iter().filter_map(newest).max().unwrap_or(i64::MIN)
     }
 
@@ -44,7 +50,11 @@ impl Blocks {
             if time_ms < footer.min_time_ms || time_ms > footer.max_time_ms {
                 return None;
             }
-            block.sample(block.find(labels)?, time_ms).unwrap_or_else(|error| {
+            let found = block.find(labels).and_then(|series| match series {
+                Some(series) => block.sample(series, time_ms),
+                None => Ok(None),
+            });
+            found.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a stored chunk cannot be compared with a late sample");
                 None
             })

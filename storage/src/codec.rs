@@ -200,7 +200,7 @@ pub(crate) fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
 
 const FLOAT_COUNTS: u8 = 1;
 
-/// Writes a histogram, every bit of it. Form: `docs/format/chunk.md`, "Histogram".
+/// Writes a histogram, every bit of it. Form: `docs/format/chunk.md`, "One histogram".
 pub(crate) fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
     out.push(h.schema as u8);
     let kind = if matches!(h.counts, HistogramCounts::Float(_)) { FLOAT_COUNTS } else { 0 };

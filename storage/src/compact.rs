@@ -1,74 +1,171 @@
-//! Merging: few long blocks out of many short ones.
+//! Merging: few long blocks out of many short ones, written for size.
 //!
-//! Blocks that lie within one window of the time axis are merged, over windows of rising length. The result carries
-//! the highest sequence of its inputs, which is right only if no other block that overlaps it in time has
-//! a sequence between those of its inputs; a set for which that does not hold is left alone.
+//! Parts pile up within a block range; when four neighbours of about one size are there they become one, still by the
+//! cheap encoders. Once a longer window of the time axis is closed, what lies within it becomes one block for which
+//! encoding is not spared; chunks that are written so already and need no new cut are taken over as they are.
+//!
+//! The result carries the highest sequence of its inputs, which is right only if no other block that overlaps it in
+//! time has a sequence between those of its inputs; a set for which that does not hold is left alone.
+//!
+//! A merge goes on from step to step and touches nothing but its own file until it is whole; a crash leaves that file,
+//! which the next opening removes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use kymo_core::batch::Exemplar;
+use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
 use kymo_core::storage::Columns;
 use kymo_core::{Labels, SelectError};
 
-use crate::block::{Block, BlockWriter};
+use crate::block::{Block, BlockWriter, ChunkRef, Pieces, Scan, Shape};
+use crate::chunk::Effort;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
-use crate::flush::write_columns;
+use crate::flush::PART_CHUNK_SAMPLES;
 use crate::maintain::{MaintainLimit, Next};
 use crate::manifest::Manifest;
 use crate::merge::{Run, Source, merge};
 
-/// Windows in multiples of the block range, with the number of blocks from which on they are merged.
-const WINDOWS: [(i64, usize); 4] = [(1, 4), (4, 3), (12, 3), (84, 3)];
+/// Windows in multiples of the block range in which closed time is merged.
+const WINDOWS: [i64; 3] = [4, 12, 84];
+/// A window is at most this part of the retention, so that little is kept beyond it.
+const WINDOWS_PER_RETENTION: i64 = 10;
+/// Parts of about one size that are worth merging while their window is open.
+const PARTS: usize = 4;
+/// Below this all parts are of one size.
+const SMALL_BYTES: u64 = 256 << 10;
+/// A closed window is merged again once what came late is this part of it.
+const LATE_SHARE: u64 = 8;
+/// Samples of a chunk of a merged block: twice a part's take a tenth less, and are read in pages.
+const MERGED_CHUNK_SAMPLES: usize = 960;
+/// How often a lane with nothing to do looks again.
+const LOOK_AGAIN_MS: i64 = 10_000;
+/// A merge rests this many times as long as it worked, so that it takes a part of one core only.
+const REST: u32 = 1;
+
+/// What is to be merged, and how.
+#[derive(Debug)]
+struct Plan {
+    inputs: Vec<Arc<Block>>,
+    effort: Effort,
+}
+
+/// A merge under way.
+pub(crate) struct MergeJob {
+    inputs: Vec<Scan>,
+    writer: BlockWriter,
+    effort: Effort,
+    path: PathBuf,
+    exemplars: BTreeMap<Labels, Vec<Exemplar>>,
+    metadata: BTreeMap<String, Vec<Metadata>>,
+    scratch: Scratch,
+}
+
+/// Buffers of merging one series.
+#[derive(Default)]
+struct Scratch {
+    /// Per input that has the series: which, and where its chunks begin.
+    of_input: Vec<(usize, usize)>,
+    /// Chunks, and where the payload of each ends.
+    chunks: Vec<(ChunkRef, usize)>,
+    payloads: Vec<u8>,
+    times: Vec<i64>,
+    columns: Columns,
+}
+
+/// What one call may do.
+struct Allowance {
+    until: Option<Duration>,
+    bytes: u64,
+}
 
 impl Engine {
     pub(crate) fn merge_step(&self, limit: MaintainLimit) -> Result<Next, StorageError> {
-        let again = Next::At(self.options.clock.now_ms().saturating_add(10_000));
-        let blocks = self.blocks();
-        match choose(blocks.list(), millis(self.options.block_range).max(1), limit.bytes) {
-            None => Ok(again),
-            Some(inputs) => {
-                self.metrics.merges.count(self.merge_blocks(&inputs))?;
-                Ok(Next::Now)
+        let began = self.options.clock.monotonic();
+        let allowance = Allowance { until: Some(began + limit.time), bytes: limit.bytes };
+        if !self.merge_some(&allowance, false)? {
+            return Ok(Next::At(self.options.clock.now_ms().saturating_add(LOOK_AGAIN_MS)));
+        }
+        let rest = self.options.clock.monotonic().saturating_sub(began) * REST;
+        Ok(match millis(rest) {
+            0 => Next::Now,
+            rest => Next::At(self.options.clock.now_ms().saturating_add(rest)),
+        })
+    }
+
+    /// Moves the head into blocks and merges all blocks as far as they ever will be, also those of time that is not over.
+    ///
+    /// Appends and queries go on meanwhile.
+    ///
+    /// # Errors
+    /// The disk's. Nothing is lost by a failure; it can be tried again.
+    pub fn compact(&self) -> Result<(), StorageError> {
+        self.flush()?;
+        let allowance = Allowance { until: None, bytes: u64::MAX };
+        while self.merge_some(&allowance, true)? {}
+        Ok(())
+    }
+
+    /// Begins a merge or goes on with one; `false` if there is nothing to merge.
+    fn merge_some(&self, allowance: &Allowance, everything: bool) -> Result<bool, StorageError> {
+        let mut merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        // What retention has taken since needs no merging.
+        if let Some(job) = merging.take_if(|job| !self.are_live(&job.inputs)) {
+            self.remove_file(&job.path);
+        }
+        if merging.is_none() {
+            let blocks = self.blocks();
+            let Some(plan) = self.choose(blocks.list(), everything) else { return Ok(false) };
+            let bytes: u64 = plan.inputs.iter().map(|block| block.bytes()).sum();
+            let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
+            if space.available <= bytes {
+                tracing::debug!(bytes, available = space.available, "there is no room to merge");
+                return Ok(false);
+            }
+            *merging = Some(self.begin_merge(plan)?);
+        }
+        let Some(job) = merging.as_mut() else { return Ok(false) };
+        let outcome = job.go_on(self, allowance);
+        match outcome {
+            Ok(false) => Ok(true),
+            Ok(true) => {
+                let job = merging.take();
+                let finished = job.map_or(Ok(()), |job| self.finish_merge(job));
+                self.metrics.merges.count(finished).map(|()| true)
+            }
+            Err(error) => {
+                if let Some(job) = merging.take() {
+                    self.remove_file(&job.path);
+                }
+                self.metrics.merges.count(Err(error))
             }
         }
     }
 
-    /// Replaces `inputs` by one block.
-    fn merge_blocks(&self, inputs: &[Arc<Block>]) -> Result<(), StorageError> {
-        let (_, path) = self.next_block();
-        let sequence = inputs.iter().map(|block| block.footer().sequence).max().unwrap_or(0);
-        let written = self.write_merged(inputs, sequence, &path);
-        let merged = written.and_then(|()| Block::open(&*self.fs, &path, &self.options.budget));
-        let merged = merged.inspect_err(|_| self.remove_file(&path))?;
-        let dir = self.dir.join("blocks");
-        self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
-
-        let is_input = |block: &Arc<Block>| inputs.iter().any(|input| Arc::ptr_eq(input, block));
-        let mut manifest = self.manifest();
-        // Retention may have taken an input meanwhile; what it retired is hidden by age anyway.
-        let mut list: Vec<Arc<Block>> = self.blocks().list().iter().filter(|b| !is_input(b)).cloned().collect();
-        list.push(Arc::new(merged));
-        let next = Manifest { blocks: list.iter().map(|b| b.name().to_owned()).collect(), ..manifest.clone() };
-        self.publish(&mut manifest, next)?;
-        self.swap_blocks(list);
-        inputs.iter().for_each(|block| self.remove_file(block.path()));
-        Ok(())
+    fn are_live(&self, inputs: &[Scan]) -> bool {
+        let blocks = self.blocks();
+        inputs.iter().all(|input| blocks.list().iter().any(|block| Arc::ptr_eq(block, input.block())))
     }
 
-    fn write_merged(&self, inputs: &[Arc<Block>], sequence: u64, path: &std::path::Path) -> Result<(), StorageError> {
-        let write = |error: std::io::Error| io_error(path, "writing a merged block")(error);
-        let read = |error: SelectError| write(std::io::Error::other(error));
-        let mut writer = BlockWriter::create(&*self.fs, path, sequence).map_err(write)?;
-        let mut exemplars: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-        let mut metadata: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        let mut by_sequence: Vec<&Arc<Block>> = inputs.iter().collect();
-        by_sequence.sort_by_key(|block| block.footer().sequence);
-        for block in by_sequence {
+    fn begin_merge(&self, mut plan: Plan) -> Result<MergeJob, StorageError> {
+        // Of samples at one time the later wins, and of metadata the later is newer.
+        plan.inputs.sort_by_key(|block| block.footer().sequence);
+        let (_, path) = self.next_block();
+        let sequence = plan.inputs.iter().map(|block| block.footer().sequence).max().unwrap_or(0);
+        let chunk_samples = match plan.effort {
+            Effort::Fast => PART_CHUNK_SAMPLES,
+            Effort::Small => MERGED_CHUNK_SAMPLES,
+        };
+        let shape = Shape { range_ms: millis(self.options.block_range), chunk_samples, effort: plan.effort };
+        let (mut exemplars, mut metadata) = (BTreeMap::<Labels, Vec<Exemplar>>::new(), BTreeMap::new());
+        for block in &plan.inputs {
+            let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
             for (series, found) in block.exemplars().map_err(read)? {
-                let kept = exemplars.entry(block.labels(series)).or_default();
+                let labels = block.labels(series).map_err(read)?;
+                let kept = exemplars.entry(labels).or_default();
                 kept.extend(found);
                 kept.sort_by_key(|e| e.time_ms);
                 kept.dedup();
@@ -76,56 +173,260 @@ impl Engine {
                 kept.drain(..surplus);
             }
             for (family, versions) in block.metadata().map_err(read)? {
-                let kept = metadata.entry(family).or_default();
+                let kept = metadata.entry(family).or_insert_with(Vec::new);
                 versions.iter().rev().for_each(|version| kymo_core::memory::remember_metadata(kept, version));
             }
         }
-        let mut next = vec![0usize; inputs.len()];
-        let mut columns = Columns::default();
-        loop {
-            let heads = inputs.iter().zip(&next).map(|(block, &n)| (n < block.len()).then(|| block.labels(n)));
-            let heads: Vec<Option<Labels>> = heads.collect();
-            let Some(labels) = heads.iter().flatten().min().cloned() else { break };
-            let mut runs = Vec::new();
-            for (number, block) in inputs.iter().enumerate() {
-                if heads[number].as_ref() != Some(&labels) {
-                    continue;
-                }
-                runs.extend(block.chunks(next[number]).iter().map(|meta| Run {
-                    min_time_ms: meta.min_time_ms,
-                    max_time_ms: meta.max_time_ms,
-                    source: Source::Block(block, meta),
-                }));
-                next[number] += 1;
-            }
-            columns.clear();
-            merge(&mut runs, i64::MIN, i64::MAX, &mut columns).map_err(read)?;
-            let of_series = exemplars.get(&labels).map_or(&[][..], Vec::as_slice);
-            write_columns(&mut writer, &labels, &columns, of_series).map_err(write)?;
-        }
+        let writer = BlockWriter::create(&*self.fs, &path, sequence, shape)
+            .map_err(io_error(&path, "writing a merged block"))?;
+        let inputs = plan.inputs.into_iter().map(Scan::new).collect();
+        let scratch = Scratch::default();
+        Ok(MergeJob { inputs, writer, effort: plan.effort, path, exemplars, metadata, scratch })
+    }
+
+    /// Completes the file and lets it take the place of the blocks it was made of.
+    fn finish_merge(&self, job: MergeJob) -> Result<(), StorageError> {
+        let MergeJob { inputs, writer, path, metadata, .. } = job;
         let metadata: Vec<_> = metadata.into_iter().collect();
-        writer.finish(&metadata).map_err(write)?;
+        let written = writer.finish(&metadata).map_err(io_error(&path, "writing a merged block"));
+        let opened = written.and_then(|_| Block::open(&*self.fs, &path, &self.options.budget, &self.cache));
+        let merged = opened.inspect_err(|_| self.remove_file(&path))?;
+        let dir = self.dir.join("blocks");
+        self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
+
+        let is_input = |block: &Arc<Block>| inputs.iter().any(|input| Arc::ptr_eq(input.block(), block));
+        let mut manifest = self.manifest();
+        // Retention may have taken an input meanwhile; what it retired is hidden by age anyway.
+        let mut list: Vec<Arc<Block>> = self.blocks().list().iter().filter(|b| !is_input(b)).cloned().collect();
+        list.push(Arc::new(merged));
+        let next = Manifest { blocks: list.iter().map(|b| b.name().to_owned()).collect(), ..manifest.clone() };
+        self.publish(&mut manifest, next)?;
+        self.swap_blocks(list);
+        inputs.iter().for_each(|input| self.remove_file(input.block().path()));
         Ok(())
+    }
+
+    /// What to merge next.
+    fn choose(&self, blocks: &[Arc<Block>], everything: bool) -> Option<Plan> {
+        let range_ms = millis(self.options.block_range).max(1);
+        let longest_ms = self.options.retention.map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
+        let windows = || {
+            let fitting = WINDOWS.iter().map(|n| range_ms.saturating_mul(*n)).filter(|window| *window <= longest_ms);
+            let mut fitting: Vec<i64> = fitting.collect();
+            if fitting.is_empty() {
+                fitting.push(range_ms);
+            }
+            fitting
+        };
+        let now_ms = self.options.clock.now_ms();
+        let closed = windows().into_iter().find_map(|window| {
+            // Half a range is left to what comes late.
+            let is_over = |n: i64| {
+                let end = n.saturating_add(1).saturating_mul(window);
+                everything || end.saturating_add(range_ms / 2) <= now_ms
+            };
+            let by_window = by_window(blocks, window);
+            let worth = by_window.into_iter().filter(|(n, _)| is_over(*n)).map(|(_, inputs)| inputs).find(|inputs| {
+                let is_worth = if everything { needs_merging(inputs) } else { is_worth_merging(inputs) };
+                is_worth && may_merge(inputs, blocks)
+            });
+            worth.map(|inputs| Plan { inputs, effort: Effort::Small })
+        });
+        let open = || {
+            by_window(blocks, range_ms).into_values().find_map(|inputs| {
+                let inputs = alike(inputs)?;
+                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast })
+            })
+        };
+        if everything { closed } else { open().or(closed) }
     }
 }
 
-/// The first set worth merging: blocks by rising sequence.
-fn choose(blocks: &[Arc<Block>], range_ms: i64, bytes_max: u64) -> Option<Vec<Arc<Block>>> {
-    for (multiple, count) in WINDOWS {
-        let window = range_ms.saturating_mul(multiple);
-        let mut by_window: BTreeMap<i64, Vec<Arc<Block>>> = BTreeMap::new();
-        for block in blocks {
-            let footer = block.footer();
-            let (first, last) = (footer.min_time_ms.div_euclid(window), footer.max_time_ms.div_euclid(window));
-            if first == last {
-                by_window.entry(first).or_default().push(Arc::clone(block));
+impl MergeJob {
+    /// Merges series until all are done (`true`) or the allowance is used up.
+    fn go_on(&mut self, engine: &Engine, allowance: &Allowance) -> Result<bool, StorageError> {
+        let until = self.writer.bytes().saturating_add(allowance.bytes);
+        loop {
+            if !self.next_series()? {
+                return Ok(true);
+            }
+            let is_late = allowance.until.is_some_and(|until| engine.options.clock.monotonic() >= until);
+            if is_late || self.writer.bytes() >= until {
+                return Ok(false);
             }
         }
-        for inputs in by_window.into_values() {
-            let bytes: u64 = inputs.iter().map(|block| block.bytes()).sum();
-            if inputs.len() >= count && bytes <= bytes_max && may_merge(&inputs, blocks) {
-                return Some(inputs);
+    }
+
+    fn next_series(&mut self) -> Result<bool, StorageError> {
+        let MergeJob { inputs, writer, path, exemplars, scratch, effort, .. } = self;
+        let read = |error: SelectError| {
+            io_error(path, "merging blocks")(std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
+        };
+        let mut next: Option<Labels> = None;
+        for input in inputs.iter_mut() {
+            if let Some(labels) = input.labels().map_err(read)?
+                && next.as_ref().is_none_or(|next| labels < next)
+            {
+                next = Some(labels.clone());
             }
+        }
+        let Some(labels) = next else { return Ok(false) };
+        scratch.of_input.clear();
+        scratch.chunks.clear();
+        scratch.payloads.clear();
+        for (number, input) in inputs.iter_mut().enumerate() {
+            if input.labels().map_err(read)? == Some(&labels) {
+                scratch.of_input.push((number, scratch.chunks.len()));
+                input.take(&mut scratch.chunks, &mut scratch.payloads).map_err(read)?;
+            }
+        }
+        let exemplars = exemplars.get(&labels).map_or(&[][..], Vec::as_slice);
+        if scratch.chunks.is_empty() && exemplars.is_empty() {
+            return Ok(true);
+        }
+        writer.series(&labels);
+        scratch.write(inputs, writer, *effort).map_err(|error| match error {
+            WriteError::Read(error) => read(error),
+            WriteError::Write(error) => io_error(path, "writing a merged block")(error),
+        })?;
+        writer.exemplars(exemplars);
+        Ok(true)
+    }
+}
+
+enum WriteError {
+    Read(SelectError),
+    Write(std::io::Error),
+}
+
+impl From<SelectError> for WriteError {
+    fn from(error: SelectError) -> WriteError {
+        WriteError::Read(error)
+    }
+}
+
+impl From<std::io::Error> for WriteError {
+    fn from(error: std::io::Error) -> WriteError {
+        WriteError::Write(error)
+    }
+}
+
+impl Scratch {
+    fn payload(&self, chunk: usize) -> &[u8] {
+        let begin = chunk.checked_sub(1).map_or(0, |before| self.chunks[before].1);
+        &self.payloads[begin..self.chunks[chunk].1]
+    }
+
+    /// The input that a chunk comes from.
+    fn input<'a>(&self, chunk: usize, inputs: &'a [Scan]) -> &'a Arc<Block> {
+        let after = self.of_input.partition_point(|(_, begin)| *begin <= chunk);
+        inputs[self.of_input[after.saturating_sub(1)].0].block()
+    }
+
+    fn write(&mut self, inputs: &[Scan], writer: &mut BlockWriter, effort: Effort) -> Result<(), WriteError> {
+        let mut columns = std::mem::take(&mut self.columns);
+        let mut times = std::mem::take(&mut self.times);
+        columns.clear();
+        times.clear();
+        let written = self.write_with(inputs, writer, effort, &mut columns, &mut times);
+        (self.columns, self.times) = (columns, times);
+        written
+    }
+
+    fn write_with(
+        &self,
+        inputs: &[Scan],
+        writer: &mut BlockWriter,
+        effort: Effort,
+        columns: &mut Columns,
+        times: &mut Vec<i64>,
+    ) -> Result<(), WriteError> {
+        let mut order: Vec<usize> = (0..self.chunks.len()).collect();
+        order.sort_by_key(|&n| self.chunks[n].0.min_time_ms);
+        let apart = order.windows(2).all(|w| self.chunks[w[0]].0.max_time_ms < self.chunks[w[1]].0.min_time_ms);
+        if !apart {
+            self.decode(inputs, columns)?;
+            return Ok(writer.samples(columns)?);
+        }
+        // Where each chunk begins, if it may be taken over as it is.
+        let mut begins = BTreeMap::new();
+        for &n in &order {
+            let block = self.input(n, inputs);
+            let is_good = effort == Effort::Fast || block.footer().level > 0;
+            if is_good {
+                begins.insert(times.len(), n);
+            }
+            times.extend_from_slice(&block.times(self.chunks[n].0.row.column)?);
+        }
+        let pieces = writer.cut(times);
+        let kept = |range: &std::ops::Range<usize>| {
+            let n = *begins.get(&range.start)?;
+            (self.chunks[n].0.samples as usize == range.len()).then_some(n)
+        };
+        if pieces.iter().any(|range| kept(range).is_none()) {
+            self.decode(inputs, columns)?;
+        }
+        let mut decoded = Pieces::new(columns);
+        for range in pieces {
+            decoded.next(range.len());
+            match kept(&range).map(|n| (n, self.chunks[n].0.row)) {
+                None => writer.chunk(decoded.samples(range))?,
+                Some((_, row)) if row.len == 0 => writer.constant(&times[range], row.constant)?,
+                Some((n, _)) => writer.payload(&times[range], self.payload(n))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(&self, inputs: &[Scan], columns: &mut Columns) -> Result<(), SelectError> {
+        let run = |n: usize| {
+            let chunk = &self.chunks[n].0;
+            let source = Source::Payload(self.input(n, inputs), chunk, self.payload(n));
+            Run { min_time_ms: chunk.min_time_ms, max_time_ms: chunk.max_time_ms, source }
+        };
+        let mut runs: Vec<Run<'_>> = (0..self.chunks.len()).map(run).collect();
+        merge(&mut runs, i64::MIN, i64::MAX, columns).map(drop)
+    }
+}
+
+/// Blocks that lie within one window, by window, in the order of the list.
+fn by_window(blocks: &[Arc<Block>], window_ms: i64) -> BTreeMap<i64, Vec<Arc<Block>>> {
+    let mut by_window: BTreeMap<i64, Vec<Arc<Block>>> = BTreeMap::new();
+    for block in blocks {
+        let footer = block.footer();
+        let (first, last) = (footer.min_time_ms.div_euclid(window_ms), footer.max_time_ms.div_euclid(window_ms));
+        if first == last {
+            by_window.entry(first).or_default().push(Arc::clone(block));
+        }
+    }
+    by_window
+}
+
+/// Whether merging these changes anything.
+fn needs_merging(inputs: &[Arc<Block>]) -> bool {
+    inputs.len() > 1 || inputs.iter().any(|block| block.footer().level == 0)
+}
+
+/// The same, and what is new is not too little for rewriting all.
+fn is_worth_merging(inputs: &[Arc<Block>]) -> bool {
+    let bytes = || inputs.iter().map(|block| block.bytes());
+    let (largest, all) = (bytes().max().unwrap_or(0), bytes().sum::<u64>());
+    needs_merging(inputs) && (inputs.len() == 1 || (all - largest).saturating_mul(LATE_SHARE) >= largest)
+}
+
+/// The first neighbours (by sequence) of about one size, if there are enough of them.
+fn alike(inputs: Vec<Arc<Block>>) -> Option<Vec<Arc<Block>>> {
+    let size = |block: &Arc<Block>| block.bytes().max(SMALL_BYTES);
+    let parts: Vec<Arc<Block>> = inputs.into_iter().filter(|block| block.footer().level == 0).collect();
+    for begin in 0..parts.len() {
+        let (mut low, mut high) = (u64::MAX, 0);
+        let like = parts[begin..].iter().take_while(|block| {
+            (low, high) = (low.min(size(block)), high.max(size(block)));
+            high <= low.saturating_mul(PARTS as u64)
+        });
+        let count = like.count();
+        if count >= PARTS {
+            return Some(parts[begin..begin + count].to_vec());
         }
     }
     None

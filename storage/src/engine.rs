@@ -1,6 +1,6 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `flushing` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head → `metadata` →
+//! Locks, by rank: `flushing`, `merging` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head → `metadata` →
 //! `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
 //! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published.
 
@@ -21,8 +21,10 @@ use kymo_core::{
 };
 
 use crate::append::Work;
+use crate::block::{BlockCache, BlockStatistics};
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
+use crate::compact::MergeJob;
 use crate::error::StorageError;
 use crate::flush::FrozenAt;
 use crate::fs::{Fs, FsLock};
@@ -69,6 +71,10 @@ pub struct Engine {
     /// Held for the length of a flush: the lane's and that of closing must not meet. Where the log goes on behind
     /// what an earlier flush set apart and could not write.
     pub(crate) flushing: Mutex<Option<FrozenAt>>,
+    /// What was read from blocks.
+    pub(crate) cache: Arc<BlockCache>,
+    /// The merge under way. Held while it works: the lane's and one asked for must not meet.
+    pub(crate) merging: Mutex<Option<MergeJob>>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     pub(crate) closed: AtomicBool,
@@ -104,6 +110,16 @@ impl Engine {
 
     pub(crate) fn blocks(&self) -> Arc<Blocks> {
         Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the bytes of the blocks are made of; reads a byte of every chunk.
+    ///
+    /// # Errors
+    /// [`SelectError`] if a block cannot be read.
+    pub fn block_statistics(&self) -> Result<BlockStatistics, SelectError> {
+        let mut statistics = BlockStatistics::default();
+        self.blocks().list().iter().try_for_each(|block| statistics.add(block))?;
+        Ok(statistics)
     }
 
     pub(crate) fn metadata(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Metadata>>> {

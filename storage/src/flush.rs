@@ -22,7 +22,8 @@ use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::storage::Columns;
 
-use crate::block::{Block, BlockWriter, EXTENSION};
+use crate::block::{Block, BlockWriter, EXTENSION, Shape};
+use crate::chunk::Effort;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::head::HeadSeries;
@@ -31,9 +32,8 @@ use crate::manifest::Manifest;
 use crate::merge::{Run, Source, merge};
 use crate::wal::{LogPosition, segment_number};
 
-/// Samples per chunk of a block: the smaller the chunk, the more its fixed cost weighs; the larger, the
-/// more is decoded in vain by a short query.
-pub(crate) const BLOCK_CHUNK_SAMPLES: usize = 480;
+/// Samples per chunk of a part: two hours at one every 15 seconds. Merging makes longer ones.
+pub(crate) const PART_CHUNK_SAMPLES: usize = 480;
 /// Files written by one flush at the most; a backfill over a longer time makes longer blocks.
 const FILES_MAX: i64 = 16;
 /// Flushes that a series may stay without a sample before it is freed.
@@ -195,11 +195,14 @@ impl Engine {
         let ranges = self.ranges(frozen);
         let metadata: Vec<(String, Vec<Metadata>)> =
             self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
+        // What is flushed is merged soon: the cheap encoders are good enough until then.
+        let range_ms = millis(self.options.block_range);
+        let shape = Shape { range_ms, chunk_samples: PART_CHUNK_SAMPLES, effort: Effort::Fast };
         let mut blocks = Vec::new();
         for (number, range) in ranges.iter().enumerate() {
             let (id, path) = self.next_block();
             let failed = || io_error(&path, "writing a block");
-            let mut writer = BlockWriter::create(&*self.fs, &path, id).map_err(failed())?;
+            let mut writer = BlockWriter::create(&*self.fs, &path, id, shape).map_err(failed())?;
             // Only what this flush has made may be removed when it fails.
             files.push(path.clone());
             let write = || -> Result<(), StorageError> {
@@ -211,7 +214,7 @@ impl Engine {
                 Ok(())
             };
             write()?;
-            blocks.push(Arc::new(Block::open(&*self.fs, &path, &self.options.budget)?));
+            blocks.push(Arc::new(Block::open(&*self.fs, &path, &self.options.budget, &self.cache)?));
         }
         let dir = self.dir.join("blocks");
         self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
@@ -229,7 +232,12 @@ impl Engine {
         let mut columns = Columns::default();
         // The range holds its start and not its end; a window the other way round.
         merge(&mut runs, start - 1, end - 1, &mut columns).map_err(std::io::Error::other)?;
-        write_columns(writer, &series.labels, &columns, &exemplars)
+        if !columns.times.is_empty() || !exemplars.is_empty() {
+            writer.series(&series.labels);
+            writer.samples(&columns)?;
+            writer.exemplars(&exemplars);
+        }
+        Ok(())
     }
 
     /// The block ranges `[start, end)` that the frozen samples and exemplars fall into, rising.
@@ -274,28 +282,4 @@ impl Engine {
         self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
         self.count_head(&head);
     }
-}
-
-/// Writes one series in chunks of [`BLOCK_CHUNK_SAMPLES`], if it has anything.
-pub(crate) fn write_columns(
-    writer: &mut BlockWriter,
-    labels: &Labels,
-    columns: &Columns,
-    exemplars: &[Exemplar],
-) -> std::io::Result<()> {
-    if columns.times.is_empty() && exemplars.is_empty() {
-        return Ok(());
-    }
-    writer.series(labels);
-    let mut piece = Columns::default();
-    for (number, (time, value)) in columns.iter().enumerate() {
-        piece.push(time, columns.starts.get(number).copied().unwrap_or(0), value);
-        if piece.times.len() == BLOCK_CHUNK_SAMPLES {
-            writer.samples(&piece)?;
-            piece.clear();
-        }
-    }
-    writer.samples(&piece)?;
-    writer.exemplars(exemplars);
-    Ok(())
 }

@@ -38,6 +38,7 @@ mod error;
 mod flush;
 #[cfg(test)]
 mod format_page;
+mod frames;
 pub mod fs;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
@@ -54,6 +55,7 @@ mod sample;
 mod select;
 mod wal;
 
+pub use block::{BlockStatistics, EncodingStatistics};
 pub use codec::Malformed;
 pub use engine::Engine;
 pub use error::StorageError;

@@ -129,6 +129,10 @@ impl Engine {
         self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
         self.metrics.levels(&self.sizes());
         self.keep_reserve();
+        self.metrics.cache_bytes.set(self.cache.bytes() as f64);
+        if self.is_short_of_memory() {
+            self.cache.clear();
+        }
         if self.retire()? {
             return Ok(Next::Now);
         }
@@ -141,11 +145,14 @@ impl Engine {
 
     fn wants_flush(&self) -> bool {
         let samples = self.counts.head_samples.load(Ordering::Relaxed);
-        let budget = &self.options.budget;
-        let is_short_of_memory = budget.used() >= budget.limit() / 10 * 9;
         let since = *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = since.is_some_and(|s| self.options.clock.monotonic() >= s + self.options.flush_age);
-        samples >= self.options.flush_samples || is_old || (is_short_of_memory && samples > 0)
+        samples >= self.options.flush_samples || is_old || (self.is_short_of_memory() && samples > 0)
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        let budget = &self.options.budget;
+        budget.used() >= budget.limit() / 10 * 9
     }
 
     /// Removes blocks whose newest sample is outside retention; `true` if there were any.

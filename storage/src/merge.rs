@@ -5,14 +5,16 @@ use std::sync::Arc;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{NativeHistogram, SelectError};
 
-use crate::block::{Block, ChunkMeta};
+use crate::block::{Block, ChunkRef};
 use crate::head::HeadRun;
 
 /// Where a run is read from.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     Head(HeadRun<'a>),
-    Block(&'a Block, &'a ChunkMeta),
+    Block(&'a Block, &'a ChunkRef),
+    /// A chunk whose payload is at hand; it is read whole.
+    Payload(&'a Block, &'a ChunkRef, &'a [u8]),
 }
 
 /// A run with first and last time.
@@ -23,36 +25,99 @@ pub(crate) struct Run<'a> {
     pub(crate) source: Source<'a>,
 }
 
+/// Where the times of what was read come from: equal lists, read in one window, mean equal times. `None` once some of
+/// them cannot be named.
+pub(crate) type TimesOrigin = Option<Vec<(u64, u64)>>;
+
 impl Run<'_> {
-    fn read(&self, start_ms: i64, end_ms: i64, columns: &mut Columns) -> Result<(), SelectError> {
-        match self.source {
-            Source::Head(run) => run.read(start_ms, end_ms, columns).map_err(|fault| SelectError::Damaged {
-                place: "a sealed run in memory".into(),
-                what: fault.to_string(),
-            }),
-            Source::Block(block, meta) => block.read(meta, start_ms, end_ms, columns),
+    /// Appends its samples in the window to `columns`.
+    fn read(
+        &self,
+        start_ms: i64,
+        end_ms: i64,
+        columns: &mut Columns,
+        origin: &mut TimesOrigin,
+    ) -> Result<(), SelectError> {
+        let before = columns.times.len();
+        let named = match self.source {
+            Source::Head(run) => {
+                columns.times_id = 0;
+                run.read(start_ms, end_ms, columns).map_err(|fault| SelectError::Damaged {
+                    place: "a sealed run in memory".into(),
+                    what: fault.to_string(),
+                })?;
+                // What the head names its timestamps by, if it does; no block has number 0.
+                (columns.times_id != 0).then_some((0, std::mem::take(&mut columns.times_id)))
+            }
+            Source::Block(block, chunk) => {
+                block.read(chunk, start_ms, end_ms, columns)?;
+                Some((block.id(), u64::from(chunk.row.column)))
+            }
+            Source::Payload(block, chunk, payload) => {
+                block.read_payload(chunk, payload, columns)?;
+                None
+            }
+        };
+        if columns.times.len() > before {
+            match (&mut *origin, named) {
+                (Some(list), Some(named)) => list.push(named),
+                _ => *origin = None,
+            }
         }
+        Ok(())
     }
 }
 
-/// Appends the samples in the window to `columns`. `runs` come by rising precedence, and leave by rising time.
+/// Appends the samples in the window to `columns`, and says where their times come from. `runs` come by rising
+/// precedence, and leave by rising time.
 pub(crate) fn merge(
     runs: &mut Vec<Run<'_>>,
     start_ms: i64,
     end_ms: i64,
     columns: &mut Columns,
-) -> Result<(), SelectError> {
+) -> Result<TimesOrigin, SelectError> {
     runs.retain(|run| run.max_time_ms > start_ms && run.min_time_ms <= end_ms);
-    let by_precedence = runs.clone();
-    runs.sort_by_key(|run| run.min_time_ms);
+    let mut origin = Some(Vec::new());
     if runs.windows(2).all(|w| w[0].max_time_ms < w[1].min_time_ms) {
-        return runs.iter().try_for_each(|run| run.read(start_ms, end_ms, columns));
+        runs.iter().try_for_each(|run| run.read(start_ms, end_ms, columns, &mut origin))?;
+        return Ok(origin);
     }
+    // Stable, so that of two runs the one of higher precedence stays behind.
+    let mut by_time: Vec<(usize, Run<'_>)> = runs.iter().copied().enumerate().collect();
+    by_time.sort_by_key(|(_, run)| run.min_time_ms);
+    let mut rest = by_time.as_mut_slice();
+    while !rest.is_empty() {
+        // Runs that overlap, directly or through others.
+        let (mut count, mut end) = (1, rest[0].1.max_time_ms);
+        while let Some((_, next)) = rest.get(count).filter(|(_, next)| next.min_time_ms <= end) {
+            end = end.max(next.max_time_ms);
+            count += 1;
+        }
+        let (cluster, behind) = rest.split_at_mut(count);
+        if let [(_, alone)] = cluster {
+            alone.read(start_ms, end_ms, columns, &mut origin)?;
+        } else {
+            origin = None;
+            cluster.sort_by_key(|(precedence, _)| *precedence);
+            merge_overlapping(cluster.iter().map(|(_, run)| run), start_ms, end_ms, columns)?;
+        }
+        rest = behind;
+    }
+    runs.sort_by_key(|run| run.min_time_ms);
+    Ok(origin)
+}
+
+fn merge_overlapping<'a>(
+    by_precedence: impl Iterator<Item = &'a Run<'a>>,
+    start_ms: i64,
+    end_ms: i64,
+    columns: &mut Columns,
+) -> Result<(), SelectError> {
     let mut samples: Vec<(i64, usize, i64, Value)> = Vec::new();
     let mut one = Columns::default();
-    for (precedence, run) in by_precedence.iter().enumerate() {
+    for (precedence, run) in by_precedence.enumerate() {
         one.clear();
-        run.read(start_ms, end_ms, &mut one)?;
+        run.read(start_ms, end_ms, &mut one, &mut None)?;
         for (n, (time, value)) in one.iter().enumerate() {
             let start = one.starts.get(n).copied().unwrap_or(0);
             samples.push((time, precedence, start, Value::from(value)));

@@ -21,6 +21,7 @@ pub const METRICS: &[MetricDesc] = &[
     BLOCKS,
     BLOCK_SAMPLES,
     BLOCK_BYTES,
+    CACHE_BYTES,
     QUARANTINED,
 ];
 
@@ -75,6 +76,13 @@ const BLOCK_SAMPLES: MetricDesc =
     desc("kymo_storage_block_samples", MetricKind::Gauge, "", &[], "Samples in block files.");
 const BLOCK_BYTES: MetricDesc =
     desc("kymo_storage_block_bytes", MetricKind::Gauge, "bytes", &[], "Bytes of block files.");
+const CACHE_BYTES: MetricDesc = desc(
+    "kymo_storage_cache_bytes",
+    MetricKind::Gauge,
+    "bytes",
+    &[],
+    "Memory held by what was read from blocks, given back when memory is short.",
+);
 const QUARANTINED: MetricDesc =
     desc("kymo_storage_quarantined", MetricKind::Gauge, "", &[], "Damaged pieces set aside when the data was opened.");
 
@@ -88,6 +96,7 @@ pub(crate) struct StorageMetrics {
     pub(crate) flush_duration: Histogram,
     pub(crate) merges: Outcomes,
     pub(crate) retired: Counter,
+    pub(crate) cache_bytes: Gauge,
     /// Levels, in the order of [`StorageMetrics::levels`].
     gauges: [Gauge; 8],
 }
@@ -128,6 +137,7 @@ impl StorageMetrics {
             flush_duration: registry.histogram(&FLUSH_DURATION).register()?,
             merges: Outcomes::new(registry, &MERGES)?,
             retired: registry.counter(&RETIRED).register()?,
+            cache_bytes: gauge(&CACHE_BYTES)?,
             gauges: [
                 gauge(&SERIES)?,
                 gauge(&HEAD_SAMPLES)?,

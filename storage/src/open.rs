@@ -10,7 +10,7 @@ use kymo_core::memory::remember_metadata;
 use kymo_core::{Labels, SeriesRef};
 
 use crate::append::Applying;
-use crate::block::Block;
+use crate::block::{Block, BlockCache};
 use crate::blocks::Blocks;
 use crate::changes::ChangeLog;
 use crate::codec::Malformed;
@@ -80,7 +80,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     check_segment_versions(&*fs, &segments)?;
     let mut manifest = found.unwrap_or_else(Manifest::new);
     let mut report = OpenReport::default();
-    let blocks = open_blocks(&*fs, dir, &mut manifest, &options, &mut report)?;
+    let cache = Arc::new(BlockCache::new(&options.budget, options.cache_bytes));
+    let blocks = open_blocks(&*fs, dir, &mut manifest, &options, &cache, &mut report)?;
 
     manifest.opening += 1;
     if SeriesRef::new(manifest.opening, 0).is_none() {
@@ -133,6 +134,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
         manifest: Mutex::new(manifest),
         flushing: Mutex::default(),
+        cache,
+        merging: Mutex::default(),
         unflushed_since: Mutex::new(None),
         closed: AtomicBool::new(false),
         fs,
@@ -176,6 +179,7 @@ fn open_blocks(
     dir: &Path,
     manifest: &mut Manifest,
     options: &Options,
+    cache: &Arc<BlockCache>,
     report: &mut OpenReport,
 ) -> Result<Vec<Block>, StorageError> {
     let block_dir = dir.join("blocks");
@@ -183,12 +187,16 @@ fn open_blocks(
     let mut sound = Vec::new();
     for name in &manifest.blocks {
         let path = block_dir.join(name);
-        match Block::open(fs, &path, &options.budget) {
+        match Block::open(fs, &path, &options.budget, cache) {
             Ok(block) => {
                 sound.push(name.clone());
                 blocks.push(block);
             }
-            Err(error @ (StorageError::NewerVersion { .. } | StorageError::Budget(_))) => return Err(error),
+            Err(
+                error @ (StorageError::NewerVersion { .. }
+                | StorageError::OlderVersion { .. }
+                | StorageError::Budget(_)),
+            ) => return Err(error),
             Err(error) => {
                 tracing::error!(path = %path.display(), error = &error as &dyn std::error::Error, "a block cannot be read and is set aside");
                 report.quarantined.push((path.clone(), error.to_string()));

@@ -85,6 +85,8 @@ pub struct Options {
     pub flush_age: Duration,
     /// Length of a part's time range; parts are cut at its multiples.
     pub block_range: Duration,
+    /// Memory for what was read from blocks and may be read again; taken from the budget as it fills.
+    pub cache_bytes: u64,
     /// Bytes kept back on disk, so that a full disk can still be tidied.
     pub reserve_bytes: u64,
 }
@@ -102,6 +104,7 @@ impl Default for Options {
             flush_samples: 6_000_000,
             flush_age: Duration::from_secs(2 * 3_600),
             block_range: Duration::from_secs(2 * 3_600),
+            cache_bytes: 64 << 20,
             reserve_bytes: 4 << 20,
         }
     }

@@ -1,24 +1,26 @@
 //! Reading: a snapshot of matching series, and the catalogue.
 
-use std::cell::RefCell;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use foldhash::{HashSet, HashSetExt};
+use foldhash::{HashMap, HashSet, HashSetExt};
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
 use kymo_core::storage::Columns;
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
-use crate::block::Block;
+use crate::block::ChunkRef;
 use crate::blocks::Blocks;
 use crate::engine::Engine;
 use crate::head::HeadSnapshot;
-use crate::merge::{Run, Source, merge};
+use crate::merge::{Run, Source, TimesOrigin, merge};
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
 /// Series of the head between two looks at the deadline.
-const SERIES_PER_CHECK: u32 = 64;
+const HEAD_SERIES_PER_CHECK: u32 = 64;
+/// Series of a block between two looks at the deadline.
+const SERIES_PER_CHECK: usize = 256;
 
 /// Strings seen, each kept once.
 struct Distinct(HashSet<String>);
@@ -49,7 +51,10 @@ pub(crate) struct Selection {
     start_ms: i64,
     end_ms: i64,
     series: Vec<Selected>,
+    /// Chunks of all series that reach into the window.
+    chunks: Vec<ChunkRef>,
     blocks: Arc<Blocks>,
+    origins: Origins,
     _memory: Reservation,
 }
 
@@ -57,8 +62,30 @@ pub(crate) struct Selection {
 struct Selected {
     labels: Labels,
     head: HeadSnapshot,
-    /// Number of the block in the list, and of the series in the block; rising by the block.
-    in_blocks: Vec<(u32, u32)>,
+    /// Number of the block in the list, rising, and where its chunks stand in the list of chunks.
+    in_blocks: Vec<(u32, Range<u32>)>,
+}
+
+/// Numbers for lists of where times come from.
+#[derive(Default)]
+struct Origins(Mutex<HashMap<Vec<(u64, u64)>, u64>>);
+
+impl Origins {
+    /// Marks numbers given to lists, as apart from those that stand for one column of one block.
+    const LIST: u64 = 1 << 63;
+
+    fn number(&self, origin: TimesOrigin) -> u64 {
+        let Some(list) = origin else { return 0 };
+        match list.as_slice() {
+            [] => 0,
+            &[(block, column)] if block > 0 && block < 1 << 31 && column < 1 << 32 => block << 32 | column,
+            _ => {
+                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = Origins::LIST | known.len() as u64;
+                *known.entry(list).or_insert(next)
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -77,20 +104,28 @@ impl Engine {
                     memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
                     series.push(Selected { labels: found.labels.clone(), head, in_blocks: Vec::new() });
                 }
-                if number % SERIES_PER_CHECK == 0 {
+                if number % HEAD_SERIES_PER_CHECK == 0 {
                     ctx.check()?;
                 }
             }
             (self.changes().version(), self.blocks())
         };
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        let mut chunks: Vec<ChunkRef> = Vec::new();
         for (number, block) in blocks.list().iter().enumerate() {
             ctx.check()?;
-            let found = block.select(what);
-            memory.grow(found.len() as u64 * BYTES_PER_SERIES)?;
-            series = join(series, found.into_iter().map(|n| (block.labels(n), n as u32)), number as u32);
+            let mut found: Vec<(Labels, Range<u32>)> = Vec::new();
+            block.select(what, |_, labels, reaching| {
+                memory.grow(BYTES_PER_SERIES + size_of_val(reaching) as u64)?;
+                let begin = chunks.len() as u32;
+                chunks.extend_from_slice(reaching);
+                found.push((labels.clone(), begin..chunks.len() as u32));
+                if found.len().is_multiple_of(SERIES_PER_CHECK) { ctx.check() } else { Ok(()) }
+            })?;
+            series = join(series, found, number as u32);
         }
-        Ok(Selection { version, start_ms: what.start_ms, end_ms: what.end_ms, series, blocks, _memory: memory })
+        let (start_ms, end_ms, origins) = (what.start_ms, what.end_ms, Origins::default());
+        Ok(Selection { version, start_ms, end_ms, series, chunks, blocks, origins, _memory: memory })
     }
 
     /// The selector with its window cut to what retention keeps.
@@ -101,33 +136,28 @@ impl Engine {
     }
 
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
-        let found: RefCell<Vec<Labels>> = RefCell::default();
-        self.visit(
-            what,
-            ctx,
-            |labels| found.borrow_mut().push(labels.clone()),
-            |block, series| {
-                found.borrow_mut().push(block.labels(series));
-            },
-        )?;
-        let mut found = found.into_inner();
+        let mut found: Vec<Labels> = Vec::new();
+        let what = &self.inside_retention(what);
+        for block in self.visit_head(what, |labels| found.push(labels.clone())).list() {
+            ctx.check()?;
+            block.select(what, |_, labels, _| {
+                found.push(labels.clone());
+                Ok(())
+            })?;
+        }
         found.sort_unstable();
         found.dedup();
         Ok(found)
     }
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        let names = RefCell::new(Distinct::default());
-        let add = |name: &str| names.borrow_mut().add(name);
-        self.visit(
-            what,
-            ctx,
-            |labels| labels.iter().for_each(|(name, _)| add(name)),
-            |block, series| {
-                block.label_pairs(series).for_each(|(name, _)| add(name));
-            },
-        )?;
-        Ok(names.into_inner().sorted())
+        let mut names = Distinct::default();
+        let what = &self.inside_retention(what);
+        for block in self.visit_head(what, |labels| labels.iter().for_each(|(name, _)| names.add(name))).list() {
+            ctx.check()?;
+            block.label_names(what, |name| names.add(name))?;
+        }
+        Ok(names.sorted())
     }
 
     pub(crate) fn list_values(
@@ -136,40 +166,23 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
-        let values = RefCell::new(Distinct::default());
-        let add = |value: Option<&str>| value.into_iter().for_each(|value| values.borrow_mut().add(value));
-        self.visit(
-            what,
-            ctx,
-            |labels| add(labels.get(name)),
-            |block, series| {
-                add(block.label_pairs(series).find(|(found, _)| *found == name).map(|(_, value)| value));
-            },
-        )?;
-        Ok(values.into_inner().sorted())
+        let mut values = Distinct::default();
+        let what = &self.inside_retention(what);
+        let add = |labels: &Labels| labels.get(name).into_iter().for_each(|value| values.add(value));
+        for block in self.visit_head(what, add).list() {
+            ctx.check()?;
+            block.label_values(name, what, |value| values.add(value))?;
+        }
+        Ok(values.sorted())
     }
 
-    /// Shows every matching series of the head, then of the blocks; one may be shown more than once.
-    fn visit(
-        &self,
-        what: &Selector,
-        ctx: &QueryContext,
-        mut in_head: impl FnMut(&Labels),
-        mut in_block: impl FnMut(&Block, usize),
-    ) -> Result<(), SelectError> {
-        let what = &self.inside_retention(what);
-        let blocks = {
-            let state = self.head.read();
-            let numbers = state.select(&what.matchers);
-            let series = numbers.iter().filter_map(|number| state.get(number));
-            series.filter(|s| state.reaches(s, what.start_ms, what.end_ms)).for_each(|s| in_head(&s.labels));
-            self.blocks()
-        };
-        for block in blocks.list() {
-            ctx.check()?;
-            block.select(what).into_iter().for_each(|series| in_block(block, series));
-        }
-        Ok(())
+    /// Shows every matching series of the head; gives the blocks that belong to it.
+    fn visit_head(&self, what: &Selector, mut show: impl FnMut(&Labels)) -> Arc<Blocks> {
+        let state = self.head.read();
+        let numbers = state.select(&what.matchers);
+        let series = numbers.iter().filter_map(|number| state.get(number));
+        series.filter(|s| state.reaches(s, what.start_ms, what.end_ms)).for_each(|s| show(&s.labels));
+        self.blocks()
     }
 
     pub(crate) fn list_exemplars(
@@ -203,7 +216,7 @@ impl Engine {
         for block in blocks.list() {
             ctx.check()?;
             for (series, exemplars) in block.exemplars()? {
-                let labels = block.labels(series);
+                let labels = block.labels(series)?;
                 if what.matches(labels.as_ref()) {
                     keep(labels, &exemplars);
                 }
@@ -219,40 +232,46 @@ impl Engine {
 }
 
 /// Joins the series of one block into the list; both are sorted by labels.
-fn join(series: Vec<Selected>, found: impl ExactSizeIterator<Item = (Labels, u32)>, block: u32) -> Vec<Selected> {
-    if found.len() == 0 {
+fn join(series: Vec<Selected>, found: Vec<(Labels, Range<u32>)>, block: u32) -> Vec<Selected> {
+    if found.is_empty() {
         return series;
     }
     let mut joined = Vec::with_capacity(series.len().max(found.len()));
     let mut left = series.into_iter().peekable();
-    for (labels, number) in found {
-        while let Some(before) = left.next_if(|s| s.labels < labels) {
-            joined.push(before);
+    for (labels, chunks) in found {
+        // Mostly the same series come in the same order, and equality is far cheaper than order.
+        let mut here = None;
+        while let Some(next) = left.peek() {
+            if next.labels == labels {
+                here = left.next();
+                break;
+            }
+            match left.next_if(|next| next.labels < labels) {
+                Some(before) => joined.push(before),
+                None => break,
+            }
         }
-        let mut here = match left.next_if(|s| s.labels == labels) {
-            Some(same) => same,
-            None => Selected { labels, ..Selected::default() },
-        };
-        here.in_blocks.push((block, number));
+        let mut here = here.unwrap_or_else(|| Selected { labels, ..Selected::default() });
+        here.in_blocks.push((block, chunks));
         joined.push(here);
     }
     joined.extend(left);
     joined
 }
 
-impl Selected {
+impl Selection {
     /// Its runs, by rising precedence.
-    fn runs<'a>(&'a self, blocks: &'a Blocks) -> Vec<Run<'a>> {
+    fn runs<'a>(&'a self, series: &'a Selected) -> Vec<Run<'a>> {
         let mut runs = Vec::new();
-        for &(block, number) in &self.in_blocks {
-            let block = &*blocks.list()[block as usize];
-            runs.extend(block.chunks(number as usize).iter().map(|meta| Run {
-                min_time_ms: meta.min_time_ms,
-                max_time_ms: meta.max_time_ms,
-                source: Source::Block(block, meta),
+        for (block, chunks) in &series.in_blocks {
+            let block = &*self.blocks.list()[*block as usize];
+            runs.extend(self.chunks[chunks.start as usize..chunks.end as usize].iter().map(|chunk| Run {
+                min_time_ms: chunk.min_time_ms,
+                max_time_ms: chunk.max_time_ms,
+                source: Source::Block(block, chunk),
             }));
         }
-        let head = self.head.runs();
+        let head = series.head.runs();
         runs.extend(head.map(|(min_time_ms, max_time_ms, run)| Run {
             min_time_ms,
             max_time_ms,
@@ -273,12 +292,9 @@ impl SeriesSet for Selection {
 
     fn estimate(&self, index: usize) -> usize {
         let series = &self.series[index];
-        let in_window = |block: u32, number: u32| -> usize {
-            let chunks = self.blocks.list()[block as usize].chunks(number as usize);
-            let reaching = chunks.iter().filter(|c| c.max_time_ms > self.start_ms && c.min_time_ms <= self.end_ms);
-            reaching.map(|c| c.samples as usize).sum()
-        };
-        series.head.samples() + series.in_blocks.iter().map(|&(b, n)| in_window(b, n)).sum::<usize>()
+        let chunks =
+            series.in_blocks.iter().flat_map(|(_, chunks)| &self.chunks[chunks.start as usize..chunks.end as usize]);
+        series.head.samples() + chunks.map(|chunk| chunk.samples as usize).sum::<usize>()
     }
 
     fn version(&self) -> u64 {
@@ -287,7 +303,9 @@ impl SeriesSet for Selection {
 
     fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError> {
         columns.clear();
-        let mut runs = self.series[index].runs(&self.blocks);
-        merge(&mut runs, self.start_ms, self.end_ms, columns)
+        let mut runs = self.runs(&self.series[index]);
+        let origin = merge(&mut runs, self.start_ms, self.end_ms, columns)?;
+        columns.times_id = self.origins.number(origin);
+        Ok(())
     }
 }

@@ -1,35 +1,50 @@
 //! Block files: samples that no longer change, sorted by label set, in one file.
 //!
 //! ```text
-//! header │ chunks │ exemplars │ metadata │ symbols │ series │ footer │ trailer
+//! header │ chunks │ times │ exemplars │ metadata │ symbols │ series │ postings │ directory │ footer │ trailer
 //! ```
 //!
-//! A file is written once, front to back, synced, renamed into place and never changed. It is read by
-//! position; only symbols and the series table are held in memory. Every section has a checksum in the
-//! footer, every chunk one in the series table. `docs/format/block.md` is the page.
+//! A file is written once, front to back, synced, and never changed. Values stand in chunks; timestamp columns are
+//! stored once, found by their content; symbols, series and postings in pages, compressed one by one. It is read by
+//! position through a bounded cache: only the directory is held in memory. Every section has a checksum in the footer,
+//! every page one in the directory, every chunk its own. `docs/format/block.md` is the page.
 
+mod cache;
+mod directory;
+mod postings;
 mod read;
+mod scan;
+mod select;
+mod series;
+mod statistics;
+mod symbols;
+mod times;
 mod write;
 
-pub(crate) use read::Block;
+pub(crate) use cache::BlockCache;
+#[cfg(feature = "fuzz")]
+pub(crate) use directory::check_pages;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use read::check_whole;
-#[cfg(feature = "fuzz")]
-pub(crate) use read::read_index;
-pub(crate) use write::BlockWriter;
+pub(crate) use read::{Block, ChunkRef};
+pub(crate) use scan::Scan;
+pub use statistics::{BlockStatistics, EncodingStatistics};
+pub(crate) use write::{BlockWriter, Pieces, Shape};
 
 use crate::codec::{Malformed, Reader, put_varint, put_zigzag};
 
 pub(crate) const MAGIC: [u8; 8] = *b"KYMOBLK\0";
 pub(crate) const END_MAGIC: [u8; 8] = *b"KYMOEND\0";
 /// The version this build writes and reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Magic, version, checksum of these.
 pub(crate) const HEADER_LEN: usize = 16;
 /// Footer length, footer checksum, end magic.
 pub(crate) const TRAILER_LEN: usize = 16;
 /// Ending of a block's file name.
 pub(crate) const EXTENSION: &str = "block";
+/// Checksum behind each chunk.
+pub(crate) const CHUNK_CRC_LEN: u32 = 4;
 
 const _: () = assert!(HEADER_LEN == 8 + 4 + 4);
 const _: () = assert!(TRAILER_LEN == 4 + 4 + 8);
@@ -48,10 +63,13 @@ pub(crate) fn header() -> [u8; HEADER_LEN] {
 #[repr(u8)]
 pub(crate) enum SectionKind {
     Chunks = 1,
-    Exemplars = 2,
-    Metadata = 3,
-    Symbols = 4,
-    Series = 5,
+    Times = 2,
+    Exemplars = 3,
+    Metadata = 4,
+    Symbols = 5,
+    Series = 6,
+    Postings = 7,
+    Directory = 8,
 }
 
 /// Where a section lies.
@@ -62,45 +80,50 @@ pub(crate) struct Section {
     pub(crate) crc: u32,
 }
 
+impl Section {
+    /// Whether the section holds these bytes.
+    pub(crate) fn holds(&self, offset: u64, len: u64) -> bool {
+        offset >= self.offset && offset.checked_add(len).is_some_and(|end| end <= self.offset + self.len)
+    }
+}
+
 /// The facts a block tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Footer {
     /// At one timestamp the block with the higher sequence wins.
     pub(crate) sequence: u64,
+    /// 0 as flushed, 1 as merged: written for size.
+    pub(crate) level: u64,
     pub(crate) min_time_ms: i64,
     pub(crate) max_time_ms: i64,
     pub(crate) series: u64,
+    /// Series without a sample: they have exemplars only.
+    pub(crate) bare_series: u64,
     pub(crate) samples: u64,
-    pub(crate) chunks: Section,
-    pub(crate) exemplars: Section,
-    pub(crate) metadata: Section,
-    pub(crate) symbols: Section,
-    pub(crate) series_table: Section,
+    pub(crate) sections: [Section; SECTIONS],
 }
 
+/// Kinds of sections.
+pub(crate) const SECTIONS: usize = 8;
+
 impl Footer {
-    fn sections(&self) -> [(SectionKind, Section); 5] {
-        [
-            (SectionKind::Chunks, self.chunks),
-            (SectionKind::Exemplars, self.exemplars),
-            (SectionKind::Metadata, self.metadata),
-            (SectionKind::Symbols, self.symbols),
-            (SectionKind::Series, self.series_table),
-        ]
+    pub(crate) fn section(&self, kind: SectionKind) -> Section {
+        self.sections[kind as usize - 1]
     }
 
     /// Footer and trailer.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_varint(&mut out, self.sequence);
+        put_varint(&mut out, self.level);
         put_zigzag(&mut out, self.min_time_ms);
         put_zigzag(&mut out, self.max_time_ms);
         put_varint(&mut out, self.series);
+        put_varint(&mut out, self.bare_series);
         put_varint(&mut out, self.samples);
-        let sections = self.sections();
-        put_varint(&mut out, sections.len() as u64);
-        for (kind, section) in sections {
-            out.push(kind as u8);
+        put_varint(&mut out, SECTIONS as u64);
+        for (number, section) in self.sections.iter().enumerate() {
+            out.push(number as u8 + 1);
             put_varint(&mut out, section.offset);
             put_varint(&mut out, section.len);
             out.extend_from_slice(&section.crc.to_le_bytes());
@@ -117,9 +140,11 @@ impl Footer {
         let from = &mut Reader::new(bytes);
         let mut footer = Footer {
             sequence: from.varint()?,
+            level: from.varint()?,
             min_time_ms: from.zigzag()?,
             max_time_ms: from.zigzag()?,
             series: from.varint()?,
+            bare_series: from.varint()?,
             samples: from.varint()?,
             ..Footer::default()
         };
@@ -129,31 +154,14 @@ impl Footer {
             if section.offset.checked_add(section.len).is_none_or(|e| e > end) {
                 return from.bad("section lies outside the file");
             }
-            match kind {
-                1 => footer.chunks = section,
-                2 => footer.exemplars = section,
-                3 => footer.metadata = section,
-                4 => footer.symbols = section,
-                5 => footer.series_table = section,
-                // A later version may add sections that an earlier reader can do without.
-                _ => {}
+            // A later version may add sections that an earlier reader can do without.
+            if let Some(known) = footer.sections.get_mut(usize::from(kind).wrapping_sub(1)) {
+                *known = section;
             }
         }
         from.end()?;
         Ok(footer)
     }
-}
-
-/// Where a chunk lies and what it covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChunkMeta {
-    /// From the start of the file.
-    pub(crate) offset: u64,
-    pub(crate) len: u32,
-    pub(crate) crc: u32,
-    pub(crate) min_time_ms: i64,
-    pub(crate) max_time_ms: i64,
-    pub(crate) samples: u32,
 }
 
 #[cfg(test)]

@@ -1,25 +1,40 @@
 //! Reading a block by position.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::{HashMap, HashMapExt};
 use kymo_core::batch::{Exemplar, Metadata};
-use kymo_core::storage::Columns;
-use kymo_core::{Budget, Labels, LabelsRef, Matcher, Reservation, SelectError, Selector};
+use kymo_core::storage::{ColumnValue, Columns, RunKind};
+use kymo_core::{Budget, Labels, LabelsRef, Reservation, SelectError};
 
-use super::{ChunkMeta, END_MAGIC, Footer, HEADER_LEN, MAGIC, Section, TRAILER_LEN, VERSION, header};
+use super::cache::{BlockCache, Key, Kind};
+use super::directory::{Directory, PageRef};
+use super::postings::PostingsPage;
+use super::series::{ChunkRow, SERIES_PER_PAGE, SeriesPage};
+use super::symbols::SymbolPage;
+use super::times::{self, COLUMNS_PER_BOUNDS, ColumnBounds};
+use super::{CHUNK_CRC_LEN, END_MAGIC, Footer, HEADER_LEN, MAGIC, Section, SectionKind, TRAILER_LEN, VERSION, header};
 use crate::chunk;
-use crate::codec::{Malformed, Reader};
+use crate::codec::{Malformed, Read, Reader, put_varint};
 use crate::error::{StorageError, io_error};
+use crate::frames::unpack;
 use crate::fs::{Fs, FsFile, OpenMode};
 use crate::sample::Sample;
 use crate::wal::{read_exemplar, read_metadata};
 
 /// Footer bytes at the most: what is read before a checksum could be checked.
 const FOOTER_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of chunks that are read at once: neighbours are mostly wanted together, and one read costs as much as
+/// copying this many bytes.
+const STRETCH_BYTES: u64 = 32 << 10;
 
-/// An open block file. Its symbols and series table are in memory.
+/// Numbers for open blocks, used once in a process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// An open block file. Its directory is in memory, everything else is read through the cache.
 #[derive(Debug)]
 pub(crate) struct Block {
     path: PathBuf,
@@ -27,30 +42,40 @@ pub(crate) struct Block {
     file: Arc<dyn FsFile>,
     bytes: u64,
     footer: Footer,
-    index: Index,
-    /// Memory of `index`; without one the budget was too small to say.
+    pub(super) directory: Directory,
+    id: u64,
+    cache: Arc<BlockCache>,
+    /// Memory of `directory`; without one the budget was too small to say.
     _memory: Option<Reservation>,
 }
 
-/// Symbols and series table, decoded.
-#[derive(Debug, Default)]
-struct Index {
-    text: String,
-    /// End of each symbol in `text`; symbols are sorted.
-    symbol_ends: Vec<u32>,
-    /// Names and values of all series as symbol numbers.
-    pairs: Vec<(u32, u32)>,
-    chunks: Vec<ChunkMeta>,
-    /// End of each series in `pairs` and `chunks`.
-    ends: Vec<(u32, u32)>,
+/// A chunk, and what it covers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkRef {
+    pub(crate) row: ChunkRow,
+    pub(crate) min_time_ms: i64,
+    pub(crate) max_time_ms: i64,
+    pub(crate) samples: u32,
+}
+
+impl ChunkRef {
+    /// Whether a sample may lie in the window.
+    pub(crate) fn reaches(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.max_time_ms > start_ms && self.min_time_ms <= end_ms
+    }
 }
 
 impl Block {
-    /// Opens a block and checks everything but the chunks' payloads.
+    /// Opens a block; checks everything but its pages and chunks, which are checked whenever they are read.
     ///
     /// # Errors
-    /// [`StorageError::NewerVersion`], [`StorageError::Damaged`], or the disk's failure.
-    pub(crate) fn open(fs: &dyn Fs, path: &Path, budget: &Budget) -> Result<Block, StorageError> {
+    /// [`StorageError::NewerVersion`], [`StorageError::OlderVersion`], [`StorageError::Damaged`], or the disk's failure.
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        path: &Path,
+        budget: &Budget,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Block, StorageError> {
         let file = fs.open(path, OpenMode::Read).map_err(io_error(path, "opening the block"))?;
         let bytes = file.len().map_err(io_error(path, "opening the block"))?;
         let damaged = |what, offset: u64| StorageError::Damaged {
@@ -73,6 +98,9 @@ impl Block {
         if version > VERSION {
             return Err(StorageError::NewerVersion { path: path.to_owned(), version, supported: VERSION });
         }
+        if version < VERSION && version > 0 && crc32fast::hash(&head[..12]).to_le_bytes() == head[12..] {
+            return Err(StorageError::OlderVersion { path: path.to_owned(), version, supported: VERSION });
+        }
         if head != header() {
             return Err(damaged("header is damaged", 8));
         }
@@ -91,21 +119,29 @@ impl Block {
         let within = |fault: Malformed, base: u64| damaged(fault.what, base + fault.offset as u64);
         let footer = Footer::decode(&footer, footer_at).map_err(|f| within(f, footer_at))?;
 
-        let section = |section: Section, what| {
-            let bytes = read(section.offset, section.len)?;
-            if crc32fast::hash(&bytes) == section.crc { Ok(bytes) } else { Err(damaged(what, section.offset)) }
-        };
-        let symbols = section(footer.symbols, "symbols' checksum is wrong")?;
-        let series = section(footer.series_table, "series table's checksum is wrong")?;
-        let mut index = Index::default();
-        index.read_symbols(&symbols).map_err(|f| within(f, footer.symbols.offset))?;
-        index.read_series(&series, footer.chunks).map_err(|f| within(f, footer.series_table.offset))?;
-        let memory = budget.try_reserve(index.bytes() as u64);
+        let place = footer.section(SectionKind::Directory);
+        let directory = read(place.offset, place.len)?;
+        if crc32fast::hash(&directory) != place.crc {
+            return Err(damaged("directory's checksum is wrong", place.offset));
+        }
+        let directory = Directory::decode(&directory, &footer).map_err(|f| within(f, place.offset))?;
+        let memory = budget.try_reserve(directory.bytes() as u64);
         if let Err(exceeded) = &memory {
-            tracing::warn!(path = %path.display(), %exceeded, "a block's index is held beyond the memory limit");
+            tracing::warn!(path = %path.display(), %exceeded, "a block's directory is held beyond the memory limit");
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Block { path: path.to_owned(), name, file, bytes, footer, index, _memory: memory.ok() })
+        Ok(Block {
+            path: path.to_owned(),
+            name,
+            file,
+            bytes,
+            footer,
+            directory,
+            // Relaxed: the number is unique, and says nothing about other memory.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            cache: Arc::clone(cache),
+            _memory: memory.ok(),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -124,98 +160,334 @@ impl Block {
         &self.footer
     }
 
+    /// A number that no other open block of this process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Number of series.
     pub(crate) fn len(&self) -> usize {
-        self.index.ends.len()
+        self.footer.series as usize
     }
 
-    pub(crate) fn labels(&self, series: usize) -> Labels {
-        Labels::from_pairs(self.index.labels(series))
-    }
-
-    /// The labels of a series as they stand in the index, without building the set.
-    pub(crate) fn label_pairs(&self, series: usize) -> impl Iterator<Item = (&str, &str)> {
-        self.index.labels(series)
-    }
-
-    /// Series that satisfy the matchers and have a chunk that reaches into the window, rising.
-    pub(crate) fn select(&self, what: &Selector) -> Vec<usize> {
-        if what.end_ms < self.footer.min_time_ms || what.start_ms >= self.footer.max_time_ms {
-            return Vec::new();
-        }
-        let mut tests: Vec<MatchTest<'_>> = what.matchers.iter().map(|m| MatchTest::new(&self.index, m)).collect();
-        let reaches = |series: usize| {
-            self.chunks(series).iter().any(|c| c.max_time_ms > what.start_ms && c.min_time_ms <= what.end_ms)
-        };
-        (0..self.len())
-            .filter(|&series| tests.iter_mut().all(|test| test.accepts(&self.index, series)) && reaches(series))
-            .collect()
+    pub(crate) fn labels(&self, series: usize) -> Result<Labels, SelectError> {
+        let page = self.series_page(series / SERIES_PER_PAGE)?;
+        Ok(self.page_labels(&page)?[series % SERIES_PER_PAGE].clone())
     }
 
     /// The number of a label set.
-    pub(crate) fn find(&self, labels: LabelsRef<'_>) -> Option<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.index.labels(middle).cmp(labels.iter()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
+    pub(crate) fn find(&self, labels: LabelsRef<'_>) -> Result<Option<usize>, SelectError> {
+        let mut wanted = Vec::with_capacity(16);
+        for (name, value) in labels.iter() {
+            match (self.find_symbol(name)?, self.find_symbol(value)?) {
+                ((name, true), (value, true)) => wanted.push((name, value)),
+                _ => return Ok(None),
             }
         }
-        None
+        let after = self.directory.series.partition_point(|page| *page.first <= *wanted);
+        let Some(number) = after.checked_sub(1) else { return Ok(None) };
+        let found = self.series_page(number)?.find(&wanted);
+        Ok(found.map(|series| number * SERIES_PER_PAGE + series))
     }
 
-    pub(crate) fn chunks(&self, series: usize) -> &[ChunkMeta] {
-        &self.index.chunks[self.index.range(series).1]
+    /// The chunks of a series, by rising time.
+    pub(crate) fn chunks(&self, series: usize) -> Result<Vec<ChunkRef>, SelectError> {
+        let page = self.series_page(series / SERIES_PER_PAGE)?;
+        let mut bounds = BoundsCursor::new(self);
+        page.chunks(series % SERIES_PER_PAGE).iter().map(|row| bounds.chunk(row)).collect()
     }
 
-    /// Appends the samples of one chunk in the window to `columns`.
+    /// The time of a series' last sample.
+    pub(crate) fn newest(&self, labels: LabelsRef<'_>) -> Result<Option<i64>, SelectError> {
+        let Some(series) = self.find(labels)? else { return Ok(None) };
+        let page = self.series_page(series / SERIES_PER_PAGE)?;
+        let last = page.chunks(series % SERIES_PER_PAGE).last();
+        last.map(|row| Ok(BoundsCursor::new(self).chunk(row)?.max_time_ms)).transpose()
+    }
+
+    /// Appends the samples of one chunk in the window to `columns`, whose last time lies below.
     pub(crate) fn read(
         &self,
-        meta: &ChunkMeta,
+        chunk: &ChunkRef,
         start_ms: i64,
         end_ms: i64,
         columns: &mut Columns,
     ) -> Result<(), SelectError> {
-        let payload = self.payload(meta)?;
-        chunk::decode(&payload, start_ms, end_ms, columns).map_err(|fault| self.damaged(meta, &fault))
+        let times = self.times(chunk.row.column)?;
+        let range = window(&times, start_ms, end_ms);
+        columns.times.extend_from_slice(&times[range.clone()]);
+        if chunk.row.len == 0 {
+            append_constant(chunk.row.constant, range.len(), columns);
+            return Ok(());
+        }
+        self.with_payload(chunk, |payload| chunk::decode(payload, &times, range, columns))
+    }
+
+    /// The same, out of a payload that was read already; its checksum has been checked.
+    pub(crate) fn read_payload(
+        &self,
+        chunk: &ChunkRef,
+        payload: &[u8],
+        columns: &mut Columns,
+    ) -> Result<(), SelectError> {
+        let times = self.times(chunk.row.column)?;
+        columns.times.extend_from_slice(&times);
+        if chunk.row.len == 0 {
+            append_constant(chunk.row.constant, times.len(), columns);
+            return Ok(());
+        }
+        let whole = 0..times.len();
+        chunk::decode(payload, &times, whole, columns).map_err(|fault| self.damaged_chunk(chunk, &fault))
     }
 
     /// The sample of a series at exactly `time_ms`.
     pub(crate) fn sample(&self, series: usize, time_ms: i64) -> Result<Option<Sample>, SelectError> {
-        for meta in self.chunks(series) {
-            if meta.min_time_ms <= time_ms && time_ms <= meta.max_time_ms {
-                let payload = self.payload(meta)?;
-                return chunk::find(&payload, time_ms).map_err(|fault| self.damaged(meta, &fault));
+        for chunk in self.chunks(series)? {
+            if chunk.min_time_ms <= time_ms && time_ms <= chunk.max_time_ms {
+                let mut columns = Columns::default();
+                self.read(&chunk, time_ms.saturating_sub(1), time_ms, &mut columns)?;
+                return Ok(sample_at(&columns, time_ms));
             }
         }
         Ok(None)
     }
 
-    fn payload(&self, meta: &ChunkMeta) -> Result<Vec<u8>, SelectError> {
-        let mut payload = vec![0; meta.len as usize];
-        let place = || format!("{}: chunk at byte {}", self.path.display(), meta.offset);
-        self.file
-            .read_exact_at(&mut payload, meta.offset)
-            .map_err(|source| SelectError::Read { place: place(), source })?;
-        let found = crc32fast::hash(&payload);
-        if found != meta.crc {
-            let what = format!("checksum {found:#010x}, the series table says {:#010x}", meta.crc);
-            return Err(SelectError::Damaged { place: place(), what });
+    pub(super) fn with_payload<R>(
+        &self,
+        chunk: &ChunkRef,
+        take: impl FnOnce(&[u8]) -> Read<R>,
+    ) -> Result<R, SelectError> {
+        let (offset, len) = (chunk.row.offset, chunk.row.len as usize + CHUNK_CRC_LEN as usize);
+        let end = offset + len as u64;
+        let (first, last) = (offset / STRETCH_BYTES, (end - 1) / STRETCH_BYTES);
+        let inside = (offset - first * STRETCH_BYTES) as usize;
+        let stretch = self.stretch(first, chunk)?;
+        if first == last {
+            let bytes =
+                stretch.get(inside..inside + len).ok_or_else(|| self.damaged_at(offset, "chunk is cut short"))?;
+            return self.check_payload(chunk, bytes, take);
         }
-        Ok(payload)
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(stretch.get(inside..).unwrap_or_default());
+        for number in first + 1..=last {
+            let stretch = self.stretch(number, chunk)?;
+            bytes.extend_from_slice(&stretch[..stretch.len().min(len - bytes.len())]);
+        }
+        self.check_payload(chunk, &bytes, take)
     }
 
-    fn damaged(&self, meta: &ChunkMeta, fault: &Malformed) -> SelectError {
-        let place = format!("{}: chunk at byte {}", self.path.display(), meta.offset);
-        SelectError::Damaged { place, what: fault.to_string() }
+    fn check_payload<R>(
+        &self,
+        chunk: &ChunkRef,
+        bytes: &[u8],
+        take: impl FnOnce(&[u8]) -> Read<R>,
+    ) -> Result<R, SelectError> {
+        let Some((payload, wanted)) = bytes.split_last_chunk::<{ CHUNK_CRC_LEN as usize }>() else {
+            return Err(self.damaged_at(chunk.row.offset, "chunk is cut short"));
+        };
+        let (found, wanted) = (crc32fast::hash(payload), u32::from_le_bytes(*wanted));
+        if found != wanted || payload.len() != chunk.row.len as usize {
+            let what = format!("checksum {found:#010x}, the chunk says {wanted:#010x}");
+            return Err(SelectError::Damaged { place: self.chunk_place(chunk.row.offset), what });
+        }
+        take(payload).map_err(|fault| self.damaged_chunk(chunk, &fault))
     }
+
+    /// A piece of the section of chunks, of [`STRETCH_BYTES`] but at its end.
+    fn stretch(&self, number: u64, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>, SelectError> {
+        let key = Key { block: self.id, kind: Kind::Chunks, number: number as u32 };
+        let chunks = self.footer.section(SectionKind::Chunks);
+        self.cache.get(key, || {
+            let offset = number * STRETCH_BYTES;
+            let end = (offset + STRETCH_BYTES).min(chunks.offset + chunks.len);
+            let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else {
+                return Err(self.damaged_at(chunk.row.offset, "chunk lies outside its section"));
+            };
+            let bytes = self.read_at(offset, len, || self.chunk_place(offset))?;
+            Ok((bytes, len))
+        })
+    }
+
+    pub(super) fn read_at(
+        &self,
+        offset: u64,
+        len: u64,
+        place: impl FnOnce() -> String,
+    ) -> Result<Vec<u8>, SelectError> {
+        let mut bytes = vec![0; len as usize];
+        match self.file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => Ok(bytes),
+            Err(source) => Err(SelectError::Read { place: place(), source }),
+        }
+    }
+
+    /// Reads chunks `range` of the file, checksums and all, without the cache.
+    pub(super) fn raw_chunk(&self, chunk: &ChunkRef, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), SelectError> {
+        self.check_payload(chunk, bytes, |payload| {
+            out.extend_from_slice(payload);
+            Ok(())
+        })
+    }
+
+    fn chunk_place(&self, offset: u64) -> String {
+        format!("{}: chunk at byte {offset}", self.path.display())
+    }
+
+    fn damaged_at(&self, offset: u64, what: &str) -> SelectError {
+        SelectError::Damaged { place: self.chunk_place(offset), what: what.to_owned() }
+    }
+
+    fn damaged_chunk(&self, chunk: &ChunkRef, fault: &Malformed) -> SelectError {
+        self.damaged_at(chunk.row.offset, &fault.to_string())
+    }
+
+    // Pages.
+
+    /// A page, unpacked and checked.
+    fn page<R>(&self, place: &PageRef, take: impl FnOnce(Vec<u8>) -> Read<R>) -> Result<R, SelectError> {
+        let named = || format!("{}: page at byte {}", self.path.display(), place.offset);
+        let bytes = self.read_at(place.offset, u64::from(place.len), named)?;
+        let found = crc32fast::hash(&bytes);
+        if found != place.crc {
+            let what = format!("checksum {found:#010x}, the directory says {:#010x}", place.crc);
+            return Err(SelectError::Damaged { place: named(), what });
+        }
+        let mut raw = Vec::new();
+        let damaged = |fault: Malformed| SelectError::Damaged { place: named(), what: fault.to_string() };
+        unpack(&bytes, place.raw_len as usize, &mut raw).map_err(damaged)?;
+        take(raw).map_err(damaged)
+    }
+
+    fn key(&self, kind: Kind, number: usize) -> Key {
+        Key { block: self.id, kind, number: number as u32 }
+    }
+
+    pub(super) fn series_page(&self, number: usize) -> Result<Arc<SeriesPage>, SelectError> {
+        self.cache.get(self.key(Kind::Series, number), || {
+            let page = self.load_series_page(number)?;
+            let bytes = page.bytes();
+            Ok((page, bytes))
+        })
+    }
+
+    /// The same, past the cache.
+    pub(super) fn load_series_page(&self, number: usize) -> Result<SeriesPage, SelectError> {
+        let count = (self.len() - number * SERIES_PER_PAGE).min(SERIES_PER_PAGE);
+        let directory = &self.directory;
+        self.page(&directory.series[number].place, |raw| {
+            SeriesPage::decode(&raw, count, directory.symbol_count, directory.columns)
+        })
+    }
+
+    pub(super) fn postings_page(&self, number: usize) -> Result<Arc<PostingsPage>, SelectError> {
+        self.cache.get(self.key(Kind::Postings, number), || {
+            let directory = &self.directory;
+            let page = self.page(&directory.postings[number].place, |raw| {
+                PostingsPage::decode(&raw, directory.symbol_count, self.footer.series)
+            })?;
+            let bytes = page.bytes();
+            Ok((page, bytes))
+        })
+    }
+
+    fn symbol_page(&self, number: usize) -> Result<Arc<SymbolPage>, SelectError> {
+        self.cache.get(self.key(Kind::Symbols, number), || {
+            let pages = &self.directory.symbols;
+            let end = pages.get(number + 1).map_or(self.directory.symbol_count, |next| next.first.0);
+            let count = (end - pages[number].first.0) as usize;
+            let page = self.page(&pages[number].place, |raw| SymbolPage::decode(&raw, count))?;
+            let bytes = page.bytes();
+            Ok((page, bytes))
+        })
+    }
+
+    fn bounds_page(&self, number: usize) -> Result<Arc<Vec<ColumnBounds>>, SelectError> {
+        self.cache.get(self.key(Kind::Bounds, number), || {
+            let count = (self.directory.columns as usize - number * COLUMNS_PER_BOUNDS).min(COLUMNS_PER_BOUNDS);
+            let bounds = self.page(&self.directory.bounds[number], |raw| times::decode_bounds(&raw, count))?;
+            let bytes = bounds.len() * size_of::<ColumnBounds>();
+            Ok((bounds, bytes as u64))
+        })
+    }
+
+    /// The times of a column.
+    pub(crate) fn times(&self, column: u32) -> Result<Arc<Vec<i64>>, SelectError> {
+        self.cache.get(self.key(Kind::Times, column as usize), || {
+            let pages = &self.directory.times;
+            let number = pages.partition_point(|page| page.first <= column).saturating_sub(1);
+            let place = &pages[number].place;
+            let page = self.cache.get(self.key(Kind::TimePage, number), || {
+                self.page(place, |raw| {
+                    let bytes = raw.len() as u64;
+                    Ok((raw, bytes))
+                })
+            })?;
+            let mut cursor = BoundsCursor::new(self);
+            let bounds: Vec<ColumnBounds> =
+                (pages[number].first..=column).map(|column| cursor.bounds(column)).collect::<Result<_, _>>()?;
+            let times = times::decode_column(&page, bounds.into_iter()).map_err(|fault| SelectError::Damaged {
+                place: format!("{}: page at byte {}", self.path.display(), place.offset),
+                what: fault.to_string(),
+            })?;
+            let bytes = times.len() * 8;
+            Ok((times, bytes as u64))
+        })
+    }
+
+    // Symbols.
+
+    /// How many symbols stand before `text`, and whether the next is it.
+    pub(super) fn find_symbol(&self, text: &str) -> Result<(u32, bool), SelectError> {
+        let pages = &self.directory.symbols;
+        let after = pages.partition_point(|page| &*page.first.1 <= text);
+        let Some(number) = after.checked_sub(1) else { return Ok((0, false)) };
+        let (before, is_there) = self.symbol_page(number)?.find(text);
+        Ok((pages[number].first.0 + before as u32, is_there))
+    }
+
+    /// The label sets of a page of the series table.
+    pub(super) fn page_labels(&self, page: &SeriesPage) -> Result<Arc<[Labels]>, SelectError> {
+        page.labels(|| {
+            // Each symbol once, as it stands in a packed label set.
+            let mut numbers: Vec<u32> =
+                (0..page.len()).flat_map(|series| page.pairs(series)).flat_map(|&(n, v)| [n, v]).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let mut packed = Vec::with_capacity(numbers.len() * 12);
+            let mut places: HashMap<u32, Range<u32>> = HashMap::with_capacity(numbers.len());
+            let mut cursor = SymbolCursor::new(self);
+            for number in numbers {
+                let begin = packed.len() as u32;
+                let text = cursor.text(number)?;
+                put_varint(&mut packed, text.len() as u64);
+                packed.extend_from_slice(text.as_bytes());
+                places.insert(number, begin..packed.len() as u32);
+            }
+            let mut set = Vec::with_capacity(256);
+            let labels = (0..page.len()).map(|series| {
+                set.clear();
+                for number in page.pairs(series).iter().flat_map(|&(name, value)| [name, value]) {
+                    let place = places.get(&number).cloned().unwrap_or_default();
+                    set.extend_from_slice(&packed[place.start as usize..place.end as usize]);
+                }
+                LabelsRef::from_packed(&set).map(LabelsRef::to_labels).map_err(|_| SelectError::Damaged {
+                    place: format!("{}: series table", self.path.display()),
+                    what: "label set is malformed".to_owned(),
+                })
+            });
+            labels.collect()
+        })
+        .cloned()
+    }
+
+    // Whole sections.
 
     /// All exemplars: series number and its exemplars, sorted by time.
     pub(crate) fn exemplars(&self) -> Result<Vec<(usize, Vec<Exemplar>)>, SelectError> {
-        let section = self.section(self.footer.exemplars)?;
+        let place = self.footer.section(SectionKind::Exemplars);
+        let section = self.section(place)?;
         let mut from = Reader::new(&section);
-        let mut read = || -> Result<Vec<(usize, Vec<Exemplar>)>, Malformed> {
+        let mut read = || -> Read<Vec<(usize, Vec<Exemplar>)>> {
             let mut all = Vec::new();
             while from.left() > 0 {
                 let series = from.varint()? as usize;
@@ -227,14 +499,15 @@ impl Block {
             }
             Ok(all)
         };
-        read().map_err(|fault| self.damaged_section(self.footer.exemplars, &fault))
+        read().map_err(|fault| self.damaged_section(place, &fault))
     }
 
     /// Families with their metadata, newest first.
     pub(crate) fn metadata(&self) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
-        let section = self.section(self.footer.metadata)?;
+        let place = self.footer.section(SectionKind::Metadata);
+        let section = self.section(place)?;
         let mut from = Reader::new(&section);
-        let mut read = || -> Result<Vec<(String, Vec<Metadata>)>, Malformed> {
+        let mut read = || -> Read<Vec<(String, Vec<Metadata>)>> {
             let mut all: Vec<(String, Vec<Metadata>)> = Vec::new();
             while from.left() > 0 {
                 for version in 0..from.count(4)? {
@@ -247,15 +520,12 @@ impl Block {
             }
             Ok(all)
         };
-        read().map_err(|fault| self.damaged_section(self.footer.metadata, &fault))
+        read().map_err(|fault| self.damaged_section(place, &fault))
     }
 
-    fn section(&self, section: Section) -> Result<Vec<u8>, SelectError> {
-        let mut bytes = vec![0; section.len as usize];
+    pub(super) fn section(&self, section: Section) -> Result<Vec<u8>, SelectError> {
         let place = || format!("{}: section at byte {}", self.path.display(), section.offset);
-        self.file
-            .read_exact_at(&mut bytes, section.offset)
-            .map_err(|source| SelectError::Read { place: place(), source })?;
+        let bytes = self.read_at(section.offset, section.len, place)?;
         if crc32fast::hash(&bytes) == section.crc {
             Ok(bytes)
         } else {
@@ -269,162 +539,120 @@ impl Block {
     }
 }
 
-impl Index {
-    fn read_symbols(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let mut from = Reader::new(bytes);
-        let count = from.count(1)?;
-        self.symbol_ends.reserve(count);
-        for number in 0..count {
-            let symbol = from.text()?;
-            if number > 0 && self.symbol(number as u32 - 1) >= symbol {
-                return from.bad("symbols are not sorted");
-            }
-            self.text.push_str(symbol);
-            self.symbol_ends.push(self.text.len() as u32);
-        }
-        from.end()
-    }
-
-    fn read_series(&mut self, bytes: &[u8], chunks: Section) -> Result<(), Malformed> {
-        let mut from = Reader::new(bytes);
-        let count = from.count(2)?;
-        self.ends.reserve(count);
-        for series in 0..count {
-            let labels = from.count(2)?;
-            for label in 0..labels {
-                let (name, value) = (from.varint()?, from.varint()?);
-                let known = self.symbol_ends.len() as u64;
-                if name >= known || value >= known {
-                    return from.bad("unknown symbol");
-                }
-                if label > 0 && self.pairs.last().is_some_and(|last| u64::from(last.0) >= name) {
-                    return from.bad("labels are not sorted");
-                }
-                self.pairs.push((name as u32, value as u32));
-            }
-            let mut lowest = None;
-            for _ in 0..from.count(9)? {
-                let (offset, len, crc) = (from.varint()?, from.varint()?, from.u32()?);
-                let min_time_ms = from.zigzag()?;
-                let (span, samples) = (from.varint()?, from.varint()?);
-                let inside = offset >= chunks.offset
-                    && offset.checked_add(len).is_some_and(|end| end <= chunks.offset + chunks.len);
-                let max_time_ms = i64::try_from(span).ok().and_then(|span| min_time_ms.checked_add(span));
-                let (Some(max_time_ms), true) = (max_time_ms, inside) else { return from.bad("chunk lies outside") };
-                if lowest.is_some_and(|last| min_time_ms <= last) {
-                    return from.bad("chunks are not sorted");
-                }
-                lowest = Some(max_time_ms);
-                let (len, samples) = (len as u32, u32::try_from(samples).unwrap_or(u32::MAX));
-                self.chunks.push(ChunkMeta { offset, len, crc, min_time_ms, max_time_ms, samples });
-            }
-            self.ends.push((self.pairs.len() as u32, self.chunks.len() as u32));
-            let pairs = |series| &self.pairs[self.range(series).0];
-            if series > 0 && pairs(series - 1) >= pairs(series) {
-                return from.bad("series are not sorted");
-            }
-        }
-        from.end()
-    }
-
-    fn symbol(&self, number: u32) -> &str {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.symbol_ends[number - 1] as usize };
-        &self.text[start..self.symbol_ends[number] as usize]
-    }
-
-    fn find_symbol(&self, text: &str) -> Option<u32> {
-        let numbers: std::ops::Range<u32> = 0..self.symbol_ends.len() as u32;
-        let (mut low, mut high) = (numbers.start, numbers.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.symbol(middle).cmp(text) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
-            }
-        }
-        None
-    }
-
-    fn range(&self, series: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        let (pair_start, chunk_start) = if series == 0 { (0, 0) } else { self.ends[series - 1] };
-        let (pair_end, chunk_end) = self.ends[series];
-        (pair_start as usize..pair_end as usize, chunk_start as usize..chunk_end as usize)
-    }
-
-    fn labels(&self, series: usize) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs[self.range(series).0].iter().map(|&(name, value)| (self.symbol(name), self.symbol(value)))
-    }
-
-    fn bytes(&self) -> usize {
-        self.text.capacity()
-            + self.symbol_ends.capacity() * size_of::<u32>()
-            + self.pairs.capacity() * size_of::<(u32, u32)>()
-            + self.chunks.capacity() * size_of::<ChunkMeta>()
-            + self.ends.capacity() * size_of::<(u32, u32)>()
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.cache.forget(self.id);
     }
 }
 
-/// A matcher over symbol numbers: every distinct value is tested once.
-struct MatchTest<'a> {
-    matcher: &'a Matcher,
-    name: Option<u32>,
-    matches_empty: bool,
-    known: HashMap<u32, bool>,
+/// Positions of the times in a window that is open to the left.
+fn window(times: &[i64], start_ms: i64, end_ms: i64) -> Range<usize> {
+    let low = times.partition_point(|t| *t <= start_ms);
+    low..times.partition_point(|t| *t <= end_ms).max(low)
 }
 
-impl<'a> MatchTest<'a> {
-    fn new(index: &Index, matcher: &'a Matcher) -> MatchTest<'a> {
-        let name = index.find_symbol(matcher.name());
-        MatchTest { matcher, name, matches_empty: matcher.matches_empty(), known: HashMap::new() }
+fn append_constant(value: f64, len: usize, columns: &mut Columns) {
+    columns.floats.extend(std::iter::repeat_n(value, len));
+    chunk::push_run(&mut columns.runs, RunKind::Float, len);
+    if !columns.starts.is_empty() {
+        columns.starts.resize(columns.times.len(), 0);
+    }
+}
+
+fn sample_at(columns: &Columns, time_ms: i64) -> Option<Sample> {
+    let start_ms = columns.starts.first().copied().unwrap_or(0);
+    let (_, value) = columns.iter().find(|(time, _)| *time == time_ms)?;
+    Some(match value {
+        ColumnValue::Float(v) => Sample::float(time_ms, start_ms, v),
+        ColumnValue::Histogram(h) => Sample::histogram(time_ms, start_ms, h.clone().into()),
+        ColumnValue::Stale => Sample::stale(time_ms, start_ms),
+    })
+}
+
+/// Bounds of columns, mostly of one page after another.
+pub(super) struct BoundsCursor<'a> {
+    block: &'a Block,
+    page: Option<(usize, Arc<Vec<ColumnBounds>>)>,
+}
+
+impl<'a> BoundsCursor<'a> {
+    pub(super) fn new(block: &'a Block) -> BoundsCursor<'a> {
+        BoundsCursor { block, page: None }
     }
 
-    fn accepts(&mut self, index: &Index, series: usize) -> bool {
-        let Some(name) = self.name else { return self.matches_empty };
-        let pairs = &index.pairs[index.range(series).0];
-        match pairs.binary_search_by_key(&name, |pair| pair.0) {
-            Err(_) => self.matches_empty,
-            Ok(at) => {
-                let value = pairs[at].1;
-                let matcher = self.matcher;
-                *self.known.entry(value).or_insert_with(|| matcher.matches(index.symbol(value)))
-            }
+    fn bounds(&mut self, column: u32) -> Result<ColumnBounds, SelectError> {
+        let number = column as usize / COLUMNS_PER_BOUNDS;
+        let page = match &self.page {
+            Some((held, page)) if *held == number => page,
+            _ => &self.page.insert((number, self.block.bounds_page(number)?)).1,
+        };
+        Ok(page[column as usize % COLUMNS_PER_BOUNDS])
+    }
+
+    pub(super) fn chunk(&mut self, row: &ChunkRow) -> Result<ChunkRef, SelectError> {
+        let bounds = self.bounds(row.column)?;
+        Ok(ChunkRef { row: *row, min_time_ms: bounds.first_ms, max_time_ms: bounds.last_ms, samples: bounds.count })
+    }
+}
+
+/// Symbols, mostly rising.
+pub(super) struct SymbolCursor<'a> {
+    block: &'a Block,
+    /// First and last number of the page, and the page.
+    page: Option<(u32, u32, Arc<SymbolPage>)>,
+}
+
+impl<'a> SymbolCursor<'a> {
+    pub(super) fn new(block: &'a Block) -> SymbolCursor<'a> {
+        SymbolCursor { block, page: None }
+    }
+
+    pub(super) fn text(&mut self, number: u32) -> Result<&str, SelectError> {
+        if self.page.as_ref().is_none_or(|(first, end, _)| number < *first || number >= *end) {
+            let pages = &self.block.directory.symbols;
+            let at = pages.partition_point(|page| page.first.0 <= number).saturating_sub(1);
+            let page = self.block.symbol_page(at)?;
+            let first = pages[at].first.0;
+            self.page = Some((first, first + page.len() as u32, page));
         }
+        let found = self.page.as_ref().and_then(|(first, _, page)| page.get((number - first) as usize));
+        found.ok_or_else(|| SelectError::Damaged {
+            place: format!("{}: symbol {number}", self.block.path.display()),
+            what: "symbol is missing".to_owned(),
+        })
     }
 }
 
-#[cfg(any(test, feature = "fuzz"))]
-/// Opens the block at `path` and reads every chunk, exemplar and metadata of it.
+/// Opens the block at `path` and reads all of it: sections, chunks, labels, postings, exemplars and metadata.
 ///
 /// # Errors
 /// The first fault, with file and offset.
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn check_whole(fs: &dyn Fs, path: &Path) -> Result<u64, StorageError> {
-    let block = Block::open(fs, path, &Budget::unlimited())?;
-    let failed = |error: SelectError| StorageError::Io {
+    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 1 << 20));
+    let block = Block::open(fs, path, &Budget::unlimited(), &cache)?;
+    let check = || -> Result<u64, SelectError> {
+        for section in block.footer.sections {
+            block.section(section)?;
+        }
+        let mut samples = 0;
+        let mut columns = Columns::default();
+        for series in 0..block.len() {
+            block.labels(series)?;
+            columns.clear();
+            for chunk in block.chunks(series)? {
+                block.read(&chunk, i64::MIN, i64::MAX, &mut columns)?;
+            }
+            samples += columns.times.len() as u64;
+        }
+        (0..block.directory.postings.len()).try_for_each(|page| block.postings_page(page).map(drop))?;
+        block.exemplars()?;
+        block.metadata()?;
+        Ok(samples)
+    };
+    check().map_err(|error| StorageError::Io {
         path: path.to_owned(),
         doing: "reading the block's content",
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()),
-    };
-    let mut samples = 0;
-    let mut columns = Columns::default();
-    for series in 0..block.len() {
-        columns.clear();
-        for meta in block.chunks(series) {
-            block.read(meta, i64::MIN, i64::MAX, &mut columns).map_err(failed)?;
-        }
-        samples += columns.times.len() as u64;
-    }
-    block.exemplars().map_err(failed)?;
-    block.metadata().map_err(failed)?;
-    Ok(samples)
-}
-
-/// Reads a symbol section and a series section that no checksum vouches for.
-#[cfg(feature = "fuzz")]
-pub(crate) fn read_index(symbols: &[u8], series: &[u8]) -> Result<usize, Malformed> {
-    let mut index = Index::default();
-    index.read_symbols(symbols)?;
-    index.read_series(series, Section { offset: 0, len: u64::MAX / 2, crc: 0 })?;
-    Ok(index.ends.len())
+    })
 }

@@ -1,30 +1,42 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{Budget, Labels, MatchOp, Matcher, Selector};
 
 use super::*;
+use crate::chunk::Effort;
 use crate::fs::{Fs, SimFs};
 
+const SHAPE: Shape = Shape { range_ms: 7_200_000, chunk_samples: 480, effort: Effort::Small };
+
 fn labels(n: u32) -> Labels {
-    Labels::from_pairs([("__name__", "up".to_owned()), ("n", n.to_string())])
+    let mut pairs = vec![("__name__", "up".to_owned()), ("n", n.to_string())];
+    if n.is_multiple_of(3) {
+        pairs.push(("odd", "no".to_owned()));
+    }
+    Labels::from_pairs(pairs)
 }
 
-fn write(disk: &SimFs, path: &Path, series: u32, samples: i64) {
-    let mut writer = BlockWriter::create(disk, path, 12).unwrap();
+fn open(disk: &SimFs, path: &Path) -> Block {
+    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 8 << 20));
+    Block::open(disk, path, &Budget::unlimited(), &cache).unwrap()
+}
+
+/// Series of `samples` samples, one every 1,000 ms from 0 on: the number of the series plus that of the sample.
+fn write(disk: &SimFs, path: &Path, series: u32, samples: i64, shape: Shape) {
+    let mut writer = BlockWriter::create(disk, path, 12, shape).unwrap();
     let mut sorted: Vec<u32> = (0..series).collect();
     sorted.sort_by_key(|n| labels(*n));
     for n in sorted {
         writer.series(&labels(n));
-        for chunk in 0..2 {
-            let mut columns = Columns::default();
-            for sample in 0..samples {
-                let time = 1_000 * (chunk * samples + sample);
-                columns.push(time, 0, ColumnValue::Float(f64::from(n) + sample as f64));
-            }
-            writer.samples(&columns).unwrap();
+        let mut columns = Columns::default();
+        for sample in 0..samples {
+            let value = f64::from(n) + if n == 5 { 0.0 } else { sample as f64 };
+            columns.push(1_000 * sample, 0, ColumnValue::Float(value));
         }
+        writer.samples(&columns).unwrap();
         if n == 1 {
             writer.exemplars(&[Exemplar { labels: labels(7), value: 0.25, time_ms: 500 }]);
         }
@@ -33,10 +45,23 @@ fn write(disk: &SimFs, path: &Path, series: u32, samples: i64) {
     writer.finish(&[("up".into(), vec![up])]).unwrap();
 }
 
+fn numbers(block: &Block, what: &Selector) -> Vec<usize> {
+    let mut found = Vec::new();
+    block
+        .select(what, |number, labels, chunks| {
+            assert_eq!(*labels, block.labels(number)?);
+            assert!(!chunks.is_empty());
+            found.push(number);
+            Ok(())
+        })
+        .unwrap();
+    found
+}
+
 #[test]
 fn the_page_s_worked_example_is_what_is_written() {
     let (disk, path) = (SimFs::new(1), Path::new("/a.block"));
-    write(&disk, path, 1, 1);
+    write(&disk, path, 1, 3, Shape { effort: Effort::Fast, ..SHAPE });
     let bytes = disk.read_file(path).unwrap();
     let page = include_str!("../../../docs/format/block.md");
     assert_eq!(crate::format_page::example(page), bytes, "{}", crate::format_page::hex(&bytes));
@@ -45,38 +70,107 @@ fn the_page_s_worked_example_is_what_is_written() {
 #[test]
 fn a_block_reads_back() {
     let (disk, path) = (SimFs::new(2), Path::new("/a.block"));
-    write(&disk, path, 30, 10);
-    let block = Block::open(&disk, path, &Budget::unlimited()).unwrap();
-    assert_eq!((block.len(), block.footer().samples, block.footer().sequence), (30, 600, 12));
-    assert_eq!((block.footer().min_time_ms, block.footer().max_time_ms), (0, 19_000));
-    for n in 0..30 {
-        let series = block.find(labels(n).as_ref()).unwrap();
-        assert_eq!(block.labels(series), labels(n));
-        let mut columns = Columns::default();
-        for meta in block.chunks(series) {
-            block.read(meta, 4_000, 12_000, &mut columns).unwrap();
+    for effort in [Effort::Fast, Effort::Small] {
+        write(&disk, path, 30, 2_000, Shape { effort, ..SHAPE });
+        let block = open(&disk, path);
+        assert_eq!((block.len(), block.footer().samples, block.footer().sequence), (30, 60_000, 12));
+        assert_eq!((block.footer().min_time_ms, block.footer().max_time_ms), (0, 1_999_000));
+        assert_eq!(block.footer().level, u64::from(effort == Effort::Small));
+        for n in 0..30 {
+            let series = block.find(labels(n).as_ref()).unwrap().unwrap();
+            assert_eq!(block.labels(series).unwrap(), labels(n));
+            let mut columns = Columns::default();
+            for chunk in block.chunks(series).unwrap() {
+                block.read(&chunk, 4_000, 1_812_000, &mut columns).unwrap();
+            }
+            assert_eq!(columns.times, (5..=1_812).map(|t| t * 1_000).collect::<Vec<i64>>());
+            assert_eq!(columns.floats[5], f64::from(n) + if n == 5 { 0.0 } else { 10.0 });
+            assert_eq!(columns.floats.len(), 1_808);
+            let sample = |time_ms| block.sample(series, time_ms).unwrap();
+            assert!(sample(3_000).is_some() && sample(3_001).is_none() && sample(1 << 40).is_none());
+            assert_eq!(block.newest(labels(n).as_ref()).unwrap(), Some(1_999_000));
         }
-        assert_eq!(columns.times, (5..=12).map(|t| t * 1_000).collect::<Vec<i64>>());
-        assert_eq!(columns.floats[5], f64::from(n));
-        assert!(block.sample(series, 3_000).unwrap().is_some() && block.sample(series, 3_001).unwrap().is_none());
+        assert_eq!(block.find(labels(99).as_ref()).unwrap(), None);
+        assert_eq!(block.newest(labels(99).as_ref()).unwrap(), None);
+        assert_eq!(block.exemplars().unwrap()[0].1[0].value, 0.25);
+        assert_eq!(block.metadata().unwrap()[0].0, "up");
+        disk.remove(path).unwrap();
     }
-    assert_eq!(block.find(labels(99).as_ref()), None);
-    assert_eq!(block.exemplars().unwrap()[0].1[0].value, 0.25);
-    assert_eq!(block.metadata().unwrap()[0].0, "up");
-    let what = |op, value: &str, start, end| Selector::new(vec![Matcher::new("n", op, value).unwrap()], start, end);
-    assert_eq!(block.select(&what(MatchOp::Regex, "1.", 0, 5_000)).len(), 10);
-    assert_eq!(block.select(&what(MatchOp::NotEqual, "1", -1, 0)).len(), 29);
-    assert_eq!(block.select(&what(MatchOp::Equal, "1", 19_000, 30_000)).len(), 0);
-    assert_eq!(block.select(&what(MatchOp::Equal, "1", -5, -1)).len(), 0);
 }
 
 #[test]
-fn every_flip_is_noticed_or_harmless_and_every_cut_is_an_error() {
+fn chunks_of_one_scrape_share_their_times() {
+    let (disk, path) = (SimFs::new(2), Path::new("/a.block"));
+    write(&disk, path, 200, 2_000, SHAPE);
+    let block = open(&disk, path);
+    let mut statistics = BlockStatistics::default();
+    statistics.add(&block).unwrap();
+    assert_eq!(statistics.bytes(), block.bytes());
+    assert_eq!((statistics.samples, statistics.series, statistics.blocks), (400_000, 200, 1));
+    assert!(statistics.time_columns <= 5 && statistics.time_bytes < 200, "{statistics:?}");
+    assert_eq!(statistics.encodings.iter().map(|e| e.samples).sum::<u64>(), 400_000);
+    let constants = statistics.encodings.iter().find(|e| e.name == "constant").unwrap();
+    assert_eq!((constants.samples, constants.bytes), (2_000, 0));
+}
+
+#[test]
+fn matchers_find_what_they_say() {
+    let (disk, path) = (SimFs::new(2), Path::new("/a.block"));
+    // More series than a page holds.
+    write(&disk, path, 1_300, 2, SHAPE);
+    let block = open(&disk, path);
+    let all: Vec<Labels> = (0..block.len()).map(|n| block.labels(n).unwrap()).collect();
+    for (name, op, value) in [
+        ("n", MatchOp::Equal, "17"),
+        ("n", MatchOp::Equal, "9999"),
+        ("n", MatchOp::NotEqual, "17"),
+        ("n", MatchOp::Regex, "1."),
+        ("n", MatchOp::Regex, "12.*"),
+        ("n", MatchOp::Regex, ".*7"),
+        ("n", MatchOp::Regex, ".+"),
+        ("n", MatchOp::Regex, ".*"),
+        ("n", MatchOp::NotRegex, "12.*"),
+        ("n", MatchOp::NotRegex, "1[0-9]+"),
+        ("n", MatchOp::Regex, "1|2|77|9999"),
+        ("n", MatchOp::NotRegex, "1|2|77|9999"),
+        ("odd", MatchOp::Equal, ""),
+        ("odd", MatchOp::NotEqual, ""),
+        ("odd", MatchOp::Regex, "|no"),
+        ("odd", MatchOp::NotRegex, ".+"),
+        ("odd", MatchOp::NotRegex, ".*"),
+        ("missing", MatchOp::Equal, ""),
+        ("missing", MatchOp::NotEqual, ""),
+        ("__name__", MatchOp::Regex, "u.+"),
+    ] {
+        let both = [
+            vec![Matcher::new(name, op, value).unwrap()],
+            vec![Matcher::new(name, op, value).unwrap(), Matcher::new("odd", MatchOp::NotEqual, "no").unwrap()],
+        ];
+        for matchers in both {
+            let what = Selector::new(matchers, -1, 5_000);
+            let wanted: Vec<usize> = (0..all.len()).filter(|n| what.matches(all[*n].as_ref())).collect();
+            assert_eq!(numbers(&block, &what), wanted, "{name}{op:?}{value}");
+            let mut values = Vec::new();
+            block.label_values("n", &what, |value| values.push(value.to_owned())).unwrap();
+            let mut wanted: Vec<&str> = wanted.iter().filter_map(|n| all[*n].get("n")).collect();
+            wanted.sort_unstable();
+            assert_eq!(values, wanted, "{name}{op:?}{value}");
+            let mut names = Vec::new();
+            block.label_names(&what, |name| names.push(name.to_owned())).unwrap();
+            assert_eq!(names.is_empty(), wanted.is_empty());
+        }
+    }
+    let at = |start, end| numbers(&block, &Selector::new(vec![Matcher::equal("n", "1")], start, end)).len();
+    assert_eq!([at(-5, -1), at(-1, 0), at(0, 1), at(999, 1_000), at(1_000, 30_000)], [0, 1, 1, 1, 0]);
+}
+
+#[test]
+fn every_flip_is_noticed_and_every_cut_is_an_error() {
     let path = Path::new("/a.block");
     let disk = SimFs::new(3);
-    write(&disk, path, 3, 3);
+    write(&disk, path, 3, 9, SHAPE);
     let bytes = disk.read_file(path).unwrap();
-    assert_eq!(check_whole(&disk, path).unwrap(), 18);
+    assert_eq!(check_whole(&disk, path).unwrap(), 27);
     for at in 0..bytes.len() as u64 {
         for bit in 0..8 {
             disk.corrupt(path, at, 1 << bit).unwrap();
@@ -94,10 +188,25 @@ fn every_flip_is_noticed_or_harmless_and_every_cut_is_an_error() {
 }
 
 #[test]
-fn a_newer_block_is_told_apart_from_a_damaged_one() {
+fn older_and_newer_blocks_are_told_apart_from_damaged_ones() {
     let (disk, path) = (SimFs::new(4), Path::new("/a.block"));
-    write(&disk, path, 1, 1);
-    disk.corrupt(path, 8, 3).unwrap();
-    let error = Block::open(&disk, path, &Budget::unlimited()).unwrap_err();
-    assert!(matches!(error, crate::StorageError::NewerVersion { version: 2, supported: 1, .. }), "{error}");
+    write(&disk, path, 1, 1, SHAPE);
+    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 0));
+    let open = || Block::open(&disk, path, &Budget::unlimited(), &cache).unwrap_err();
+    disk.corrupt(path, 8, 1).unwrap();
+    let error = open();
+    assert!(matches!(error, crate::StorageError::NewerVersion { version: 3, supported: 2, .. }), "{error}");
+    disk.corrupt(path, 8, 2).unwrap();
+    assert!(matches!(open(), crate::StorageError::Damaged { .. }), "the checksum belongs to another version");
+    let mut old = header();
+    old[8] = 1;
+    let crc = crc32fast::hash(&old[..12]).to_le_bytes();
+    for (at, byte) in old[..12].iter().chain(&crc).enumerate() {
+        let now = disk.read_file(path).unwrap()[at];
+        if now != *byte {
+            disk.corrupt(path, at as u64, now ^ byte).unwrap();
+        }
+    }
+    let error = open();
+    assert!(matches!(error, crate::StorageError::OlderVersion { version: 1, supported: 2, .. }), "{error}");
 }

@@ -1,103 +1,291 @@
-//! A chunk: an encoded run of samples of one series, times rising.
+//! A chunk of a block: the values of a run of samples of one series. Their times stand elsewhere in the block, once
+//! for all chunks that share them.
 //!
-//! The first byte names the encoding, so that a writer may choose and a reader need not be told.
-//! There is one encoding so far, [`ENCODING_GORILLA`]: delta-of-delta varints for timestamps, a XOR bit
-//! stream for floats, runs for the kinds of samples, and plain columns for the rest. Every bit of
-//! every value survives. `docs/format/chunk.md` is the page.
+//! The first byte names the encoding of the floats and says what else there is, so that a writer may choose and a
+//! reader need not be told. Kinds of samples are runs beside the values, and numbers that no column of integers can
+//! hold (NaN, infinities, −0.0) are exceptions, so neither a staleness marker nor a NaN makes floats of an integer
+//! chunk. Every bit of every value survives. `docs/format/chunk.md` is the page.
 
+mod decimal;
+mod floats;
+mod histograms;
+mod integers;
+mod pages;
 mod xor;
 
-use kymo_core::storage::{ColumnValue, Columns, Run, RunKind};
+use std::ops::Range;
 
-use crate::codec::{Malformed, Read, Reader, put_histogram, put_varint, put_zigzag, read_histogram};
+use kymo_core::NativeHistogram;
+use kymo_core::storage::{Columns, Run, RunKind};
 
-/// Timestamps as delta-of-delta varints, floats as a XOR bit stream.
-pub(crate) const ENCODING_GORILLA: u8 = 1;
-/// Samples in a chunk at the most: a writer cuts there, a reader refuses more.
+use crate::codec::{Read, Reader, put_varint, put_zigzag};
+
+/// Samples in a chunk at the most: a writer cuts before, a reader refuses more.
 pub(crate) const CHUNK_SAMPLES_MAX: usize = 4_096;
 
-const HAS_RUNS: u8 = 1;
-const HAS_STARTS: u8 = 2;
-
-/// Appends the encoded form of `columns`, which must hold 1 to [`CHUNK_SAMPLES_MAX`] samples.
-pub(crate) fn encode(columns: &Columns, out: &mut Vec<u8>) {
-    let count = columns.times.len();
-    assert!((1..=CHUNK_SAMPLES_MAX).contains(&count), "a chunk holds 1 to {CHUNK_SAMPLES_MAX} samples");
-    let all_floats = columns.floats.len() == count;
-    let has_starts = columns.starts.iter().any(|s| *s != 0);
-    out.push(ENCODING_GORILLA);
-    out.push(if all_floats { 0 } else { HAS_RUNS } | if has_starts { HAS_STARTS } else { 0 });
-    put_varint(out, count as u64);
-    encode_times(&columns.times, out);
-    if !all_floats {
-        put_varint(out, columns.runs.len() as u64);
-        for run in &columns.runs {
-            out.push(kind_number(run.kind));
-            put_varint(out, run.len as u64);
-        }
-    }
-    if has_starts {
-        let mut previous = 0i64;
-        for &start in &columns.starts {
-            put_zigzag(out, start.wrapping_sub(previous));
-            previous = start;
-        }
-    }
-    for histogram in &columns.histograms {
-        put_histogram(out, histogram);
-    }
-    xor::encode(&columns.floats, out);
+/// How the floats of a chunk are written; the number is the lower half of its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum Encoding {
+    /// There are none.
+    Empty = 0,
+    /// One value over and over.
+    Constant = 1,
+    /// Runs of equal values.
+    Runs = 2,
+    /// Differences as varints.
+    Deltas = 3,
+    /// The same in a zstd frame.
+    DeltasFrame = 4,
+    /// Differences of decimals, packed by pco.
+    Packed = 5,
+    /// Floats packed by pco.
+    PackedFloats = 6,
+    /// Each value XOR the one before.
+    Xor = 7,
 }
 
-/// The samples of a chunk with `start < time <= end`, appended to `columns`, whose last time must lie below.
+impl Encoding {
+    /// All of them, by number.
+    pub(crate) const ALL: [Encoding; 8] = [
+        Encoding::Empty,
+        Encoding::Constant,
+        Encoding::Runs,
+        Encoding::Deltas,
+        Encoding::DeltasFrame,
+        Encoding::Packed,
+        Encoding::PackedFloats,
+        Encoding::Xor,
+    ];
+
+    /// A name for statistics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Empty => "empty",
+            Encoding::Constant => "constant",
+            Encoding::Runs => "runs",
+            Encoding::Deltas => "deltas",
+            Encoding::DeltasFrame => "deltas_zstd",
+            Encoding::Packed => "decimals_pco",
+            Encoding::PackedFloats => "floats_pco",
+            Encoding::Xor => "xor",
+        }
+    }
+}
+
+const ENCODING_BITS: u8 = 0x0f;
+const HAS_EXCEPTIONS: u8 = 0x10;
+const HAS_RUNS: u8 = 0x20;
+const HAS_STARTS: u8 = 0x40;
+
+/// What encoding may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// A few nanoseconds per sample: for what is merged soon.
+    Fast,
+    /// For what stays.
+    Small,
+}
+
+/// The samples of a chunk, borrowed. Times are not needed: starts are told by the caller if they follow them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Samples<'a> {
+    pub(crate) times: &'a [i64],
+    /// Empty, or as long as `times`.
+    pub(crate) starts: &'a [i64],
+    /// Kinds in time order.
+    pub(crate) runs: &'a [Run],
+    pub(crate) floats: &'a [f64],
+    pub(crate) histograms: &'a [NativeHistogram],
+}
+
+impl<'a> Samples<'a> {
+    #[cfg(test)]
+    pub(crate) fn all(columns: &'a Columns) -> Samples<'a> {
+        Samples {
+            times: &columns.times,
+            starts: &columns.starts,
+            runs: &columns.runs,
+            floats: &columns.floats,
+            histograms: &columns.histograms,
+        }
+    }
+
+    /// The one value of a chunk that holds nothing else.
+    pub(crate) fn constant(&self) -> Option<f64> {
+        let first = *self.floats.first()?;
+        let is_plain = self.floats.len() == self.times.len() && self.starts.iter().all(|s| *s == 0);
+        (is_plain && self.floats.iter().all(|v| v.to_bits() == first.to_bits())).then_some(first)
+    }
+}
+
+/// Encodes chunks; holds buffers and compressors.
+#[derive(Debug)]
+pub(crate) struct ChunkEncoder {
+    floats: floats::FloatEncoder,
+    histograms: histograms::HistogramEncoder,
+    regular: Vec<f64>,
+    exceptions: Vec<(usize, f64)>,
+    body: Vec<u8>,
+}
+
+impl ChunkEncoder {
+    /// # Errors
+    /// Out of memory.
+    pub(crate) fn new() -> std::io::Result<ChunkEncoder> {
+        Ok(ChunkEncoder {
+            floats: floats::FloatEncoder::new()?,
+            histograms: histograms::HistogramEncoder::new()?,
+            regular: Vec::new(),
+            exceptions: Vec::new(),
+            body: Vec::new(),
+        })
+    }
+
+    /// Appends the encoded form of 1 to [`CHUNK_SAMPLES_MAX`] samples.
+    pub(crate) fn encode(&mut self, samples: Samples<'_>, effort: Effort, out: &mut Vec<u8>) -> Encoding {
+        let count = samples.times.len();
+        assert!((1..=CHUNK_SAMPLES_MAX).contains(&count), "a chunk holds 1 to {CHUNK_SAMPLES_MAX} samples");
+        let values = self.take_exceptions(samples.floats);
+        self.body.clear();
+        let values = if values { &self.regular } else { samples.floats };
+        let encoding = self.floats.encode(values, effort, &mut self.body);
+        let has_runs = samples.floats.len() != count;
+        let has_starts = samples.starts.iter().any(|s| *s != 0);
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        out.push(
+            encoding as u8
+                | flag(!self.exceptions.is_empty(), HAS_EXCEPTIONS)
+                | flag(has_runs, HAS_RUNS)
+                | flag(has_starts, HAS_STARTS),
+        );
+        if has_runs {
+            put_varint(out, samples.runs.len() as u64);
+            for run in samples.runs {
+                out.push(kind_number(run.kind));
+                put_varint(out, run.len as u64);
+            }
+        }
+        if has_starts {
+            encode_starts(samples.times, samples.starts, out);
+        }
+        if !samples.histograms.is_empty() {
+            self.histograms.encode(samples.histograms, out);
+        }
+        if !self.exceptions.is_empty() {
+            put_varint(out, self.exceptions.len() as u64);
+            let mut next = 0;
+            for &(at, value) in &self.exceptions {
+                put_varint(out, (at - next) as u64);
+                out.extend_from_slice(&value.to_le_bytes());
+                next = at + 1;
+            }
+        }
+        out.extend_from_slice(&self.body);
+        encoding
+    }
+
+    /// Sets numbers aside that are none an integer can stand for, leaving `regular`; `false` if there are none, or if
+    /// the column is constant as it is.
+    fn take_exceptions(&mut self, floats: &[f64]) -> bool {
+        self.exceptions.clear();
+        if floats.iter().all(|v| decimal::is_regular(*v)) {
+            return false;
+        }
+        if floats.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()) {
+            return false;
+        }
+        self.regular.clear();
+        // The value before stands in, so that no difference is spoilt.
+        let mut stand_in = floats.iter().copied().find(|v| decimal::is_regular(*v)).unwrap_or(0.0);
+        for (at, &value) in floats.iter().enumerate() {
+            if decimal::is_regular(value) {
+                stand_in = value;
+            } else {
+                self.exceptions.push((at, value));
+            }
+            self.regular.push(stand_in);
+        }
+        true
+    }
+}
+
+/// The encoding of a chunk's floats.
 ///
 /// # Errors
-/// [`Malformed`]; `columns` then holds what was read before.
-pub(crate) fn decode(bytes: &[u8], start_ms: i64, end_ms: i64, columns: &mut Columns) -> Result<(), Malformed> {
-    let from = &mut Reader::new(bytes);
-    if from.u8()? != ENCODING_GORILLA {
-        return from.bad("unknown chunk encoding");
+/// [`Malformed`](crate::Malformed) if there is no such encoding.
+pub(crate) fn encoding_of(payload: &[u8]) -> Read<Encoding> {
+    let from = &mut Reader::new(payload);
+    let head = from.u8()?;
+    match Encoding::ALL.get(usize::from(head & ENCODING_BITS)) {
+        Some(encoding) if head & 0x80 == 0 => Ok(*encoding),
+        _ => from.bad("unknown chunk encoding"),
     }
-    let flags = from.u8()?;
-    // A timestamp takes at least a byte.
-    let count = from.count(1)?;
-    if flags & !(HAS_RUNS | HAS_STARTS) != 0 || !(1..=CHUNK_SAMPLES_MAX).contains(&count) {
-        return from.bad("chunk header is malformed");
-    }
-    let first_new = columns.times.len();
-    decode_times(from, count, &mut columns.times)?;
-    let times = &columns.times[first_new..];
-    let low = times.partition_point(|t| *t <= start_ms);
-    let high = times.partition_point(|t| *t <= end_ms).max(low);
-    columns.times.truncate(first_new + high);
-    columns.times.drain(first_new..first_new + low);
+}
 
-    let runs = read_runs(from, flags, count)?;
-    read_starts(from, flags, count, low..high, first_new, columns)?;
-    let (mut at, mut floats, mut skipped_floats, mut kept_floats) = (0, 0, 0, 0);
-    for run in &runs {
-        let (begin, end) = (at, at + run.len);
-        at = end;
-        let kept = high.min(end).saturating_sub(low.max(begin));
-        match run.kind {
-            RunKind::Float => {
-                floats += run.len;
-                kept_floats += kept;
-                skipped_floats += low.min(end).saturating_sub(begin);
-            }
-            RunKind::Histogram => {
-                for n in begin..end {
-                    let histogram = read_histogram(from)?;
-                    if (low..high).contains(&n) {
-                        columns.histograms.push(histogram);
-                    }
-                }
-            }
-            RunKind::Stale => {}
-        }
-        push_run(&mut columns.runs, run.kind, kept);
+/// Appends to `columns` the values of the samples `range` of a chunk of `times.len()`. The times themselves are
+/// appended by the caller, before.
+///
+/// # Errors
+/// [`Malformed`](crate::Malformed); `columns` then holds what was read before.
+pub(crate) fn decode(payload: &[u8], times: &[i64], range: Range<usize>, columns: &mut Columns) -> Read<()> {
+    let encoding = encoding_of(payload)?;
+    let count = times.len();
+    let from = &mut Reader::new(payload);
+    let head = from.u8()?;
+    let runs = if head & HAS_RUNS != 0 { Some(read_runs(from, count)?) } else { None };
+    // The caller has appended the times of the range.
+    let before = columns.times.len() - range.len();
+    if head & HAS_STARTS != 0 {
+        read_starts(from, times, &range, before, columns)?;
+    } else if !columns.starts.is_empty() {
+        columns.starts.resize(before + range.len(), 0);
     }
-    xor::decode(from, floats, skipped_floats, kept_floats, &mut columns.floats)
+    // Where the range begins and ends in the columns of floats and histograms.
+    let (mut floats, mut histograms) = (Place::default(), Place::default());
+    match &runs {
+        None => {
+            floats = Place { count, range: range.clone() };
+            push_run(&mut columns.runs, RunKind::Float, range.len());
+        }
+        Some(runs) => {
+            let mut at = 0;
+            for run in runs {
+                let (begin, end) = (at, at + run.len);
+                at = end;
+                let kept = range.end.min(end).saturating_sub(range.start.max(begin));
+                let skipped = range.start.min(end).saturating_sub(begin);
+                match run.kind {
+                    RunKind::Float => floats.add(run.len, skipped, kept),
+                    RunKind::Histogram => histograms.add(run.len, skipped, kept),
+                    RunKind::Stale => {}
+                }
+                push_run(&mut columns.runs, run.kind, kept);
+            }
+        }
+    }
+    if histograms.count > 0 {
+        histograms::decode(from, histograms.count, histograms.range, &mut columns.histograms)?;
+    }
+    if head & HAS_EXCEPTIONS == 0 {
+        return floats::decode(encoding, from, floats.count, floats.range, &mut columns.floats);
+    }
+    let mut exceptions = Vec::new();
+    let mut next = 0usize;
+    for _ in 0..from.count(9)? {
+        let at = next.saturating_add(usize::try_from(from.varint()?).unwrap_or(usize::MAX));
+        if at >= floats.count {
+            return from.bad("exceptions do not rise");
+        }
+        exceptions.push((at, from.f64()?));
+        next = at + 1;
+    }
+    let first = columns.floats.len();
+    floats::decode(encoding, from, floats.count, floats.range.clone(), &mut columns.floats)?;
+    for (at, value) in exceptions.into_iter().filter(|(at, _)| floats.range.contains(at)) {
+        columns.floats[first + at - floats.range.start] = value;
+    }
+    Ok(())
 }
 
 /// Adds `len` samples of `kind`, joining the last run if it is of that kind.
@@ -109,6 +297,21 @@ pub(crate) fn push_run(runs: &mut Vec<Run>, kind: RunKind, len: usize) {
     }
 }
 
+/// Where a range of samples lies in the column of one kind.
+#[derive(Debug, Default)]
+struct Place {
+    count: usize,
+    range: Range<usize>,
+}
+
+impl Place {
+    fn add(&mut self, len: usize, skipped: usize, kept: usize) {
+        self.count += len;
+        self.range.start += skipped;
+        self.range.end += skipped + kept;
+    }
+}
+
 fn kind_number(kind: RunKind) -> u8 {
     match kind {
         RunKind::Float => 0,
@@ -117,10 +320,7 @@ fn kind_number(kind: RunKind) -> u8 {
     }
 }
 
-fn read_runs(from: &mut Reader<'_>, flags: u8, count: usize) -> Read<Vec<Run>> {
-    if flags & HAS_RUNS == 0 {
-        return Ok(vec![Run { kind: RunKind::Float, len: count }]);
-    }
+fn read_runs(from: &mut Reader<'_>, count: usize) -> Read<Vec<Run>> {
     let n = from.count(2)?;
     let mut runs = Vec::with_capacity(n.min(count));
     let mut total = 0usize;
@@ -141,65 +341,56 @@ fn read_runs(from: &mut Reader<'_>, flags: u8, count: usize) -> Read<Vec<Run>> {
     if total == count { Ok(runs) } else { from.bad("runs do not add up") }
 }
 
+/// Starts that stand still are runs as they are; those that go with the samples are runs of time − start.
+const STARTS_ABSOLUTE: u8 = 0;
+const STARTS_BEFORE_TIME: u8 = 1;
+
+fn encode_starts(times: &[i64], starts: &[i64], out: &mut Vec<u8>) {
+    let changes = |value: &dyn Fn(usize) -> i64| (1..times.len()).filter(|&n| value(n) != value(n - 1)).count();
+    let absolute = |n: usize| starts[n];
+    let before_time = |n: usize| times[n].wrapping_sub(starts[n]);
+    let is_absolute = changes(&absolute) <= changes(&before_time);
+    let value: &dyn Fn(usize) -> i64 = if is_absolute { &absolute } else { &before_time };
+    out.push(if is_absolute { STARTS_ABSOLUTE } else { STARTS_BEFORE_TIME });
+    put_varint(out, changes(value) as u64 + 1);
+    let (mut begin, mut before) = (0, 0i64);
+    for end in 1..=times.len() {
+        if end == times.len() || value(end) != value(begin) {
+            put_varint(out, (end - begin) as u64);
+            put_zigzag(out, value(begin).wrapping_sub(before));
+            before = value(begin);
+            begin = end;
+        }
+    }
+}
+
 fn read_starts(
     from: &mut Reader<'_>,
-    flags: u8,
-    count: usize,
-    kept: std::ops::Range<usize>,
+    times: &[i64],
+    range: &Range<usize>,
     before: usize,
     columns: &mut Columns,
 ) -> Read<()> {
-    if flags & HAS_STARTS != 0 {
-        columns.starts.resize(before, 0);
-        let mut start = 0i64;
-        for n in 0..count {
-            start = start.wrapping_add(from.zigzag()?);
-            if kept.contains(&n) {
-                columns.starts.push(start);
-            }
+    let is_absolute = match from.u8()? {
+        STARTS_ABSOLUTE => true,
+        STARTS_BEFORE_TIME => false,
+        _ => return from.bad("unknown form of start timestamps"),
+    };
+    columns.starts.resize(before, 0);
+    let (mut at, mut value) = (0usize, 0i64);
+    for _ in 0..from.count(2)? {
+        let len = usize::try_from(from.varint()?).unwrap_or(usize::MAX);
+        value = value.wrapping_add(from.zigzag()?);
+        let end = at.saturating_add(len);
+        if len == 0 || end > times.len() {
+            return from.bad("start timestamps do not add up");
         }
-    } else if !columns.starts.is_empty() {
-        columns.starts.resize(before + kept.len(), 0);
+        let kept = at.clamp(range.start, range.end)..end.clamp(range.start, range.end);
+        let start = |time: &i64| if is_absolute { value } else { time.wrapping_sub(value) };
+        columns.starts.extend(times[kept].iter().map(start));
+        at = end;
     }
-    Ok(())
-}
-
-fn encode_times(times: &[i64], out: &mut Vec<u8>) {
-    let (mut previous, mut delta) = (0i64, 0i64);
-    for &time in times {
-        let next = time.wrapping_sub(previous);
-        put_zigzag(out, next.wrapping_sub(delta));
-        (previous, delta) = (time, next);
-    }
-}
-
-fn decode_times(from: &mut Reader<'_>, count: usize, times: &mut Vec<i64>) -> Read<()> {
-    times.reserve(count);
-    let (mut previous, mut delta) = (0i64, 0i64);
-    let mut lowest = times.last().copied();
-    for _ in 0..count {
-        delta = delta.wrapping_add(from.zigzag()?);
-        previous = previous.wrapping_add(delta);
-        if lowest.is_some_and(|last| previous <= last) {
-            return from.bad("timestamps do not rise");
-        }
-        lowest = Some(previous);
-        times.push(previous);
-    }
-    Ok(())
-}
-
-/// The sample at exactly `time_ms`, for finding out whether a late sample is already there.
-pub(crate) fn find(bytes: &[u8], time_ms: i64) -> Result<Option<crate::sample::Sample>, Malformed> {
-    let mut columns = Columns::default();
-    decode(bytes, time_ms.saturating_sub(1), time_ms, &mut columns)?;
-    let start_ms = columns.starts.first().copied().unwrap_or(0);
-    let found = columns.iter().find(|(time, _)| *time == time_ms);
-    Ok(found.map(|(_, value)| match value {
-        ColumnValue::Float(v) => crate::sample::Sample::float(time_ms, start_ms, v),
-        ColumnValue::Histogram(h) => crate::sample::Sample::histogram(time_ms, start_ms, h.clone().into()),
-        ColumnValue::Stale => crate::sample::Sample::stale(time_ms, start_ms),
-    }))
+    if at == times.len() { Ok(()) } else { from.bad("start timestamps do not add up") }
 }
 
 #[cfg(test)]

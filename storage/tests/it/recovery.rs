@@ -286,7 +286,7 @@ fn a_memory_limit_refuses_and_a_flush_makes_room() {
 }
 
 #[test]
-fn the_directory_is_locked_and_a_newer_one_is_left_alone() {
+fn the_directory_is_locked_and_one_of_another_version_is_left_alone() {
     let disk = SimFs::new(70);
     let clock = clock();
     let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
@@ -298,6 +298,11 @@ fn the_directory_is_locked_and_a_newer_one_is_left_alone() {
     let before = disk.files();
     let refused = open(&disk, options(&clock, SyncPolicy::Never)).err().unwrap();
     assert!(matches!(refused, StorageError::NewerVersion { version: 7, .. }), "{refused}");
+    assert_eq!(disk.files(), before);
+    disk.corrupt(&manifest, 8, 7 ^ 1).unwrap();
+    let before = disk.files();
+    let refused = open(&disk, options(&clock, SyncPolicy::Never)).err().unwrap();
+    assert!(matches!(refused, StorageError::OlderVersion { version: 1, .. }), "{refused}");
     assert_eq!(disk.files(), before);
 }
 
