@@ -15,7 +15,7 @@ use crate::engine::{Engine, millis};
 use crate::head::{HeadState, Outcome};
 use crate::increments::{Added, Increments};
 use crate::sample::Sample;
-use crate::wal::{CommitError, FrameBuilder};
+use crate::wal::FrameBuilder;
 
 /// Memory reserved for a row before it is applied: a value in an open run, and its share of times and chunks.
 const BYTES_PER_ROW: u64 = 16;
@@ -24,42 +24,30 @@ const BYTES_PER_NEW_SERIES: u64 = 768;
 /// Buffers kept for reuse; as many as threads that usually append at once.
 const SPARE_WORK_MAX: usize = 8;
 
-/// Buffers of one append, used again by the next.
+/// Buffers of one append, used again by the next: what will be logged and applied.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    accepted: Accepted,
+    /// In columns.
     frame: FrameBuilder,
-}
-
-/// What will be applied, in columns.
-#[derive(Debug, Default)]
-struct Accepted {
-    /// Numbers of the rows in the batch.
+    /// Numbers in the batch of the frame's rows.
     rows: Vec<u32>,
-    /// Their series.
-    series: Vec<u32>,
-    times: Vec<i64>,
-    /// Float bits; 0 for histograms.
-    bits: Vec<u64>,
-    /// Whether there are only floats and markers without start timestamps.
-    is_plain: bool,
+    /// Positions of the rows that are neither floats nor markers.
+    odd: Vec<u32>,
     /// Positions of the rows that are added up.
     added: Vec<u32>,
     /// Series whose tables begin with this batch, rising.
     begins: Vec<u32>,
-    /// Numbers of exemplars in the batch, and their series.
-    exemplars: Vec<(u32, u32)>,
-    /// First and last of `times`.
+    /// Numbers in the batch of the frame's exemplars.
+    exemplars: Vec<u32>,
+    /// First and last time of the rows.
     span: Option<(i64, i64)>,
 }
 
-impl Accepted {
+impl Work {
     fn clear(&mut self) {
+        self.frame.clear();
         self.rows.clear();
-        self.series.clear();
-        self.times.clear();
-        self.bits.clear();
-        self.is_plain = true;
+        self.odd.clear();
         self.added.clear();
         self.begins.clear();
         self.exemplars.clear();
@@ -68,24 +56,55 @@ impl Accepted {
 
     #[inline]
     fn push(&mut self, number: usize, series: u32, row: &Row<'_>) {
+        let at = self.rows.len() as u32;
         self.rows.push(number as u32);
-        self.series.push(series);
-        self.times.push(row.time_ms);
-        let bits = match row.value {
-            RowValue::Float(value) => value.to_bits(),
-            RowValue::Stale => STALE_NAN_BITS,
-            RowValue::Histogram(_) | RowValue::Increment(_) | RowValue::Total(_) => {
-                self.is_plain = false;
-                if !matches!(row.value, RowValue::Histogram(_)) {
-                    self.added.push(self.bits.len() as u32);
-                }
-                0
+        match row.value {
+            RowValue::Float(value) => self.frame.float(series, row.time_ms, row.start_ms, value.to_bits()),
+            RowValue::Stale => self.frame.float(series, row.time_ms, row.start_ms, STALE_NAN_BITS),
+            RowValue::Histogram(_) => {
+                self.odd.push(at);
+                self.frame.histogram(series, row.time_ms, row.start_ms);
             }
-        };
-        self.is_plain &= row.start_ms == 0;
-        self.bits.push(bits);
+            RowValue::Increment(increment) => {
+                self.odd.push(at);
+                self.added.push(at);
+                self.frame.increment(series, row.time_ms, increment.start_ms);
+            }
+            RowValue::Total(total) => {
+                self.odd.push(at);
+                self.added.push(at);
+                self.frame.total(series, row.time_ms, total.start_ms);
+            }
+        }
         let (first, last) = self.span.unwrap_or((row.time_ms, row.time_ms));
         self.span = Some((first.min(row.time_ms), last.max(row.time_ms)));
+    }
+
+    /// Says in the frame what rows hold that are neither floats nor markers.
+    fn finish(&mut self, batch: &SampleBatch) {
+        for n in 0..self.odd.len() {
+            let at = self.odd[n] as usize;
+            let row = batch.row(self.rows[at] as usize);
+            match row.value {
+                RowValue::Histogram(value) => self.frame.put_histogram(value),
+                _ => {
+                    let begins = self.begins_here(at);
+                    if let Some(added) = Added::of(&row) {
+                        self.frame.put_added(&added, begins);
+                    }
+                }
+            }
+        }
+        for (family, metadata) in batch.metadata() {
+            self.frame.metadata(family, metadata);
+        }
+    }
+
+    /// Whether the row at this position is the first of a table that begins with its batch.
+    fn begins_here(&self, at: usize) -> bool {
+        let series = self.frame.series[at];
+        let of_series = |at: &&u32| self.frame.series[**at as usize] == series;
+        self.begins.binary_search(&series).is_ok() && self.added.iter().find(of_series) == Some(&(at as u32))
     }
 }
 
@@ -108,7 +127,7 @@ impl TimeLimits {
     }
 }
 
-/// What blocks hold of the rows that are not ahead of their series: by position among the accepted the series'
+/// What blocks hold of the rows that are not ahead of their series: by position in the frame the series'
 /// newest time in blocks, and the sample at the row's own time.
 type InBlocks = HashMap<usize, (i64, Option<Sample>)>;
 
@@ -136,29 +155,21 @@ impl Engine {
         if batch.has_labels() {
             self.make_missing(batch, &limits, &mut reserved)?;
         }
-        let Work { accepted, frame } = work;
-        self.resolve(batch, &limits, accepted, report);
-        if accepted.rows.is_empty() && accepted.exemplars.is_empty() && batch.metadata().is_empty() {
+        self.resolve(batch, &limits, work, report);
+        // Held until the rows are applied, so that of two first rows of one series only one begins its table.
+        let _beginning = if work.added.is_empty() { None } else { self.begin_tables(work) };
+        work.finish(batch);
+        if work.frame.is_empty() {
             return Ok(());
         }
-        // Held until the rows are applied, so that of two first rows of one series only one begins its table.
-        let _beginning = if accepted.added.is_empty() { None } else { self.begin_tables(accepted) };
         let now = self.options.clock.monotonic();
-        let (turn, generation) = loop {
-            let generation = self.commit.generation();
-            self.encode(batch, generation, accepted, frame);
-            let mut payload = Vec::with_capacity(frame.estimate());
-            frame.finish(self.head.opening(), &mut payload);
-            match self.commit.write(payload, generation, now) {
-                Ok(turn) => break (turn, generation),
-                Err(CommitError::Outdated) => {}
-                Err(CommitError::Io(error)) => {
-                    let source = std::io::Error::new(error.kind(), error.to_string());
-                    return Err(AppendError::Log { source });
-                }
-            }
-        };
-        self.commit.in_turn(turn, || self.apply(batch, accepted, generation, report));
+        let labels = |series: u32| self.head.read().get(series).map(|series| series.labels.clone());
+        let encode = |chain: &mut _, out: &mut _| work.frame.encode(self.head.opening(), chain, labels, out);
+        let turn = self.commit.write(now, encode).map_err(|error| {
+            // The error is everybody's whose frame was in the group.
+            AppendError::Log { source: std::io::Error::new(error.kind(), error) }
+        })?;
+        self.commit.in_turn(turn, || self.apply(batch, work, report));
         self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).absorb(reserved);
         self.settle_memory();
@@ -236,8 +247,8 @@ impl Engine {
     }
 
     /// Finds the series of every row, checks it, and reports what will not be applied.
-    fn resolve(&self, batch: &SampleBatch, limits: &TimeLimits, accepted: &mut Accepted, report: &mut AppendReport) {
-        accepted.clear();
+    fn resolve(&self, batch: &SampleBatch, limits: &TimeLimits, work: &mut Work, report: &mut AppendReport) {
+        work.clear();
         let head = self.head.read();
         let by_labels = |labels: LabelsRef<'_>| match head.find(self.head.hash(labels), labels) {
             Some(number) => Ok(number),
@@ -255,7 +266,7 @@ impl Engine {
             }
             match (found.filter(|_| fault.is_none()), fault) {
                 (Some(series), _) => {
-                    accepted.push(number, series, &row);
+                    work.push(number, series, &row);
                     if matches!(row.series, RowSeries::Labels(_)) {
                         report.new_refs.extend(self.head.series_ref(series).map(|series| (number, series)));
                     }
@@ -275,7 +286,10 @@ impl Engine {
                 RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
             };
             match (found, fault) {
-                (Some(series), _) => accepted.exemplars.push((number as u32, series)),
+                (Some(series), _) => {
+                    work.exemplars.push(number as u32);
+                    work.frame.exemplar(series, exemplar);
+                }
                 (None, Some(reason)) => {
                     report.rejected_exemplars.push((number, reason));
                     report.rejected_counts.exemplars += 1;
@@ -285,83 +299,29 @@ impl Engine {
         }
     }
 
-    /// Says in `frame` what is accepted, and defines every series that the log's generation does not know.
-    fn encode(&self, batch: &SampleBatch, generation: u64, accepted: &Accepted, frame: &mut FrameBuilder) {
-        frame.clear();
-        let head = self.head.read();
-        let mut known = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != generation {
-            *known = (generation, roaring::RoaringBitmap::new());
-        }
-        let mut defined: foldhash::HashSet<u32> = Default::default();
-        let mut define = |frame: &mut FrameBuilder, number: u32| {
-            if !known.1.contains(number)
-                && defined.insert(number)
-                && let (Some(series), Some(series_ref)) = (head.get(number), self.head.series_ref(number))
-            {
-                frame.define(series_ref, series.labels.as_ref());
-            }
-        };
-        for (at, &row) in accepted.rows.iter().enumerate() {
-            let number = accepted.series[at];
-            define(frame, number);
-            let Some(series) = self.head.series_ref(number) else { continue };
-            let row = batch.row(row as usize);
-            match row.value {
-                RowValue::Float(value) => frame.float(series, row.time_ms, row.start_ms, value),
-                RowValue::Histogram(value) => frame.histogram(series, row.time_ms, row.start_ms, value),
-                RowValue::Stale => frame.stale(series, row.time_ms, row.start_ms),
-                RowValue::Increment(_) | RowValue::Total(_) => {
-                    if let Some(added) = Added::of(&row) {
-                        let begins = begins_here(accepted, at);
-                        frame.added(series, row.time_ms, &added, begins);
-                    }
-                }
-            }
-        }
-        if !accepted.exemplars.is_empty() {
-            let all: Vec<_> = batch.exemplars().collect();
-            for &(number, series) in &accepted.exemplars {
-                define(frame, series);
-                if let Some(series) = self.head.series_ref(series) {
-                    frame.exemplar(series, all[number as usize].1);
-                }
-            }
-        }
-        for (family, metadata) in batch.metadata() {
-            frame.metadata(family, metadata);
-        }
-    }
-
     /// Applies a written frame to the head. Runs in the log's order, one at a time.
-    fn apply(&self, batch: &SampleBatch, accepted: &Accepted, generation: u64, report: &mut AppendReport) {
+    fn apply(&self, batch: &SampleBatch, work: &Work, report: &mut AppendReport) {
         let blocks = self.blocks();
         let blocks_max = blocks.max_time_ms();
-        let in_blocks = self.look_up_late(accepted, &blocks);
+        let in_blocks = self.look_up_late(work, &blocks);
         let now_ms = self.options.clock.now_ms();
         let mut head = self.head.write();
-        {
-            let mut known = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.0 == generation {
-                known.1.extend(accepted.series.iter().chain(accepted.exemplars.iter().map(|(_, series)| series)));
-            }
-        }
-        let is_changed = if accepted.is_plain && in_blocks.is_empty() {
-            apply_plain(&mut head, accepted, blocks_max, report)
+        let is_changed = if work.frame.is_plain() && in_blocks.is_empty() {
+            apply_plain(&mut head, &work.frame, blocks_max, report)
         } else {
             let mut increments = self.increments();
             let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
-            let touched = applying.apply(batch, accepted, &in_blocks, report);
+            let touched = applying.apply(batch, work, &in_blocks, report);
             self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
             if let Some((first, last)) = touched {
                 self.changes().touched(first, last);
             }
             false
         };
-        if !accepted.exemplars.is_empty() {
+        if !work.exemplars.is_empty() {
             let exemplars: Vec<_> = batch.exemplars().collect();
             let one = RowCounts { exemplars: 1, ..RowCounts::default() };
-            for &(number, series) in &accepted.exemplars {
+            for (&number, &series) in work.exemplars.iter().zip(work.frame.exemplar_series()) {
                 match head.add_exemplar(series, exemplars[number as usize].1) {
                     Some(true) => report.stored += one,
                     Some(false) => report.identical += one,
@@ -376,27 +336,27 @@ impl Engine {
             }
         }
         // While the head is locked, so that a select sees the version of what it sees.
-        if is_changed && let Some((first, last)) = accepted.span {
+        if is_changed && let Some((first, last)) = work.span {
             self.changes().touched(first, last);
         }
         self.count_head(&head);
     }
 
     /// Notes which series have no table yet. The guard keeps others from beginning the same ones.
-    fn begin_tables(&self, accepted: &mut Accepted) -> Option<MutexGuard<'_, ()>> {
-        let missing = |accepted: &Accepted| -> Vec<u32> {
+    fn begin_tables(&self, work: &mut Work) -> Option<MutexGuard<'_, ()>> {
+        let missing = |work: &Work| -> Vec<u32> {
             let increments = self.increments();
-            let added = accepted.added.iter().map(|at| accepted.series[*at as usize]);
+            let added = work.added.iter().map(|at| work.frame.series[*at as usize]);
             let mut missing: Vec<u32> = added.filter(|series| !increments.has(*series)).collect();
             missing.sort_unstable();
             missing.dedup();
             missing
         };
-        if missing(accepted).is_empty() {
+        if missing(work).is_empty() {
             return None;
         }
         let guard = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
-        accepted.begins = missing(accepted);
+        work.begins = missing(work);
         Some(guard)
     }
 
@@ -412,16 +372,16 @@ impl Engine {
         (!is_room && !increments.knows(series, writer)).then_some(RejectReason::WriterLimit)
     }
 
-    fn look_up_late(&self, accepted: &Accepted, blocks: &Blocks) -> InBlocks {
+    fn look_up_late(&self, work: &Work, blocks: &Blocks) -> InBlocks {
         let blocks_max = blocks.max_time_ms();
-        let is_ahead = accepted.span.is_none_or(|(first, _)| first > blocks_max);
+        let is_ahead = work.span.is_none_or(|(first, _)| first > blocks_max);
         if is_ahead || blocks.list().is_empty() {
             return InBlocks::default();
         }
         let mut candidates: Vec<(usize, i64, Labels)> = Vec::new();
         {
             let head = self.head.read();
-            for (at, (&number, &time_ms)) in accepted.series.iter().zip(&accepted.times).enumerate() {
+            for (at, (&number, &time_ms)) in work.frame.series.iter().zip(&work.frame.times).enumerate() {
                 if let Some(series) = head.get(number)
                     && series.needs_blocks(time_ms, blocks_max)
                 {
@@ -439,11 +399,11 @@ impl Engine {
 }
 
 /// Applies floats and markers; tells whether anything is new.
-fn apply_plain(head: &mut HeadState, accepted: &Accepted, blocks_max: i64, report: &mut AppendReport) -> bool {
+fn apply_plain(head: &mut HeadState, frame: &FrameBuilder, blocks_max: i64, report: &mut AppendReport) -> bool {
     // So that no sample waits for the memory of the one before.
-    std::hint::black_box(accepted.series.iter().fold(0, |sum, number| sum ^ head.touch(*number)));
+    std::hint::black_box(frame.series.iter().fold(0, |sum, number| sum ^ head.touch(*number)));
     let (mut stored, mut stale, mut others) = (0, 0, 0);
-    for ((&number, &time_ms), &bits) in accepted.series.iter().zip(&accepted.times).zip(&accepted.bits) {
+    for ((&number, &time_ms), &bits) in frame.series.iter().zip(&frame.times).zip(&frame.bits) {
         if head.append_ahead(number, time_ms, bits, blocks_max) {
             stored += 1;
             stale += u64::from(bits == STALE_NAN_BITS);
@@ -457,13 +417,6 @@ fn apply_plain(head: &mut HeadState, accepted: &Accepted, blocks_max: i64, repor
     }
     report.stored += RowCounts { floats: stored - stale, stale, ..RowCounts::default() };
     stored + others > 0
-}
-
-/// Whether the row at this position is the first of a table that begins with its batch.
-fn begins_here(accepted: &Accepted, at: usize) -> bool {
-    let series = accepted.series[at];
-    let is_first = || accepted.added.iter().find(|at| accepted.series[**at as usize] == series) == Some(&(at as u32));
-    accepted.begins.binary_search(&series).is_ok() && is_first()
 }
 
 /// What rows are applied to.
@@ -480,13 +433,13 @@ impl Applying<'_> {
     fn apply(
         &mut self,
         batch: &SampleBatch,
-        accepted: &Accepted,
+        work: &Work,
         in_blocks: &InBlocks,
         report: &mut AppendReport,
     ) -> Option<(i64, i64)> {
         let mut touched: Option<(i64, i64)> = None;
         let mut refused = false;
-        for (at, (&number, &row_number)) in accepted.series.iter().zip(&accepted.rows).enumerate() {
+        for (at, (&number, &row_number)) in work.frame.series.iter().zip(&work.rows).enumerate() {
             let row = batch.row(row_number as usize);
             let one = one_of(&row);
             let in_blocks = in_blocks.get(&at);
@@ -497,7 +450,7 @@ impl Applying<'_> {
                 RowValue::Increment(_) | RowValue::Total(_) => {
                     let Some(added) = Added::of(&row) else { continue };
                     let newest = in_blocks.map(|(newest, _)| *newest);
-                    match self.add(number, &added, begins_here(accepted, at), newest) {
+                    match self.add(number, &added, work.begins_here(at), newest) {
                         Ok(Some(time_ms)) => {
                             report.stored += one;
                             touched =

@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use std::collections::BTreeMap;
 
-use roaring::RoaringBitmap;
-
 use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
@@ -54,8 +52,6 @@ pub struct Engine {
     pub(crate) metrics: StorageMetrics,
     /// Buffers of appends that are done.
     pub(crate) spare_work: Mutex<Vec<Work>>,
-    /// Which series the log's newest generation defines.
-    pub(crate) defined: Mutex<(u64, RoaringBitmap)>,
     /// Families with their metadata, newest first.
     pub(crate) metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
     /// Totals of series that are told increments. Changed only while frames are applied.

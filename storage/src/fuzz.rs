@@ -7,20 +7,28 @@ use kymo_core::storage::Columns;
 use crate::fs::{Fs, SimFs};
 use crate::{block, chunk, manifest, wal};
 
-/// A frame's payload.
+/// A frame's payload, with and without what it leans on.
 pub fn wal_payload(bytes: &[u8]) {
+    let mut chain = wal::ChainReader::default();
+    for footing in [wal::Footing::Lost, wal::Footing::Firm, wal::Footing::Firm] {
+        read_payload(bytes, &mut chain, footing);
+    }
+}
+
+fn read_payload(bytes: &[u8], chain: &mut wal::ChainReader, footing: wal::Footing) {
     let mut records = 0usize;
-    let _ = wal::decode(bytes, |_| records += 1);
-    assert!(records <= bytes.len(), "{records} records out of {} bytes", bytes.len());
+    let _ = wal::decode(bytes, chain, footing, |_| records += 1);
+    assert!(records <= 8 * bytes.len(), "{records} records out of {} bytes", bytes.len());
 }
 
 /// A whole segment file.
 pub fn wal_segment(bytes: &[u8]) {
     let (disk, path) = with_file(bytes);
     let Ok(mut reader) = wal::SegmentReader::open(&disk, path, 1) else { return };
-    while let Ok(Some((payload, end))) = reader.next() {
-        assert!(end as usize <= bytes.len());
-        wal_payload(payload);
+    let mut chain = wal::ChainReader::default();
+    while let Ok(Some(frame)) = reader.next() {
+        assert!(frame.end as usize <= bytes.len());
+        read_payload(frame.payload, &mut chain, frame.footing);
     }
 }
 

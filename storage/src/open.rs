@@ -24,7 +24,8 @@ use crate::metrics::StorageMetrics;
 use crate::options::Options;
 use crate::sample::Sample;
 use crate::wal::{
-    Commit, LogDamage, LogPosition, LogWriter, Record, ReplayEnd, SegmentReader, cut_tail, decode, segment_number,
+    ChainReader, Commit, LogDamage, LogPosition, LogWriter, ReadFrame, Record, ReplayEnd, SegmentReader, cut_tail,
+    decode, segment_number,
 };
 
 /// Head bytes beyond which replay flushes, as a share of the memory limit.
@@ -126,7 +127,6 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         counts: Counts::default(),
         metrics,
         spare_work: Mutex::default(),
-        defined: Mutex::default(),
         metadata: Mutex::new(metadata),
         increments: Mutex::default(),
         beginning: Mutex::default(),
@@ -242,6 +242,10 @@ fn keep_copy(fs: &dyn Fs, dir: &Path, path: &Path) {
 struct Replay {
     /// The numbers that refs of earlier openings have now.
     known: HashMap<SeriesRef, u32>,
+    /// What the frames of the segment lean on.
+    chain: ChainReader,
+    /// The numbers that its slots have now.
+    numbers: Vec<Option<u32>>,
     /// Highest time in blocks when replay began.
     blocks_max: i64,
 }
@@ -290,16 +294,24 @@ impl Engine {
     }
 
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
-        let mut replay = Replay { known: HashMap::new(), blocks_max: self.blocks().max_time_ms() };
+        let mut replay = Replay {
+            known: HashMap::new(),
+            chain: ChainReader::default(),
+            numbers: Vec::new(),
+            blocks_max: self.blocks().max_time_ms(),
+        };
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
                 let from = self.manifest().replay_from;
                 if from.segment == *number { from.offset } else { 0 }
             };
-            while let Some((payload, end)) = reader.next()? {
+            replay.chain.clear();
+            replay.numbers.clear();
+            while let Some(frame) = reader.next()? {
+                let end = frame.end;
                 let is_covered = end <= skip_until;
-                let outcome = self.replay_frame(payload, is_covered, &mut replay, report);
+                let outcome = self.replay_frame(frame, is_covered, &mut replay, report);
                 report.frames += u64::from(!is_covered);
                 if let Err(fault) = outcome {
                     reader.note_malformed(fault.what);
@@ -331,7 +343,7 @@ impl Engine {
     /// Applies one frame; of a frame that is in blocks already only the definitions.
     fn replay_frame(
         &self,
-        payload: &[u8],
+        frame: ReadFrame<'_>,
         is_covered: bool,
         replay: &mut Replay,
         report: &mut OpenReport,
@@ -340,13 +352,15 @@ impl Engine {
         let mut head = self.head.write();
         let mut increments = self.increments();
         let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
-        let outcome = decode(payload, |record| {
-            let (series, sample) = match record {
+        let Replay { known, chain, numbers, blocks_max } = replay;
+        let blocks_max = *blocks_max;
+        let outcome = decode(frame.payload, chain, frame.footing, |record| {
+            let (slot, series, sample) = match record {
                 Record::Define(series, labels) => {
                     let hash = self.head.hash(labels);
                     let number = head.find(hash, labels).or_else(|| head.insert(hash, labels.to_labels()));
                     if let Some(number) = number {
-                        replay.known.insert(series, number);
+                        known.insert(series, number);
                     }
                     return;
                 }
@@ -355,32 +369,36 @@ impl Engine {
                     return;
                 }
                 Record::Exemplar(series, exemplar) => {
-                    if let Some(&number) = replay.known.get(&series)
+                    if let Some(&number) = known.get(&series)
                         && !is_covered
                     {
                         head.add_exemplar(number, &exemplar);
                     }
                     return;
                 }
-                Record::Added { series, row, begins } => (series, Replayed::Added(row, begins)),
-                Record::Float { series, time_ms, start_ms, value } => {
-                    (series, Replayed::Sample(Sample::float(time_ms, start_ms, value)))
+                Record::Added { slot, series, row, begins } => (slot, series, Replayed::Added(row, begins)),
+                Record::Float { slot, series, time_ms, start_ms, bits } => {
+                    (slot, series, Replayed::Sample(Sample::float(time_ms, start_ms, f64::from_bits(bits))))
                 }
-                Record::Histogram { series, time_ms, start_ms, value } => {
-                    (series, Replayed::Sample(Sample::histogram(time_ms, start_ms, value.into())))
+                Record::Histogram { slot, series, time_ms, start_ms, value } => {
+                    (slot, series, Replayed::Sample(Sample::histogram(time_ms, start_ms, value.into())))
                 }
             };
             if is_covered {
                 return;
             }
-            let Some(&number) = replay.known.get(&series) else {
+            let slot = slot as usize;
+            if numbers.get(slot).copied().flatten().is_none() {
+                numbers.resize(numbers.len().max(slot + 1), None);
+                numbers[slot] = known.get(&series).copied();
+            }
+            let Some(number) = numbers[slot] else {
                 report.orphaned_samples += 1;
                 return;
             };
             let sample = match sample {
                 Replayed::Sample(sample) => sample,
                 Replayed::Added(row, begins) => {
-                    let blocks_max = replay.blocks_max;
                     let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
                     // What was refused then is refused now; whoever sent it was told.
                     if let Ok(Some(time_ms)) = applying.add(number, &row, begins, None) {
@@ -392,9 +410,9 @@ impl Engine {
             };
             let time_ms = sample.time_ms;
             let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
-            if !is_plain || !head.append_ahead(number, time_ms, sample.bits, replay.blocks_max) {
+            if !is_plain || !head.append_ahead(number, time_ms, sample.bits, blocks_max) {
                 // Whether blocks hold the time as well makes no difference: the head wins.
-                head.append(number, sample, replay.blocks_max, None);
+                head.append(number, sample, blocks_max, None);
             }
             samples += 1;
             touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));

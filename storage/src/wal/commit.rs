@@ -1,28 +1,23 @@
 //! Group commit: whoever comes first writes the frames of all who wait, with one write and one sync.
 //!
-//! A thread puts its payload into the queue. If nobody is writing it becomes the *leader*: it takes
-//! the whole queue, writes it, gives everyone an outcome, and steps down; whoever queued meanwhile elects the next. There is
+//! A thread encodes its frame into the queue, under the queue's lock: frames lean on those before them ([`Chain`]), so
+//! they are encoded in the order in which they are written. If nobody is writing it becomes the *leader*: it takes the
+//! whole queue, writes it, gives everyone an outcome, and steps down; whoever queued meanwhile elects the next. There is
 //! no timer, so a lone writer is never delayed. Outcomes carry a *turn*; [`Commit::in_turn`] lets threads apply their
 //! frames in exactly the order of the log.
 //!
+//! When the log moves to another generation, or loses a frame, what was encoded for the one before is encoded again.
+//!
 //! Locks, by rank: `queue` before nothing else held; `writer` is taken without `queue`; `turn` alone.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::writer::LogWriter;
-
-/// Why a payload was not written.
-#[derive(Debug, Clone)]
-pub(crate) enum CommitError {
-    /// The log moved to another generation meanwhile: encode again, with definitions.
-    Outdated,
-    /// The disk failed; nothing of the group is in the log.
-    Io(Arc<io::Error>),
-}
+use super::chain::Chain;
+use super::frame::FRAME_HEADER_LEN;
+use super::writer::{FrameSpan, LogWriter};
 
 /// See the module.
 pub(crate) struct Commit {
@@ -37,81 +32,147 @@ pub(crate) struct Commit {
     turned: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
+    chain: Chain,
     next_ticket: u64,
     next_turn: u64,
-    waiting: Vec<Waiting>,
-    outcomes: HashMap<u64, Result<u64, CommitError>>,
+    waiting: Group,
+    /// The buffers of the group written last.
+    spare: Group,
+    /// By ticket; few at a time.
+    outcomes: Vec<(u64, Outcome)>,
     has_leader: bool,
 }
 
-struct Waiting {
+/// Frames that are written together.
+#[derive(Default)]
+struct Group {
+    /// Frames with blank headers, back to back.
+    bytes: Vec<u8>,
+    members: Vec<Member>,
+    /// What is written of it.
+    spans: Vec<FrameSpan>,
+}
+
+struct Member {
     ticket: u64,
     generation: u64,
-    payload: Vec<u8>,
+    span: FrameSpan,
+}
+
+#[derive(Clone)]
+enum Outcome {
+    /// Written; to be applied in this turn.
+    Written(u64),
+    /// The log moved to another generation meanwhile: to be encoded again.
+    Outdated,
+    /// The disk failed; nothing of the group is in the log.
+    Failed(Arc<io::Error>),
 }
 
 impl Commit {
     pub(crate) fn new(writer: LogWriter) -> Commit {
+        let generation = writer.shared_generation();
+        let queue = Queue {
+            chain: Chain::new(writer.generation()),
+            next_ticket: 0,
+            next_turn: 0,
+            waiting: Group::default(),
+            spare: Group::default(),
+            outcomes: Vec::new(),
+            has_leader: false,
+        };
         Commit {
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             settled: Condvar::new(),
-            generation: writer.shared_generation(),
+            generation,
             writer: Mutex::new(writer),
             turn: Mutex::new(0),
             turned: Condvar::new(),
         }
     }
 
-    /// The generation to encode for. It may be outdated by the time of [`write`](Self::write).
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// Writes a payload that was encoded for `generation`; gives the turn in which to apply it.
+    /// Writes what `encode` appends to a buffer; gives the turn in which to apply it. `encode` tells whether it wrote a
+    /// key frame, and is called again when the log moved on meanwhile.
     ///
     /// A turn given must be taken with [`in_turn`](Self::in_turn), or everyone behind waits forever.
-    pub(crate) fn write(&self, payload: Vec<u8>, generation: u64, now: Duration) -> Result<u64, CommitError> {
+    ///
+    /// # Errors
+    /// What the disk said; nothing is in the log.
+    pub(crate) fn write(
+        &self,
+        now: Duration,
+        mut encode: impl FnMut(&mut Chain, &mut Vec<u8>) -> bool,
+    ) -> Result<u64, Arc<io::Error>> {
         let mut queue = self.queue();
-        let ticket = queue.next_ticket;
-        queue.next_ticket += 1;
-        queue.waiting.push(Waiting { ticket, generation, payload });
         loop {
-            if let Some(outcome) = queue.outcomes.remove(&ticket) {
-                return outcome;
+            let ticket = queue.enqueue(self.generation.load(Ordering::Acquire), &mut encode);
+            let outcome;
+            (queue, outcome) = self.settle(queue, ticket, now);
+            match outcome {
+                Outcome::Written(turn) => return Ok(turn),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Outdated => {}
+            }
+        }
+    }
+
+    /// Waits for the outcome of a ticket, or brings it about.
+    fn settle<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        ticket: u64,
+        now: Duration,
+    ) -> (MutexGuard<'a, Queue>, Outcome) {
+        loop {
+            if let Some(at) = queue.outcomes.iter().position(|(of, _)| *of == ticket) {
+                let (_, outcome) = queue.outcomes.swap_remove(at);
+                return (queue, outcome);
             }
             if queue.has_leader {
                 queue = self.settled.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             queue.has_leader = true;
-            let group = std::mem::take(&mut queue.waiting);
+            let Queue { waiting, spare, .. } = &mut *queue;
+            std::mem::swap(waiting, spare);
+            let mut group = std::mem::take(spare);
             drop(queue);
-            let written = self.write_group(&group, now);
+            let (generation, written) = self.write_group(&mut group, now);
             queue = self.queue();
             queue.has_leader = false;
-            for (waiting, result) in group.iter().zip(written) {
-                let outcome = result.map(|()| {
-                    let turn = queue.next_turn;
-                    queue.next_turn += 1;
-                    turn
-                });
-                queue.outcomes.insert(waiting.ticket, outcome);
+            for member in &group.members {
+                let outcome = match &written {
+                    Err(error) => Outcome::Failed(Arc::clone(error)),
+                    Ok(()) if member.generation != generation => Outcome::Outdated,
+                    Ok(()) => {
+                        queue.next_turn += 1;
+                        Outcome::Written(queue.next_turn - 1)
+                    }
+                };
+                queue.outcomes.push((member.ticket, outcome));
             }
+            group.clear();
+            queue.spare = group;
             self.settled.notify_all();
         }
     }
 
-    fn write_group(&self, group: &[Waiting], now: Duration) -> Vec<Result<(), CommitError>> {
+    /// Writes the frames that are of the log's generation; gives that.
+    fn write_group(&self, group: &mut Group, now: Duration) -> (u64, Result<(), Arc<io::Error>>) {
         let mut writer = self.writer();
-        let current = writer.generation();
-        let payloads: Vec<&[u8]> =
-            group.iter().filter(|w| w.generation == current).map(|w| w.payload.as_slice()).collect();
-        let written = if payloads.is_empty() { Ok(()) } else { writer.write(&payloads, now) };
-        let written = written.map_err(|error| CommitError::Io(Arc::new(error)));
-        let outcome = |w: &Waiting| if w.generation == current { written.clone() } else { Err(CommitError::Outdated) };
-        group.iter().map(outcome).collect()
+        // First: what it does may move the log on, and then the frames are outdated.
+        let room = writer.make_room();
+        let generation = writer.generation();
+        if let Err(error) = room {
+            return (generation, Err(Arc::new(error)));
+        }
+        group.keep(generation);
+        if group.spans.is_empty() {
+            return (generation, Ok(()));
+        }
+        let written = writer.write(&mut group.bytes, &group.spans, now);
+        (generation, written.map_err(Arc::new))
     }
 
     /// Runs `apply` when every earlier turn has been taken.
@@ -148,6 +209,45 @@ impl Commit {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Encodes a frame behind those that wait; gives its ticket.
+    fn enqueue(&mut self, generation: u64, encode: &mut impl FnMut(&mut Chain, &mut Vec<u8>) -> bool) -> u64 {
+        if self.chain.generation != generation {
+            self.chain.restart(generation);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let bytes = &mut self.waiting.bytes;
+        let start = bytes.len();
+        bytes.resize(start + FRAME_HEADER_LEN, 0);
+        let is_key = encode(&mut self.chain, bytes);
+        let span = FrameSpan { start, end: bytes.len(), is_key };
+        self.waiting.members.push(Member { ticket, generation, span });
+        ticket
+    }
+}
+
+impl Group {
+    /// Lists the frames of `generation` in `spans` and closes the gaps that others leave.
+    fn keep(&mut self, generation: u64) {
+        self.spans.clear();
+        let mut end = 0;
+        for member in self.members.iter().filter(|member| member.generation == generation) {
+            let FrameSpan { start, end: frame_end, is_key } = member.span;
+            self.bytes.copy_within(start..frame_end, end);
+            self.spans.push(FrameSpan { start: end, end: end + frame_end - start, is_key });
+            end += frame_end - start;
+        }
+        self.bytes.truncate(end);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.members.clear();
+        self.spans.clear();
     }
 }
 

@@ -5,7 +5,7 @@ use crate::codec::{Malformed, Reader};
 /// First bytes of a segment.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"KYMOWAL\0";
 /// The version this build writes and reads.
-pub(crate) const SEGMENT_VERSION: u32 = 1;
+pub(crate) const SEGMENT_VERSION: u32 = 2;
 /// Magic, version, segment number, checksum of these.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 24;
 /// First bytes of a frame; also what a reader looks for behind a damaged one.
@@ -35,6 +35,8 @@ pub(crate) enum SegmentHeader {
     Sound,
     /// Written by a newer build.
     Newer(u32),
+    /// Written by an older build, in a form that is read no more.
+    Older(u32),
     /// Anything else.
     Damaged,
 }
@@ -49,22 +51,24 @@ pub(crate) fn check_segment_header(header: &[u8; SEGMENT_HEADER_LEN], number: u6
     if version > SEGMENT_VERSION {
         return SegmentHeader::Newer(version);
     }
+    if version < SEGMENT_VERSION && header[20..] == crc32fast::hash(&header[..20]).to_le_bytes() {
+        return SegmentHeader::Older(version);
+    }
     if *header == segment_header(number) { SegmentHeader::Sound } else { SegmentHeader::Damaged }
 }
 
-/// Appends a frame around `payload` that will stand in segment `segment` at `offset`.
+/// Fills in the header of `frame`, whose payload is there, and which will stand in segment `segment` at `offset`.
 ///
 /// The header's checksum covers segment and offset as well, so bytes of an older file that shine through
 /// after power loss are not taken for frames.
-pub(crate) fn put_frame(out: &mut Vec<u8>, payload: &[u8], segment: u64, offset: u64) {
+pub(crate) fn seal_frame(frame: &mut [u8], segment: u64, offset: u64) {
+    let (header, payload) = frame.split_at_mut(FRAME_HEADER_LEN);
     assert!(payload.len() <= FRAME_PAYLOAD_MAX, "a frame's payload is cut before it gets here");
-    let start = out.len();
-    out.extend_from_slice(&FRAME_MAGIC);
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
-    let crc = header_crc(&out[start..start + 12], segment, offset);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(payload);
+    header[..4].copy_from_slice(&FRAME_MAGIC);
+    header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    header[8..12].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    let crc = header_crc(&header[..12], segment, offset);
+    header[12..].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn header_crc(fields: &[u8], segment: u64, offset: u64) -> u32 {

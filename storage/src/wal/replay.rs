@@ -8,6 +8,7 @@ use super::frame::{
     FRAME_HEADER_LEN, FRAME_MAGIC, SEGMENT_HEADER_LEN, SEGMENT_VERSION, SegmentHeader, check_frame_header,
     check_segment_header,
 };
+use super::record::{Footing, is_key};
 use crate::error::StorageError;
 use crate::fs::{Fs, FsFile, OpenMode};
 
@@ -41,6 +42,16 @@ pub(crate) enum ReplayEnd {
     },
 }
 
+/// A whole frame.
+#[derive(Debug)]
+pub(crate) struct ReadFrame<'a> {
+    pub(crate) payload: &'a [u8],
+    /// Offset behind it.
+    pub(crate) end: u64,
+    /// Whether all is there that it leans on.
+    pub(crate) footing: Footing,
+}
+
 /// Reads one segment.
 pub(crate) struct SegmentReader {
     path: PathBuf,
@@ -49,7 +60,9 @@ pub(crate) struct SegmentReader {
     len: u64,
     at: u64,
     payload: Vec<u8>,
-    /// Damaged stretches with a whole frame behind them.
+    /// Whether a frame is missing that the next ones may lean on.
+    footing: Footing,
+    /// Damaged stretches with a whole frame behind them, frames among them that lean on what is lost.
     pub(crate) damage: Vec<LogDamage>,
     pub(crate) end: ReplayEnd,
 }
@@ -58,7 +71,7 @@ impl SegmentReader {
     /// Opens a segment and checks its header.
     ///
     /// # Errors
-    /// [`StorageError::NewerVersion`], or the disk's failure. A damaged header is damage like any other.
+    /// [`StorageError::NewerVersion`], [`StorageError::OlderVersion`], or the disk's failure. A damaged header is damage like any other.
     pub(crate) fn open(fs: &dyn Fs, path: &Path, number: u64) -> Result<SegmentReader, StorageError> {
         let read = |source| StorageError::Io { path: path.to_owned(), doing: "reading the log", source };
         let file = fs.open(path, OpenMode::Read).map_err(read)?;
@@ -70,6 +83,8 @@ impl SegmentReader {
             len,
             at: SEGMENT_HEADER_LEN as u64,
             payload: Vec::new(),
+            // Until the first key frame, with which a segment begins.
+            footing: Footing::Lost,
             damage: Vec::new(),
             end: ReplayEnd::Clean,
         };
@@ -85,6 +100,9 @@ impl SegmentReader {
             SegmentHeader::Newer(version) => {
                 return Err(StorageError::NewerVersion { path: path.to_owned(), version, supported: SEGMENT_VERSION });
             }
+            SegmentHeader::Older(version) => {
+                return Err(StorageError::OlderVersion { path: path.to_owned(), version, supported: SEGMENT_VERSION });
+            }
             SegmentHeader::Damaged => {
                 reader.at = 0;
                 reader.resynchronise(0, "segment header is damaged").map_err(read)?;
@@ -93,22 +111,41 @@ impl SegmentReader {
         Ok(reader)
     }
 
-    /// The next frame's payload and the position behind it; `None` at the end.
+    /// The next frame; `None` at the end.
     ///
     /// # Errors
     /// The disk's failure only; damage is noted and passed over.
-    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], u64)>, StorageError> {
+    pub(crate) fn next(&mut self) -> Result<Option<ReadFrame<'_>>, StorageError> {
+        let start = self.at;
         match self.advance() {
-            Ok(true) => Ok(Some((&self.payload, self.at))),
-            Ok(false) => Ok(None),
-            Err(source) => Err(StorageError::Io { path: self.path.clone(), doing: "reading the log", source }),
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(source) => {
+                return Err(StorageError::Io { path: self.path.clone(), doing: "reading the log", source });
+            }
         }
+        if is_key(&self.payload) {
+            self.footing = Footing::Firm;
+        } else if self.footing == Footing::Lost {
+            // Its samples are lost with what they lean on.
+            let frame = (FRAME_HEADER_LEN + self.payload.len()) as u64;
+            match self.damage.last_mut().filter(|last| last.offset + last.bytes == self.at - frame) {
+                Some(last) => last.bytes += frame,
+                None => self.note(start, frame, "the frames before are missing"),
+            }
+        }
+        Ok(Some(ReadFrame { payload: &self.payload, end: self.at, footing: self.footing }))
     }
 
     /// Notes that a frame whose checksums hold makes no sense.
     pub(crate) fn note_malformed(&mut self, what: &'static str) {
         let bytes = (FRAME_HEADER_LEN + self.payload.len()) as u64;
-        self.damage.push(LogDamage { path: self.path.clone(), offset: self.at - bytes, bytes, what });
+        self.note(self.at - bytes, bytes, what);
+    }
+
+    fn note(&mut self, offset: u64, bytes: u64, what: &'static str) {
+        self.footing = Footing::Lost;
+        self.damage.push(LogDamage { path: self.path.clone(), offset, bytes, what });
     }
 
     fn advance(&mut self) -> io::Result<bool> {
@@ -162,7 +199,7 @@ impl SegmentReader {
             let hits: Vec<u64> = hits.map(|(at, _)| search + at as u64).collect();
             for hit in hits {
                 if self.read_frame(hit)?.is_ok() {
-                    self.damage.push(LogDamage { path: self.path.clone(), offset: from, bytes: hit - from, what });
+                    self.note(from, hit - from, what);
                     self.at = hit;
                     return Ok(());
                 }

@@ -2,71 +2,209 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
-use kymo_core::{Labels, SeriesRef};
 use proptest::prelude::*;
 
-use super::frame::{put_frame, segment_header};
+use super::chain::{Chain, KEY_FRAMES};
+use super::frame::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, seal_frame, segment_header};
+use super::writer::FrameSpan;
 use super::*;
 use crate::fs::{Fault, FaultAt, Fs, OpKind, SimFs};
 use crate::options::SyncPolicy;
 
-fn series(n: u64) -> SeriesRef {
-    SeriesRef::new(3, n).unwrap()
+fn labels(series: u32) -> Labels {
+    Labels::from_pairs([("__name__", "up".to_owned()), ("n", series.to_string())])
 }
 
-fn payload() -> Vec<u8> {
-    let labels = Labels::from_pairs([("__name__", "up"), ("job", "a")]);
-    let mut frame = FrameBuilder::default();
-    frame.define(series(5), labels.as_ref());
-    frame.float(series(5), 1_700_000_000_000, 0, 1.0);
-    frame.stale(series(5), 1_700_000_015_000, 0);
-    frame.metadata("up", &Metadata { family_type: FamilyType::Gauge, unit: String::new(), help: "Up.".into() });
+fn encode(frame: &FrameBuilder, chain: &mut Chain) -> Vec<u8> {
     let mut payload = Vec::new();
-    frame.finish(3, &mut payload);
+    frame.encode(3, chain, |series| Some(labels(series)), &mut payload);
     payload
 }
 
-fn records(payload: &[u8]) -> Result<Vec<String>, crate::codec::Malformed> {
+/// The payloads of the page's example: a scrape, and the one behind it.
+fn payloads() -> [Vec<u8>; 2] {
+    let mut chain = Chain::new(1);
+    let mut frame = FrameBuilder::default();
+    frame.float(5, 1_700_000_000_000, 0, 1.0f64.to_bits());
+    frame.float(6, 1_700_000_000_000, 0, 300.0f64.to_bits());
+    frame.metadata("up", &Metadata { family_type: FamilyType::Gauge, unit: String::new(), help: "Up.".into() });
+    let first = encode(&frame, &mut chain);
+    frame.clear();
+    frame.float(5, 1_700_000_015_000, 0, 1.0f64.to_bits());
+    frame.float(6, 1_700_000_015_000, 0, 301.0f64.to_bits());
+    [first, encode(&frame, &mut chain)]
+}
+
+fn records(payload: &[u8], chain: &mut ChainReader) -> Result<Vec<String>, crate::codec::Malformed> {
     let mut all = Vec::new();
-    decode(payload, |record| all.push(format!("{record:?}")))?;
+    decode(payload, chain, Footing::Firm, |record| all.push(format!("{record:?}")))?;
     Ok(all)
 }
 
 #[test]
 fn the_page_s_worked_example_is_what_is_written() {
     let mut segment = segment_header(7).to_vec();
-    let at = segment.len() as u64;
-    put_frame(&mut segment, &payload(), 7, at);
+    for payload in payloads() {
+        let at = segment.len();
+        segment.extend_from_slice(&[0; FRAME_HEADER_LEN]);
+        segment.extend_from_slice(&payload);
+        seal_frame(&mut segment[at..], 7, at as u64);
+    }
     let page = include_str!("../../../docs/format/wal.md");
     assert_eq!(crate::format_page::example(page), segment, "{}", crate::format_page::hex(&segment));
 }
 
-#[test]
-fn a_frame_says_what_was_put_into_it() {
+/// A row of a batch, as a test draws it.
+#[derive(Debug, Clone)]
+struct Drawn {
+    series: u32,
+    time_ms: i64,
+    start_ms: i64,
+    bits: u64,
+    is_histogram: bool,
+}
+
+fn histogram(sum: u64) -> kymo_core::NativeHistogram {
+    kymo_core::NativeHistogram {
+        schema: 0,
+        hint: Default::default(),
+        zero_threshold: 0.0,
+        counts: kymo_core::histogram::HistogramCounts::Float(Default::default()),
+        sum: f64::from_bits(sum),
+        positive_spans: vec![],
+        negative_spans: vec![],
+        custom_values: Arc::from([]),
+    }
+}
+
+fn builder(rows: &[Drawn]) -> FrameBuilder {
     let mut frame = FrameBuilder::default();
-    frame.exemplar(series(9), &Exemplar { labels: Labels::empty(), value: f64::NAN, time_ms: -4 });
-    frame.float(series(9), -7, 11, -0.0);
-    let mut bytes = Vec::new();
-    frame.finish(3, &mut bytes);
-    let all = records(&bytes).unwrap();
-    assert_eq!(all.len(), 2);
-    assert!(all[0].contains("time_ms: -7, start_ms: 11, value: -0.0"), "{all:?}");
+    for row in rows {
+        if row.is_histogram {
+            frame.histogram(row.series, row.time_ms, row.start_ms);
+            frame.put_histogram(&histogram(row.bits));
+        } else {
+            frame.float(row.series, row.time_ms, row.start_ms, row.bits);
+        }
+    }
+    frame
+}
+
+fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+    let value = prop_oneof![4 => (0..5u64).prop_map(|n| (n as f64).to_bits()), 1 => any::<u64>()];
+    let time = prop_oneof![4 => Just(1_000i64), 1 => any::<i64>()];
+    let start = prop_oneof![6 => Just(0i64), 1 => any::<i64>()];
+    let series = prop_oneof![20 => 0..40u32, 1 => 0..20_000u32];
+    let row = (series, time, start, value, prop::bool::weighted(0.05));
+    let row = row.prop_map(|(series, time_ms, start_ms, bits, is_histogram)| Drawn {
+        series,
+        time_ms,
+        start_ms,
+        bits,
+        is_histogram,
+    });
+    prop::collection::vec(row, 0..60)
+}
+
+/// The rows of a payload.
+fn rows(payload: &[u8], chain: &mut ChainReader) -> Vec<Drawn> {
+    let mut rows = Vec::new();
+    let read = decode(payload, chain, Footing::Firm, |record| match record {
+        Record::Float { series, time_ms, start_ms, bits, .. } => {
+            let series = series.index() as u32;
+            rows.push(Drawn { series, time_ms, start_ms, bits, is_histogram: false });
+        }
+        Record::Histogram { series, time_ms, start_ms, value, .. } => {
+            let (series, bits) = (series.index() as u32, value.sum.to_bits());
+            rows.push(Drawn { series, time_ms, start_ms, bits, is_histogram: true });
+        }
+        Record::Define(..) | Record::Added { .. } | Record::Exemplar(..) | Record::Metadata(..) => {}
+    });
+    read.unwrap();
+    rows
+}
+
+proptest! {
+    #[test]
+    fn frames_say_what_was_put_into_them_whatever_they_lean_on(frames in prop::collection::vec(drawn(), 1..80)) {
+        let (mut chain, mut reader) = (Chain::new(1), ChainReader::default());
+        for drawn in frames {
+            let payload = encode(&builder(&drawn), &mut chain);
+            prop_assert_eq!(format!("{:?}", rows(&payload, &mut reader)), format!("{drawn:?}"));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_joins_at_a_key_frame_reads_what_one_from_the_start_reads(frames in prop::collection::vec(drawn(), 70..90)) {
+        let mut chain = Chain::new(1);
+        let payloads: Vec<_> = frames.iter().map(|drawn| encode(&builder(drawn), &mut chain)).collect();
+        let mut reader = ChainReader::default();
+        for (payload, drawn) in payloads.iter().zip(&frames).skip(KEY_FRAMES as usize) {
+            prop_assert_eq!(format!("{:?}", rows(payload, &mut reader)), format!("{drawn:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_frame_carries_exemplars_and_metadata_also_without_rows() {
+    let mut frame = FrameBuilder::default();
+    frame.exemplar(9, &Exemplar { labels: Labels::empty(), value: f64::NAN, time_ms: -4 });
+    frame.metadata("m", &Metadata::default());
+    let payload = encode(&frame, &mut Chain::new(1));
+    let all = records(&payload, &mut ChainReader::default()).unwrap();
+    assert_eq!(all.len(), 3, "definition, exemplar, metadata: {all:?}");
     assert!(all[1].contains("value: NaN, time_ms: -4"), "{all:?}");
+}
+
+#[test]
+fn a_steady_scrape_takes_about_a_byte_a_sample() {
+    let mut chain = Chain::new(1);
+    let mut bytes = 0;
+    for scrape in 0..640i64 {
+        let rows = (0..1_000u32).map(|series| {
+            // Six in ten stand still, three count, one moves in decimals.
+            let value = match series % 10 {
+                0..6 => f64::from(series),
+                6..9 => (scrape * 3 + i64::from(series)) as f64,
+                _ => (scrape * 37 % 100) as f64 / 10.0,
+            };
+            Drawn { series, time_ms: scrape * 15_000, start_ms: 0, bits: value.to_bits(), is_histogram: false }
+        });
+        let payload = encode(&builder(&rows.collect::<Vec<_>>()), &mut chain);
+        bytes += if scrape > 0 { payload.len() } else { 0 };
+    }
+    assert!(bytes < 640_000 * 2, "{bytes} bytes for 640,000 samples");
+}
+
+#[test]
+fn a_series_is_defined_once_in_a_generation() {
+    let mut chain = Chain::new(1);
+    let frame = builder(&[Drawn { series: 5, time_ms: 1, start_ms: 0, bits: 1, is_histogram: false }]);
+    let mut reader = ChainReader::default();
+    let mut defines = |payload: &[u8]| records(payload, &mut reader).unwrap()[0].starts_with("Define");
+    let defined: Vec<bool> = (0..100).map(|_| defines(&encode(&frame, &mut chain))).collect();
+    assert!(defined[0] && !defined[1..].contains(&true), "{defined:?}");
+    chain.restart(2);
+    assert!(defines(&encode(&frame, &mut chain)));
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_refused_or_bounded(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        if let Ok(all) = records(&bytes) {
-            prop_assert!(all.len() <= bytes.len());
+        if let Ok(all) = records(&bytes, &mut ChainReader::default()) {
+            prop_assert!(all.len() <= 8 * bytes.len());
         }
     }
 
     #[test]
     fn a_cut_payload_is_refused(at in any::<usize>()) {
-        let payload = payload();
-        prop_assert!(records(&payload[..at % payload.len()]).is_err());
+        let [first, second] = payloads();
+        prop_assert!(records(&first[..at % first.len()], &mut ChainReader::default()).is_err());
+        let mut chain = ChainReader::default();
+        records(&first, &mut chain).unwrap();
+        prop_assert!(records(&second[..at % second.len()], &mut chain).is_err());
     }
 }
 
@@ -83,34 +221,60 @@ fn writer(disk: &SimFs, policy: SyncPolicy) -> LogWriter {
     )
 }
 
-/// All payloads on the disk, in order.
-fn replay(disk: &SimFs) -> (Vec<Vec<u8>>, Vec<LogDamage>, u64) {
-    let (mut payloads, mut damage, mut torn) = (Vec::new(), Vec::new(), 0);
+/// A payload that says one thing, and leans on nothing.
+fn note(text: &str) -> Vec<u8> {
+    let mut frame = FrameBuilder::default();
+    frame.metadata(text, &Metadata::default());
+    encode(&frame, &mut Chain::new(1))
+}
+
+/// Writes notes as one group.
+fn write(log: &mut LogWriter, texts: &[&str]) -> std::io::Result<()> {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    for text in texts {
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; FRAME_HEADER_LEN]);
+        bytes.extend_from_slice(&note(text));
+        frames.push(FrameSpan { start, end: bytes.len(), is_key: true });
+    }
+    log.make_room()?;
+    log.write(&mut bytes, &frames, Duration::ZERO)
+}
+
+/// All notes on the disk, in order.
+fn replay(disk: &SimFs) -> (Vec<String>, Vec<LogDamage>, u64) {
+    let (mut notes, mut damage, mut torn) = (Vec::new(), Vec::new(), 0);
     for entry in disk.list(Path::new("/wal")).unwrap() {
         let number = segment_number(&entry.name).unwrap();
         let path = Path::new("/wal").join(&entry.name);
         let mut reader = SegmentReader::open(disk, &path, number).unwrap();
-        while let Some((payload, _)) = reader.next().unwrap() {
-            payloads.push(payload.to_vec());
+        let mut chain = ChainReader::default();
+        while let Some(frame) = reader.next().unwrap() {
+            let read = decode(frame.payload, &mut chain, frame.footing, |record| {
+                if let Record::Metadata(family, _) = record {
+                    notes.push(family);
+                }
+            });
+            read.unwrap();
         }
         damage.append(&mut reader.damage);
         if let ReplayEnd::Torn { cut, .. } = reader.end {
             torn += cut;
         }
     }
-    (payloads, damage, torn)
+    (notes, damage, torn)
 }
 
 #[test]
 fn a_failed_write_is_cut_back_and_the_next_one_succeeds() {
     let disk = SimFs::new(1);
     let mut log = writer(&disk, SyncPolicy::Never);
-    log.write(&[b"one"], Duration::ZERO).unwrap();
+    write(&mut log, &["one"]).unwrap();
     disk.fail_next(OpKind::Write, Fault::Short { bytes: 9 });
     disk.fail(FaultAt { op: OpKind::Write, nth: disk.count(OpKind::Write) + 2, fault: Fault::NoSpace });
-    log.write(&[b"two", b"three"], Duration::ZERO).unwrap_err();
-    log.write(&[b"four"], Duration::ZERO).unwrap();
-    assert_eq!(replay(&disk), (vec![b"one".to_vec(), b"four".to_vec()], vec![], 0));
+    write(&mut log, &["two", "three"]).unwrap_err();
+    write(&mut log, &["four"]).unwrap();
+    assert_eq!(replay(&disk), (vec!["one".to_owned(), "four".to_owned()], vec![], 0));
 }
 
 #[test]
@@ -118,11 +282,11 @@ fn after_a_failed_sync_unsynced_frames_go_to_a_new_file_and_survive_power_loss()
     let disk = SimFs::new(2);
     let mut log = writer(&disk, SyncPolicy::Interval);
     disk.sync_dir(Path::new("/")).unwrap();
-    log.write(&[b"one"], Duration::ZERO).unwrap();
+    write(&mut log, &["one"]).unwrap();
     let job = log.begin_sync().unwrap();
     let done = job.run();
     log.finish_sync(job, done).unwrap();
-    log.write(&[b"two"], Duration::ZERO).unwrap();
+    write(&mut log, &["two"]).unwrap();
     let generation = log.generation();
     disk.fail_next(OpKind::SyncData, Fault::Io);
     let job = log.begin_sync().unwrap();
@@ -132,9 +296,9 @@ fn after_a_failed_sync_unsynced_frames_go_to_a_new_file_and_survive_power_loss()
     assert!(log.generation() > generation, "definitions must be written again");
     for _ in 0..20 {
         // Every crash draws another outcome of what was not synced.
-        let (mut payloads, ..) = replay(&disk.crash(crate::fs::CrashKind::PowerLoss));
-        payloads.dedup();
-        assert_eq!(payloads, [b"one".to_vec(), b"two".to_vec()]);
+        let (mut notes, ..) = replay(&disk.crash(crate::fs::CrashKind::PowerLoss));
+        notes.dedup();
+        assert_eq!(notes, ["one", "two"]);
     }
 }
 
@@ -145,10 +309,10 @@ fn always_syncs_before_it_acknowledges() {
         let mut log = writer(&disk, SyncPolicy::Always);
         disk.sync_dir(Path::new("/")).unwrap();
         for n in 0..5u8 {
-            log.write(&[&[n; 300]], Duration::ZERO).unwrap();
+            write(&mut log, &[&format!("{n:0300}")]).unwrap();
         }
-        let (payloads, damage, _) = replay(&disk.crash(crate::fs::CrashKind::PowerLoss));
-        assert_eq!((payloads.len(), damage.len()), (5, 0), "seed {seed}");
+        let (notes, damage, _) = replay(&disk.crash(crate::fs::CrashKind::PowerLoss));
+        assert_eq!((notes.len(), damage.len()), (5, 0), "seed {seed}");
     }
 }
 
@@ -156,33 +320,138 @@ fn always_syncs_before_it_acknowledges() {
 fn a_reader_goes_on_behind_a_damaged_frame_and_names_it() {
     let disk = SimFs::new(3);
     let mut log = writer(&disk, SyncPolicy::Never);
-    log.write(&[b"one", b"two", b"three"], Duration::ZERO).unwrap();
+    write(&mut log, &["one", "two", "three"]).unwrap();
     let path = Path::new("/wal").join(segment_name(1));
-    // Header 24, frame "one" 19, into the payload of "two".
-    disk.corrupt(&path, 24 + 19 + 17, 0x40).unwrap();
-    let (payloads, damage, torn) = replay(&disk);
-    assert_eq!(payloads, [b"one".to_vec(), b"three".to_vec()]);
-    assert_eq!((damage.len(), damage[0].offset, damage[0].bytes, torn), (1, 43, 19, 0));
+    let len = (FRAME_HEADER_LEN + note("one").len()) as u64;
+    let second = SEGMENT_HEADER_LEN as u64 + len;
+    disk.corrupt(&path, second + len - 1, 0x40).unwrap();
+    let (notes, damage, torn) = replay(&disk);
+    assert_eq!(notes, ["one", "three"]);
+    assert_eq!((damage.len(), damage[0].offset, damage[0].bytes, torn), (1, second, len, 0));
     assert_eq!(damage[0].what, "frame payload's checksum is wrong");
+}
+
+#[test]
+fn damage_costs_the_frames_up_to_the_next_key_frame_and_no_definition() {
+    let disk = SimFs::new(8);
+    let commit = Commit::new(writer(&disk, SyncPolicy::Never));
+    for scrape in 0..200i64 {
+        // A series joins with every scrape.
+        let drawn = (0..=scrape as u32).map(|series| Drawn {
+            series,
+            time_ms: scrape,
+            start_ms: 0,
+            bits: scrape as u64,
+            is_histogram: false,
+        });
+        let frame = builder(&drawn.collect::<Vec<_>>());
+        let encode = |chain: &mut _, out: &mut _| frame.encode(3, chain, |series| Some(labels(series)), out);
+        let turn = commit.write(Duration::ZERO, encode).unwrap();
+        commit.in_turn(turn, || {});
+    }
+    let path = Path::new("/wal").join(segment_name(1));
+    let whole = SegmentReader::open(&disk, &path, 1).unwrap();
+    let ends: Vec<u64> = std::iter::successors(Some(whole), |_| None)
+        .flat_map(|mut reader| {
+            std::iter::from_fn(move || reader.next().unwrap().map(|frame| frame.end)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(ends.len(), 200);
+    // Scrape 70 is damaged; 128 is the next key frame.
+    disk.corrupt(&path, ends[70] - 1, 1).unwrap();
+    let mut reader = SegmentReader::open(&disk, &path, 1).unwrap();
+    let (mut chain, mut scrapes, mut defined) = (ChainReader::default(), std::collections::BTreeSet::new(), 0);
+    while let Some(frame) = reader.next().unwrap() {
+        let read = decode(frame.payload, &mut chain, frame.footing, |record| match record {
+            Record::Float { time_ms, bits, .. } => {
+                assert_eq!(bits, time_ms as u64);
+                scrapes.insert(time_ms);
+            }
+            Record::Define(..) => defined += 1,
+            _ => {}
+        });
+        read.unwrap();
+    }
+    assert_eq!(scrapes, (0..70).chain(128..200).collect());
+    assert_eq!(defined, 199, "only what the damaged frame itself defines is lost");
+    let damage = &reader.damage;
+    assert_eq!((damage.len(), damage[0].offset, damage[0].bytes), (1, ends[69], ends[127] - ends[69]), "{damage:?}");
+}
+
+#[test]
+fn after_a_failed_sync_frames_are_read_without_those_they_leaned_on() {
+    let disk = SimFs::new(9);
+    let commit = Commit::new(writer(&disk, SyncPolicy::Interval));
+    disk.sync_dir(Path::new("/")).unwrap();
+    let append = |scrape: i64| {
+        let drawn = (0..50u32).map(|series| Drawn {
+            series,
+            time_ms: scrape,
+            start_ms: 0,
+            bits: scrape as u64 + u64::from(series),
+            is_histogram: series == 7,
+        });
+        let frame = builder(&drawn.collect::<Vec<_>>());
+        let encode = |chain: &mut _, out: &mut _| frame.encode(3, chain, |series| Some(labels(series)), out);
+        let turn = commit.write(Duration::ZERO, encode).unwrap();
+        commit.in_turn(turn, || {});
+    };
+    let sync = || {
+        let job = commit.writer().begin_sync().unwrap();
+        let done = job.run();
+        commit.writer().finish_sync(job, done).unwrap();
+    };
+    for scrape in 0..100 {
+        append(scrape);
+        if scrape % 30 == 20 {
+            sync();
+        }
+    }
+    disk.fail_next(OpKind::SyncData, Fault::Io);
+    sync();
+    for scrape in 100..110 {
+        append(scrape);
+    }
+    let path = Path::new("/wal").join(segment_name(2));
+    let mut reader = SegmentReader::open(&disk, &path, 2).unwrap();
+    let (mut chain, mut found) = (ChainReader::default(), Vec::new());
+    while let Some(frame) = reader.next().unwrap() {
+        found.extend(rows(frame.payload, &mut chain));
+    }
+    assert_eq!(reader.damage, []);
+    // Scrapes 81 to 99 were not synced.
+    assert_eq!(found.len(), (19 + 10) * 50);
+    for (n, row) in found.iter().enumerate() {
+        let (scrape, series) = (81 + n as i64 / 50, n as u32 % 50);
+        assert_eq!((row.series, row.time_ms, row.bits), (series, scrape, scrape as u64 + u64::from(series)));
+    }
 }
 
 #[test]
 fn every_cut_of_a_segment_gives_a_beginning_of_it() {
     let disk = SimFs::new(4);
     let mut log = writer(&disk, SyncPolicy::Never);
-    log.write(&[b"one", b"two", b"three"], Duration::ZERO).unwrap();
+    write(&mut log, &["one", "two", "three"]).unwrap();
     let path = Path::new("/wal").join(segment_name(1));
     let len = disk.read_file(&path).unwrap().len() as u64;
     for cut in (0..len).rev() {
         disk.open(&path, crate::fs::OpenMode::Append).unwrap().set_len(cut).unwrap();
-        let (payloads, damage, _) = replay(&disk);
-        let wanted: Vec<Vec<u8>> = [(43, "one"), (62, "two")]
-            .iter()
-            .filter(|(end, _)| *end <= cut)
-            .map(|(_, text)| text.as_bytes().to_vec())
-            .collect();
-        assert_eq!((payloads, damage), (wanted, vec![]), "cut at {cut}");
+        let (notes, damage, _) = replay(&disk);
+        let frame = (FRAME_HEADER_LEN + note("one").len()) as u64;
+        let whole = (cut.saturating_sub(SEGMENT_HEADER_LEN as u64) / frame).min(2);
+        assert_eq!(
+            (notes, damage),
+            (["one", "two"].map(str::to_owned)[..whole as usize].to_vec(), vec![]),
+            "cut at {cut}"
+        );
     }
+}
+
+/// Encodes a note behind what the chain has.
+fn encode_note(text: &str) -> impl FnMut(&mut Chain, &mut Vec<u8>) -> bool {
+    let mut frame = FrameBuilder::default();
+    frame.metadata(text, &Metadata::default());
+    move |chain, out| frame.encode(3, chain, |series| Some(labels(series)), out)
 }
 
 #[test]
@@ -195,9 +464,9 @@ fn concurrent_writers_apply_in_the_order_of_the_log() {
             let (commit, applied) = (&commit, &applied);
             scope.spawn(move || {
                 for n in 0..200u8 {
-                    let payload = vec![thread, n];
-                    let turn = commit.write(payload.clone(), commit.generation(), Duration::ZERO).unwrap();
-                    commit.in_turn(turn, || applied.lock().unwrap().push(payload));
+                    let text = format!("{thread} {n}");
+                    let turn = commit.write(Duration::ZERO, encode_note(&text)).unwrap();
+                    commit.in_turn(turn, || applied.lock().unwrap().push(text));
                 }
             });
         }
@@ -219,23 +488,27 @@ fn concurrent_writers_apply_in_the_order_of_the_log() {
 fn a_failed_group_fails_every_member_and_the_log_goes_on() {
     let disk = SimFs::new(6);
     let commit = Commit::new(writer(&disk, SyncPolicy::Never));
-    let generation = commit.generation();
     disk.fail_next(OpKind::Write, Fault::NoSpace);
-    let failed = commit.write(b"lost".to_vec(), generation, Duration::ZERO);
-    assert!(matches!(failed, Err(CommitError::Io(_))));
-    let turn = commit.write(b"kept".to_vec(), commit.generation(), Duration::ZERO).unwrap();
-    commit.in_turn(turn, || {});
-    assert_eq!(replay(&disk).0, [b"kept".to_vec()]);
+    commit.write(Duration::ZERO, encode_note("lost")).unwrap_err();
+    for text in ["kept", "too"] {
+        let turn = commit.write(Duration::ZERO, encode_note(text)).unwrap();
+        commit.in_turn(turn, || {});
+    }
+    assert_eq!(replay(&disk), (vec!["kept".to_owned(), "too".to_owned()], vec![], 0));
 }
 
 #[test]
-fn a_segment_of_a_newer_version_is_refused() {
-    let disk = SimFs::new(7);
-    let mut header = segment_header(1);
-    header[8] = 9;
-    disk.create_dir_all(Path::new("/wal")).unwrap();
-    let path = Path::new("/wal").join(segment_name(1));
-    disk.create_new(&path).unwrap().append_all(&header).unwrap();
-    let error = SegmentReader::open(&disk, &path, 1).err().unwrap();
-    assert!(matches!(error, crate::StorageError::NewerVersion { version: 9, supported: 1, .. }), "{error}");
+fn a_segment_of_another_version_is_refused_by_name() {
+    for (version, name) in [(9, "newer"), (1, "older")] {
+        let disk = SimFs::new(7);
+        let mut header = segment_header(1);
+        header[8] = version;
+        let crc = crc32fast::hash(&header[..20]);
+        header[20..].copy_from_slice(&crc.to_le_bytes());
+        disk.create_dir_all(Path::new("/wal")).unwrap();
+        let path = Path::new("/wal").join(segment_name(1));
+        disk.create_new(&path).unwrap().append_all(&header).unwrap();
+        let error = SegmentReader::open(&disk, &path, 1).err().unwrap();
+        assert!(error.to_string().contains(&format!("{name} version of Kymo (format {version}")), "{error}");
+    }
 }

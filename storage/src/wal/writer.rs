@@ -1,6 +1,5 @@
 //! The open segment, and what to do when the disk fails under it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,8 @@ use std::time::Duration;
 use kymo_core::Reservation;
 
 use super::LogPosition;
-use super::frame::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, put_frame, segment_header};
+use super::frame::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, seal_frame, segment_header};
+use super::retained::Retained;
 use crate::fs::{Fs, FsFile};
 use crate::options::SyncPolicy;
 
@@ -30,17 +30,16 @@ pub(crate) struct LogWriter {
     segment: u64,
     /// Its length: whole frames only.
     len: u64,
-    /// Rises with every segment; definitions are written again in each.
+    /// Rises with every segment and every frame that was lost: what comes next leans on nothing before.
     generation: Arc<AtomicU64>,
-    /// Payloads since the last successful sync with the times of their writing, oldest first.
-    unsynced: VecDeque<(Duration, Box<[u8]>)>,
+    /// Payloads since the last successful sync.
+    unsynced: Retained,
     /// Their bytes, reserved as far as the budget has them.
     unsynced_memory: Reservation,
     /// Whether it did not have all.
     is_over_budget: bool,
     /// Closed segments that hold some of them.
     unsynced_closed: Vec<Arc<dyn FsFile>>,
-    buffer: Vec<u8>,
     /// Bytes of closed segments that still exist.
     closed_bytes: u64,
 }
@@ -63,11 +62,10 @@ impl LogWriter {
             segment: first_segment - 1,
             len: 0,
             generation: Arc::new(AtomicU64::new(first_segment)),
-            unsynced: VecDeque::new(),
+            unsynced: Retained::default(),
             unsynced_memory: memory,
             is_over_budget: false,
             unsynced_closed: Vec::new(),
-            buffer: Vec::new(),
             closed_bytes,
         }
     }
@@ -89,32 +87,26 @@ impl LogWriter {
 
     /// When the oldest unsynced frame was written, on the monotonic clock.
     pub(crate) fn unsynced_since(&self) -> Option<Duration> {
-        self.unsynced.front().map(|(since, _)| *since)
+        self.unsynced.since()
     }
 
-    /// Writes all payloads as frames by one write, and syncs if the policy asks for it.
+    /// Writes frames, which stand in `bytes` back to back with blank headers, by one write, and syncs if the policy
+    /// asks for it.
     ///
     /// On `Err` none of them is in the log (or only in a file that is cut back), and the next
     /// write may succeed.
-    pub(crate) fn write(&mut self, payloads: &[&[u8]], now: Duration) -> io::Result<()> {
-        if (self.unsynced_memory.bytes() > UNSYNCED_BYTES_MAX || self.is_over_budget)
-            && let Some(job) = self.begin_sync()
-        {
-            let done = job.run();
-            self.finish_sync(job, done)?;
-        }
-        let file = self.open()?;
+    pub(crate) fn write(&mut self, bytes: &mut [u8], frames: &[FrameSpan], now: Duration) -> io::Result<()> {
+        let file = self.open().inspect_err(|_| self.lose())?;
         let start = self.len;
-        self.buffer.clear();
-        for payload in payloads {
-            let offset = start + self.buffer.len() as u64;
-            put_frame(&mut self.buffer, payload, self.segment, offset);
+        for frame in frames {
+            seal_frame(&mut bytes[frame.start..frame.end], self.segment, start + frame.start as u64);
         }
-        if let Err(partial) = file.append_all(&self.buffer) {
+        if let Err(partial) = file.append_all(bytes) {
+            self.lose();
             self.cut_back(&*file, start);
             return Err(partial.source);
         }
-        self.len = start + self.buffer.len() as u64;
+        self.len = start + bytes.len() as u64;
         if self.policy == SyncPolicy::Always {
             if let Err(error) = file.sync_data() {
                 self.cut_back(&*file, start);
@@ -122,11 +114,12 @@ impl LogWriter {
                 return Err(error);
             }
         } else if self.policy != SyncPolicy::Never {
-            for payload in payloads {
-                self.unsynced.push_back((now, (*payload).into()));
+            for frame in frames {
+                let payload = &bytes[frame.start + FRAME_HEADER_LEN..frame.end];
+                self.unsynced.push(now, payload, frame.is_key);
             }
             // Without room for them the next write syncs first, and gives theirs back.
-            let kept = payloads.iter().map(|payload| payload.len() as u64).sum();
+            let kept = self.unsynced.bytes().saturating_sub(self.unsynced_memory.bytes());
             self.is_over_budget = self.unsynced_memory.grow(kept).is_err();
         }
         if self.len >= SEGMENT_BYTES_MAX {
@@ -135,13 +128,30 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Syncs if too much is kept in memory. On `Err` what was encoded so far must not be written.
+    pub(crate) fn make_room(&mut self) -> io::Result<()> {
+        if (self.unsynced_memory.bytes() > UNSYNCED_BYTES_MAX || self.is_over_budget)
+            && let Some(job) = self.begin_sync()
+        {
+            let done = job.run();
+            self.finish_sync(job, done).inspect_err(|_| self.lose())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a frame which others may lean on is not in the log.
+    fn lose(&self) {
+        // Release: whoever reads the new number may not use what it learned before.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// What a sync has to do now; `None` when everything is durable. Run it without holding the writer.
     pub(crate) fn begin_sync(&self) -> Option<SyncJob> {
-        if self.unsynced.is_empty() {
+        if self.unsynced.is_durable() {
             return None;
         }
         let files = self.unsynced_closed.iter().chain(&self.file).map(Arc::clone).collect();
-        Some(SyncJob { files, frames: self.unsynced.len(), segment: self.segment })
+        Some(SyncJob { files, frames: self.unsynced.unsynced(), segment: self.segment })
     }
 
     /// Notes the outcome of a sync.
@@ -154,8 +164,7 @@ impl LogWriter {
             self.abandon();
             return self.rewrite_unsynced();
         }
-        let durable = self.unsynced.drain(..job.frames.min(self.unsynced.len()));
-        drop(durable);
+        self.unsynced.synced(job.frames);
         self.settle_memory();
         self.unsynced_closed.retain(|closed| !job.files.iter().any(|file| Arc::ptr_eq(file, closed)));
         Ok(())
@@ -163,24 +172,26 @@ impl LogWriter {
 
     /// Makes the reservation what is still kept.
     fn settle_memory(&mut self) {
-        let kept: u64 = self.unsynced.iter().map(|(_, payload)| payload.len() as u64).sum();
-        self.unsynced_memory.shrink(self.unsynced_memory.bytes().saturating_sub(kept));
+        self.unsynced_memory.shrink(self.unsynced_memory.bytes().saturating_sub(self.unsynced.bytes()));
         self.is_over_budget = false;
     }
 
     fn rewrite_unsynced(&mut self) -> io::Result<()> {
         let file = self.open()?;
         let start = self.len;
-        self.buffer.clear();
-        for (_, payload) in &self.unsynced {
-            let offset = start + self.buffer.len() as u64;
-            put_frame(&mut self.buffer, payload, self.segment, offset);
-        }
-        if let Err(partial) = file.append_all(&self.buffer) {
+        let mut bytes = Vec::new();
+        let mut at = 0;
+        self.unsynced.encode_again(|payload| {
+            bytes.resize(at + FRAME_HEADER_LEN, 0);
+            bytes.extend_from_slice(payload);
+            seal_frame(&mut bytes[at..], self.segment, start + at as u64);
+            at = bytes.len();
+        });
+        if let Err(partial) = file.append_all(&bytes) {
             self.cut_back(&*file, start);
             return Err(partial.source);
         }
-        self.len = start + self.buffer.len() as u64;
+        self.len = start + bytes.len() as u64;
         if let Err(error) = file.sync_data() {
             self.abandon();
             return Err(error);
@@ -194,7 +205,7 @@ impl LogWriter {
     /// Ends the segment, so that what follows stands in a new one; gives the position where it will begin.
     pub(crate) fn rotate(&mut self) -> LogPosition {
         if let Some(file) = self.file.clone() {
-            if !self.unsynced.is_empty() {
+            if !self.unsynced.is_durable() {
                 self.unsynced_closed.push(file);
             }
             self.abandon();
@@ -248,9 +259,16 @@ impl LogWriter {
         self.closed_bytes += self.len;
         self.file = None;
         self.len = 0;
-        // Release: whoever reads the new number may not use what it learned of the old segment.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.lose();
     }
+}
+
+/// Where a frame stands among those written with it, its header included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameSpan {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) is_key: bool,
 }
 
 /// Files to sync, and how many frames are durable afterwards.

@@ -406,8 +406,8 @@ fn frames_kept_for_a_failing_sync_are_paid_for_and_given_back() {
     let before = budget.used();
     engine.sync_now().unwrap();
     let freed = before - budget.used();
-    // 10,000 rows of a value, a time and a ref each.
-    assert!((80_000..300_000).contains(&freed), "{freed} bytes were given back");
+    // 10,000 rows of some bytes each; what the next frames lean on is kept.
+    assert!((20_000..60_000).contains(&freed), "{freed} bytes were given back");
     engine.sync_now().unwrap();
     assert_eq!(before - budget.used(), freed);
 }
