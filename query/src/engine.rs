@@ -11,6 +11,7 @@ use kymo_core::query::{
 };
 use kymo_core::{Budget, Labels, MetricStorage, QueryBackend, QueryContext, Selector};
 
+use crate::empties;
 use crate::eval::labels::NameRemoval;
 use crate::eval::{Evaluated, Evaluation, evaluate};
 use crate::parser::{Ast, ExprKind, ParseOptions, parse};
@@ -171,7 +172,28 @@ impl Engine {
             samples_max: self.config.max_samples,
             names: if asked.options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
             stats: asked.request.stats,
+            explain: asked.request.explain,
         })
+    }
+
+    /// Says of each selector that matches nothing why.
+    fn explain_empty(
+        &self,
+        ast: &Ast,
+        plan: &Plan,
+        ctx: &QueryContext,
+        to: &mut Annotations,
+    ) -> Result<(), QueryError> {
+        for (id, expr) in ast.iter() {
+            let is_info = matches!(&expr.kind, ExprKind::VectorSelector(selector) if selector.may_match_empty);
+            let selector = plan.node(id).source.as_ref().and_then(|source| source.selector.as_ref());
+            if let Some(selector) = selector.filter(|_| !is_info)
+                && self.storage.select(selector, ctx)?.is_empty()
+            {
+                empties::explain(selector, self.storage.as_ref(), ctx, to)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what is still true of an answer given before, and keeps the new one.
@@ -273,6 +295,9 @@ impl QueryBackend for Engine {
             Some(reuse) if asked.takes_any_answer() => self.reusing(reuse, &asked, &plan, ctx)?,
             _ => self.evaluated(&asked, &plan, ctx)?,
         };
+        if request.explain_empty {
+            self.explain_empty(&ast, &plan, ctx, &mut done.annotations)?;
+        }
         let finished = ctx.clock.monotonic();
         if let QueryValue::Vector(series) | QueryValue::Matrix(series) = &mut done.value {
             cut(series, request.limit, &mut done.annotations);

@@ -31,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod empties;
 mod engine;
 mod eval;
 mod functions;

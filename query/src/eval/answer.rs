@@ -1,13 +1,15 @@
 //! From the root's value to the answer.
 
+use std::sync::Arc;
+
 use kymo_core::query::{Grid, GridPresence, PointTimes, QueryError, QueryValue, ResultSeries};
 use kymo_core::{Labels, SeriesSet};
 
+use super::Evaluator;
 use super::column::{Column, Scalars, Series, Value, Vector};
 use super::labels::{self, NameRemoval};
 use super::select::{Reader, no_histograms_extended};
 use super::window::{Samples, Window};
-use super::{Evaluator, Seen};
 use crate::functions::rate::{Edges, extended_samples};
 use crate::parser::{ExprKind, NodeId, RangeExtension};
 use crate::plan::Source;
@@ -74,7 +76,10 @@ impl Evaluator<'_> {
             return Ok(series.into_iter().map(|s| at_own_times(s, inner)).collect());
         }
         let Some(selector) = &source.selector else { return Ok(Vec::new()) };
-        let set = self.storage.select(selector, self.ctx)?;
+        let set = match self.take_opened(root) {
+            Some(set) => set,
+            None => Arc::from(self.storage.select(selector, self.ctx)?),
+        };
         self.samples_of(root, set.as_ref(), source, planned.grid)
     }
 
@@ -90,10 +95,10 @@ impl Evaluator<'_> {
         let mut hold = self.meter.hold()?;
         let mut samples = Samples::default();
         let mut found = Vec::new();
-        let mut seen = Seen::expecting(set.len());
+        let (mut read, mut bytes) = (0, 0);
         for index in 0..set.len() {
             let estimate = set.estimate(index) as u64;
-            seen.estimated.samples += estimate;
+            bytes += set.estimate_bytes(index);
             hold.grow_bytes(estimate * 2 * size_of::<i64>() as u64)?;
             reader.read(set, index, &self.meter)?;
             samples.take(&mut reader.columns);
@@ -110,12 +115,11 @@ impl Evaluator<'_> {
                 continue;
             }
             hold.grow_samples(samples.len())?;
-            seen.actual.samples += samples.len() as u64;
+            read += samples.len() as u64;
             self.samples.count(self.plan.node(id).counting, 0, samples.len() as u64);
             found.push(merged(set.labels(index), &samples));
         }
-        seen.actual.series = found.len() as u64;
-        self.saw(id, seen);
+        self.saw(id, set.len(), read, bytes);
         Ok(found)
     }
 

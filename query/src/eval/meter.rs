@@ -20,12 +20,15 @@ struct Counters {
     peak: Cell<u64>,
     bytes: Cell<u64>,
     peak_bytes: Cell<u64>,
+    /// Since the last mark.
+    marked_bytes: Cell<u64>,
 }
 
 impl Counters {
     fn took(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
         self.peak_bytes.set(self.peak_bytes.get().max(self.bytes.get()));
+        self.marked_bytes.set(self.marked_bytes.get().max(self.bytes.get()));
     }
 
     fn gave_back(&self, bytes: u64) {
@@ -49,6 +52,7 @@ impl<'a> Meter<'a> {
             peak: Cell::new(0),
             bytes: Cell::new(0),
             peak_bytes: Cell::new(0),
+            marked_bytes: Cell::new(0),
         };
         Meter { ctx, counters: Rc::new(counters) }
     }
@@ -69,6 +73,17 @@ impl<'a> Meter<'a> {
         self.counters.peak.get()
     }
 
+    /// Bytes held now, from which on the peak is taken anew.
+    pub(crate) fn mark(&self) -> u64 {
+        self.counters.marked_bytes.set(self.counters.bytes.get());
+        self.counters.bytes.get()
+    }
+
+    /// Most bytes held at once since the last mark.
+    pub(crate) fn peak_since_mark(&self) -> u64 {
+        self.counters.marked_bytes.get()
+    }
+
     /// Most bytes held at once so far.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.counters.peak_bytes.get()
@@ -76,7 +91,8 @@ impl<'a> Meter<'a> {
 
     /// Fails for a grid that could not hold even one series.
     pub(crate) fn check_steps(&self, steps: usize) -> Result<(), QueryError> {
-        if steps as u64 > self.counters.samples_max { Err(too_many_samples()) } else { Ok(()) }
+        let (steps, max) = (steps as u64, self.counters.samples_max);
+        if steps > max { Err(too_many_samples(steps, max)) } else { Ok(()) }
     }
 }
 
@@ -120,6 +136,13 @@ impl Hold {
         if bytes > held { self.grow_bytes(bytes - held) } else { Ok(()) }
     }
 
+    /// Gives some bytes back.
+    pub(crate) fn shrink_bytes(&mut self, bytes: u64) {
+        let before = self.reservation.bytes();
+        self.reservation.shrink(bytes);
+        self.counters.gave_back(before - self.reservation.bytes());
+    }
+
     /// Gives all bytes back and says how many they were, for a value that moves into another.
     pub(crate) fn release(&mut self) -> u64 {
         let bytes = self.reservation.bytes();
@@ -133,7 +156,7 @@ impl Hold {
         let counters = &self.counters;
         let live = counters.live.get() + samples as u64;
         if live > counters.samples_max {
-            return Err(too_many_samples());
+            return Err(too_many_samples(live, counters.samples_max));
         }
         counters.live.set(live);
         counters.peak.set(counters.peak.get().max(live));
@@ -156,7 +179,9 @@ impl Drop for Hold {
     }
 }
 
-fn too_many_samples() -> QueryError {
+/// Prometheus' words, and then what they leave open.
+fn too_many_samples(wanted: u64, max: u64) -> QueryError {
     let text = "query processing would load too many samples into memory in query execution";
+    let text = format!("{text}: {wanted} at once, and the limit is {max} (EngineConfig::max_samples)");
     QueryError::execute(ErrorKind::Limit, text)
 }

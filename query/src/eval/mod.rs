@@ -24,6 +24,7 @@ mod info;
 pub(crate) mod labels;
 mod meter;
 pub(crate) mod notes;
+mod open;
 mod range;
 mod select;
 mod sink;
@@ -37,6 +38,7 @@ use self::column::{Column, Scalars, Value, Vector};
 use self::labels::NameRemoval;
 use self::meter::Meter;
 use self::notes::{Notes, Placed};
+use self::open::Opened;
 use self::select::Answer;
 use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
@@ -65,6 +67,8 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) samples_max: u64,
     pub(crate) names: NameRemoval,
     pub(crate) stats: StatsWanted,
+    /// Whether the plan's costs are wanted.
+    pub(crate) explain: bool,
 }
 
 /// One evaluation on its way.
@@ -80,6 +84,9 @@ pub(crate) struct Evaluator<'a> {
     samples: SampleCounts,
     seen: Vec<Seen>,
     values: Vec<Option<Value>>,
+    /// Selectors looked up and not yet read.
+    opened: Opened,
+    explain: bool,
     /// Per node, the aggregation its series go into one by one.
     streams: Vec<Option<NodeId>>,
 }
@@ -90,7 +97,7 @@ pub(crate) struct Evaluator<'a> {
 /// Limits, cancelling, storage, and what PromQL forbids at run time.
 pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
     let count = what.ast.nodes().len();
-    let evaluator = Evaluator {
+    let mut evaluator = Evaluator {
         text: what.text,
         ast: what.ast,
         plan: what.plan,
@@ -102,23 +109,56 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         samples: SampleCounts::new(what.plan.grid, what.stats),
         seen: vec![Seen::default(); count],
         values: (0..count).map(|_| None).collect(),
+        opened: (0..count).map(|_| None).collect(),
+        explain: what.explain,
         streams: sink::streams(what.ast),
     };
-    evaluator.run()
+    evaluator.open()?;
+    if evaluator.explain {
+        evaluator.estimate();
+    }
+    evaluator.evaluate_all().map_err(|error| evaluator.with_need(error))?;
+    evaluator.into_answer()
 }
 
 impl<'a> Evaluator<'a> {
-    fn run(mut self) -> Result<Evaluated, QueryError> {
+    fn evaluate_all(&mut self) -> Result<(), QueryError> {
         let ast = self.ast;
         for (id, expr) in ast.iter() {
             self.meter.check()?;
+            let started = self.explain.then(|| self.ctx.clock.monotonic());
+            let held_before = self.meter.mark();
             let mut value = self.node(id, expr)?;
             if let Some(steps) = self.plan.node(id).broadcast {
                 value = self.broadcast(value, steps)?;
             }
+            let seen = &mut self.seen[id.idx()];
+            seen.actual.memory_bytes = self.meter.peak_since_mark().saturating_sub(held_before);
+            if let Value::Vector(vector) = &value {
+                if self.streams[id.idx()].is_none() {
+                    seen.actual.series = vector.series.len() as u64;
+                }
+                seen.actual.memory_bytes = seen.actual.memory_bytes.max(vector.hold.bytes());
+            }
+            if let Some(started) = started {
+                seen.time = self.ctx.clock.monotonic().saturating_sub(started);
+            }
             self.values[id.idx()] = Some(value);
         }
-        let value = self.answer(ast.root())?;
+        Ok(())
+    }
+
+    /// A refusal for want of memory, with what the query was expected to need.
+    fn with_need(&mut self, mut error: QueryError) -> QueryError {
+        if error.kind == ErrorKind::Limit {
+            let bytes = self.expected_bytes().max(self.meter.peak_bytes());
+            error.message.push_str(&format!("; the query was expected to hold about {bytes} bytes at once"));
+        }
+        error
+    }
+
+    fn into_answer(mut self) -> Result<Evaluated, QueryError> {
+        let value = self.answer(self.ast.root())?;
         let stats = QueryStats {
             total_queryable_samples: self.samples.total(),
             peak_samples: self.meter.peak_samples(),
@@ -127,7 +167,7 @@ impl<'a> Evaluator<'a> {
         };
         let mut cost = QueryCost { memory_bytes: self.meter.peak_bytes(), ..QueryCost::default() };
         for seen in &self.seen {
-            cost.series += seen.actual.series;
+            cost.series += seen.series_read;
             cost.samples += seen.actual.samples;
             cost.bytes += seen.actual.bytes;
         }
@@ -259,8 +299,13 @@ impl<'a> Evaluator<'a> {
         Ok(Vector { series: Vec::new(), hold: self.meter.hold()? })
     }
 
-    fn saw(&mut self, id: NodeId, seen: Seen) {
-        self.seen[id.idx()] = seen;
+    /// Notes what was read at a node.
+    fn saw(&mut self, id: NodeId, series: usize, samples: u64, bytes: u64) {
+        let seen = &mut self.seen[id.idx()];
+        seen.series_read = series as u64;
+        seen.actual.series = series as u64;
+        seen.actual.samples = samples;
+        seen.actual.bytes = bytes;
     }
 }
 

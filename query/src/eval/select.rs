@@ -6,10 +6,10 @@ use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{Columns, RunKind};
 use kymo_core::{ErrorKind, Labels, SeriesSet};
 
+use super::Evaluator;
 use super::column::{Column, Series, StepSet, Vector};
 use super::meter::{Hold, Meter};
 use super::times::ByTimes;
-use super::{Evaluator, Seen};
 use crate::parser::{NodeId, RangeExtension};
 use crate::plan::Source;
 
@@ -30,7 +30,7 @@ pub(crate) enum Answer {
 const NONE: u32 = u32::MAX;
 
 /// Bytes one sample takes in the buffers a series is read into.
-const READ_BYTES: u64 = 3 * size_of::<i64>() as u64;
+pub(super) const READ_BYTES: u64 = 3 * size_of::<i64>() as u64;
 
 /// Buffers a series is read into, with what they may take.
 pub(crate) struct Reader {
@@ -63,13 +63,15 @@ impl Evaluator<'_> {
             return sink.finish(&mut self.notes);
         };
         self.meter.check_steps(steps)?;
-        let set = self.storage.select(selector, self.ctx)?;
+        let set = match self.take_opened(id) {
+            Some(set) => set,
+            None => Arc::from(self.storage.select(selector, self.ctx)?),
+        };
         let mut reader = Reader::new(&self.meter)?;
         let mut picks: ByTimes<Picks> = ByTimes::new(&self.meter)?;
         let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
-        let mut seen = Seen::expecting(set.len());
+        let (mut samples, mut bytes) = (0, 0);
         for index in 0..set.len() {
-            seen.estimated.samples += set.estimate(index) as u64;
             reader.read(set.as_ref(), index, &self.meter)?;
             let columns = &reader.columns;
             if columns.times.is_empty() {
@@ -84,22 +86,23 @@ impl Evaluator<'_> {
                     .of(&columns.times, columns.times_id, Picks::bytes(steps), |t| Picks::find(t, grid, source))?;
                 gather(columns, found, answer, &mut series.column);
             }
-            seen.actual.samples += series.column.len() as u64;
+            samples += columns.times.len() as u64;
+            bytes += set.estimate_bytes(index);
             self.samples.count_column(counting, &series.column);
             if !series.column.is_empty() {
-                seen.actual.series += 1;
                 series.labels = set.labels(index);
                 sink.push(&mut series, &mut self.notes)?;
             }
         }
-        self.saw(id, seen);
+        self.saw(id, set.len(), samples, bytes);
+        self.seen[id.idx()].actual.series = sink.taken as u64;
         sink.finish(&mut self.notes)
     }
 }
 
 /// Which sample each step picks.
 #[derive(Debug)]
-struct Picks {
+pub(super) struct Picks {
     of_step: Vec<u32>,
     /// Steps that pick one.
     some: StepSet,
@@ -129,7 +132,7 @@ impl Picks {
     }
 
     /// Bytes of the picks of a grid.
-    fn bytes(steps: usize) -> u64 {
+    pub(super) fn bytes(steps: usize) -> u64 {
         (steps * size_of::<u32>() + steps.div_ceil(8)) as u64
     }
 }

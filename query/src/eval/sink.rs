@@ -4,14 +4,19 @@
 use kymo_core::query::QueryError;
 
 use super::Evaluator;
-use super::aggregate::Folding;
+use super::aggregate::{Folding, is_order_free};
 use super::column::{Series, Vector};
 use super::meter::Hold;
 use super::notes::Notes;
 use crate::parser::{AggregateOp, Ast, ExprKind, NodeId, ValueType};
 
-/// Takes series in label order.
-pub(super) enum Sink<'a> {
+/// Takes series in label order, and counts them.
+pub(super) struct Sink<'a> {
+    into: Into<'a>,
+    pub(super) taken: usize,
+}
+
+enum Into<'a> {
     /// Keeps them.
     Collect(Vector),
     /// Folds them; holds the column on its way.
@@ -21,22 +26,23 @@ pub(super) enum Sink<'a> {
 impl Sink<'_> {
     /// Reserves the bytes of a column about to be made.
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), QueryError> {
-        match self {
-            Sink::Collect(vector) => vector.hold.grow_bytes(bytes),
-            Sink::Fold { passing, .. } => passing.reach_bytes(bytes),
+        match &mut self.into {
+            Into::Collect(vector) => vector.hold.grow_bytes(bytes),
+            Into::Fold { passing, .. } => passing.reach_bytes(bytes),
         }
     }
 
     /// Takes a series that has a sample; what is left of it is for the next one.
     pub(super) fn push(&mut self, series: &mut Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
-        match self {
-            Sink::Collect(vector) => {
+        self.taken += 1;
+        match &mut self.into {
+            Into::Collect(vector) => {
                 vector.hold.grow_samples(series.column.len())?;
                 let column = std::mem::take(&mut series.column);
                 vector.series.push(Series { labels: series.labels.clone(), drop_name: series.drop_name, column });
                 Ok(())
             }
-            Sink::Fold { folding, passing } => {
+            Into::Fold { folding, passing } => {
                 passing.set_samples(series.column.len())?;
                 folding.add(series, notes)
             }
@@ -45,9 +51,9 @@ impl Sink<'_> {
 
     /// The vector, or what was made of it.
     pub(super) fn finish(self, notes: &mut Notes<'_>) -> Result<Vector, QueryError> {
-        match self {
-            Sink::Collect(vector) => Ok(vector),
-            Sink::Fold { folding, .. } => folding.finish(notes),
+        match self.into {
+            Into::Collect(vector) => Ok(vector),
+            Into::Fold { folding, .. } => folding.finish(notes),
         }
     }
 }
@@ -65,10 +71,9 @@ pub(super) fn streams(ast: &Ast) -> Vec<Option<NodeId>> {
     into
 }
 
-/// Whether each series is added to its group and then done with.
+/// Whether each series is added to its group and then done with: all but quantiles, which need every value.
 fn folds(op: AggregateOp) -> bool {
-    use AggregateOp::{Avg, Count, Group, Max, Min, Stddev, Stdvar, Sum};
-    matches!(op, Avg | Count | Group | Max | Min | Stddev | Stdvar | Sum)
+    op != AggregateOp::Quantile
 }
 
 /// Whether a node makes its series one after another.
@@ -84,14 +89,22 @@ fn streams_series(ast: &Ast, id: NodeId) -> bool {
 }
 
 impl<'a> Evaluator<'a> {
+    /// Whether the series of node `id` go straight into an aggregation that may not depend on their order.
+    pub(super) fn is_summed(&self, id: NodeId) -> bool {
+        let into = self.streams[id.idx()].map(|aggregate| &self.ast[aggregate].kind);
+        matches!(into, Some(ExprKind::Aggregate(aggregate)) if is_order_free(aggregate.op))
+    }
+
     /// Where the series of node `id` go.
-    pub(super) fn sink(&self, id: NodeId) -> Result<Sink<'a>, QueryError> {
-        let Some(aggregate_id) = self.streams[id.idx()] else { return Ok(Sink::Collect(self.empty()?)) };
+    pub(super) fn sink(&mut self, id: NodeId) -> Result<Sink<'a>, QueryError> {
+        let Some(aggregate_id) = self.streams[id.idx()] else {
+            return Ok(Sink { into: Into::Collect(self.empty()?), taken: 0 });
+        };
         let ast = self.ast;
         let ExprKind::Aggregate(aggregate) = &ast[aggregate_id].kind else {
             panic!("only aggregations take series as they come")
         };
-        let folding = self.folding(aggregate, self.grid(id).steps())?;
-        Ok(Sink::Fold { folding, passing: self.meter.hold()? })
+        let folding = self.folding(aggregate, self.grid(id).steps(), ast[aggregate_id].span)?;
+        Ok(Sink { into: Into::Fold { folding, passing: self.meter.hold()? }, taken: 0 })
     }
 }

@@ -210,7 +210,7 @@ impl Bounds {
     }
 
     /// Bytes of the bounds of a grid.
-    fn bytes(steps: usize) -> u64 {
+    pub(super) fn bytes(steps: usize) -> u64 {
         (steps * (size_of::<(u32, u32)>() + size_of::<Extrapolation>()) + steps.div_ceil(4)) as u64
     }
 }

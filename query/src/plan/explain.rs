@@ -1,6 +1,9 @@
 //! A plan as a tree for people: what each node does and how much it is expected to read.
 
+use std::time::Duration;
+
 use kymo_core::query::{NodeCost, PlanNode};
+use kymo_core::storage::Tier;
 
 use super::Plan;
 use crate::parser::{Ast, Expr, ExprKind};
@@ -14,13 +17,11 @@ const DEPTH_MAX: usize = 200;
 pub(crate) struct Seen {
     pub(crate) estimated: NodeCost,
     pub(crate) actual: NodeCost,
-}
-
-impl Seen {
-    /// So many series are expected.
-    pub(crate) fn expecting(series: usize) -> Seen {
-        Seen { estimated: NodeCost { series: series as u64, ..NodeCost::default() }, ..Seen::default() }
-    }
+    /// Of a selector.
+    pub(crate) tier: Option<Tier>,
+    /// Series read from storage here.
+    pub(crate) series_read: u64,
+    pub(crate) time: Duration,
 }
 
 impl Plan {
@@ -47,9 +48,6 @@ impl Plan {
                 }
             }
             expr.for_each_child(|child| node.inputs.extend(done[child.idx()].take()));
-            if node.estimated.series == 0 {
-                node.estimated.series = node.inputs.iter().map(|i| i.estimated.series).sum();
-            }
             done[id.idx()] = Some(node);
         }
         done.pop().flatten().unwrap_or_default()
@@ -98,9 +96,11 @@ impl Plan {
             operation,
             span: Some((expr.span.start, expr.span.end)),
             steps: planned.grid.steps() as u64,
+            tier: seen.tier,
             estimated: seen.estimated,
             actual: seen.actual,
-            ..PlanNode::default()
+            time: seen.time,
+            inputs: Vec::new(),
         }
     }
 }

@@ -51,6 +51,13 @@ pub(crate) struct Planned {
     pub(crate) source: Option<Source>,
 }
 
+impl Planned {
+    /// Whether it is a selector.
+    pub(crate) fn asks_storage(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.selector.is_some())
+    }
+}
+
 /// How often samples read for one step count, as Prometheus counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counting {

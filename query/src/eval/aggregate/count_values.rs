@@ -1,71 +1,97 @@
 //! `count_values`: as many series per group as there are different values.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kymo_core::query::QueryError;
 use kymo_core::text::write_float_plain;
 use kymo_core::{Labels, LabelsBuilder};
 
-use super::projection;
+use super::fold::Folding;
 use crate::eval::column::{Column, Series, Vector};
 use crate::eval::labels::Projection;
+use crate::eval::notes::Notes;
 use crate::eval::{Evaluator, invalid};
 use crate::parser::{Aggregate, NodeId, string_literal_bytes};
 
-impl Evaluator<'_> {
-    pub(super) fn count_values(&mut self, id: NodeId, what: &Aggregate) -> Result<Vector, QueryError> {
-        let steps = self.grid(id).steps();
-        let param = what.param.expect("the parser gives count_values its label");
-        let label = self.value_label(param)?;
-        let vector = self.take_vector(what.expr);
-        let mut grouping = what.grouping.clone();
-        if !what.without {
-            grouping.push(label.clone());
+/// Groups and values with how often there are such samples.
+pub(super) struct ValueCounts<'a> {
+    without: bool,
+    grouping: Cow<'a, [String]>,
+    label: String,
+    steps: usize,
+    at: HashMap<Labels, usize, foldhash::fast::RandomState>,
+    /// Of the series at hand, by the bits of values.
+    known: HashMap<u64, usize, foldhash::fast::RandomState>,
+    text: String,
+    out: Vector,
+}
+
+impl ValueCounts<'_> {
+    /// The place of a value, whose text is in `text`.
+    fn place(&mut self, labels: &Labels) -> Result<usize, QueryError> {
+        let by = if self.without { Projection::Drop(&self.grouping) } else { Projection::Keep(&self.grouping) };
+        let labels = by.of(&LabelsBuilder::from_labels(labels.as_ref()).set(&self.label, &self.text).labels());
+        if let Some(&place) = self.at.get(&labels) {
+            return Ok(place);
         }
-        let by = match projection(what) {
-            Projection::Drop(_) => Projection::Drop(&grouping),
-            Projection::Keep(_) => Projection::Keep(&grouping),
-        };
-        let mut out = self.empty()?;
-        let mut at: HashMap<Labels, usize> = HashMap::new();
-        let mut known: HashMap<u64, usize> = HashMap::new();
-        let mut text = String::new();
-        for series in &vector.series {
-            self.meter.check()?;
-            let mut place = |text: &str, out: &mut Vector| -> Result<usize, QueryError> {
-                let labels = LabelsBuilder::from_labels(series.labels.as_ref()).set(&label, text).labels();
-                let labels = by.of(&labels);
-                if let Some(&idx) = at.get(&labels) {
-                    return Ok(idx);
+        self.out.hold.grow_bytes(Column::bytes(self.steps))?;
+        let column = Column::empty(self.steps);
+        self.out.series.push(Series { labels: labels.clone(), drop_name: false, column });
+        self.at.insert(labels, self.out.series.len() - 1);
+        Ok(self.out.series.len() - 1)
+    }
+}
+
+impl Folding for ValueCounts<'_> {
+    fn add(&mut self, series: &Series, _: &mut Notes<'_>) -> Result<(), QueryError> {
+        self.known.clear();
+        for step in series.column.floats.iter() {
+            let value = series.column.values[step];
+            let place = match self.known.get(&value.to_bits()) {
+                Some(&place) => place,
+                None => {
+                    self.text.clear();
+                    write_float_plain(&mut self.text, value);
+                    let place = self.place(&series.labels)?;
+                    self.known.insert(value.to_bits(), place);
+                    place
                 }
-                out.hold.grow_bytes(Column::bytes(steps))?;
-                let column = Column::empty(steps);
-                out.series.push(Series { labels: labels.clone(), drop_name: false, column });
-                at.insert(labels, out.series.len() - 1);
-                Ok(out.series.len() - 1)
             };
-            known.clear();
-            for step in series.column.floats.iter() {
-                let value = series.column.values[step];
-                let idx = match known.get(&value.to_bits()) {
-                    Some(&idx) => idx,
-                    None => {
-                        text.clear();
-                        write_float_plain(&mut text, value);
-                        let idx = place(&text, &mut out)?;
-                        known.insert(value.to_bits(), idx);
-                        idx
-                    }
-                };
-                count(&mut out.series[idx].column, step);
-            }
-            for (step, histogram) in &series.column.histograms {
-                let idx = place(&histogram.to_string(), &mut out)?;
-                count(&mut out.series[idx].column, *step as usize);
-            }
+            count(&mut self.out.series[place].column, step);
         }
+        for (step, histogram) in &series.column.histograms {
+            self.text = histogram.to_string();
+            let place = self.place(&series.labels)?;
+            count(&mut self.out.series[place].column, *step as usize);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
+        let mut out = self.out;
         out.hold.grow_samples(out.series.iter().map(|s| s.column.len()).sum())?;
         Ok(out)
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    pub(super) fn value_counts(&self, what: &'a Aggregate, steps: usize) -> Result<ValueCounts<'a>, QueryError> {
+        let label = self.value_label(what.param.expect("the parser gives count_values its label"))?;
+        let mut grouping = Cow::Borrowed(what.grouping.as_slice());
+        if !what.without {
+            grouping.to_mut().push(label.clone());
+        }
+        Ok(ValueCounts {
+            without: what.without,
+            grouping,
+            label,
+            steps,
+            at: HashMap::default(),
+            known: HashMap::default(),
+            text: String::new(),
+            out: self.empty()?,
+        })
     }
 
     fn value_label(&self, param: NodeId) -> Result<String, QueryError> {

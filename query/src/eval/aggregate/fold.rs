@@ -355,12 +355,8 @@ impl<S: States> Folding for Folder<'_, S> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// The aggregation `what`, which must be one that folds.
-    pub(in crate::eval) fn folding(
-        &self,
-        what: &'a Aggregate,
-        steps: usize,
-    ) -> Result<Box<dyn Folding + 'a>, QueryError> {
+    /// The aggregation `what`, which must be one with a state per group and step.
+    pub(super) fn states(&self, what: &'a Aggregate, steps: usize) -> Result<Box<dyn Folding + 'a>, QueryError> {
         use Histograms::{Arithmetic, Ignore};
         match what.op {
             AggregateOp::Sum => self.folder::<Sums>(what, Arithmetic, steps),

@@ -6,10 +6,13 @@ mod fold;
 mod ratio;
 mod select;
 
+use std::collections::HashMap;
+
 use kymo_core::Labels;
 use kymo_core::query::QueryError;
 
 pub(super) use self::fold::Folding;
+use self::select::{Limits, Ranks};
 use super::Evaluator;
 use super::column::{Scalars, Series, Vector};
 use super::labels::{Groups, Projection};
@@ -32,40 +35,65 @@ impl<'a> Evaluator<'a> {
             // Its series were folded as they came.
             return Ok(self.take_vector(what.expr));
         }
-        if what.op == AggregateOp::CountValues {
-            return self.count_values(id, what);
+        if what.op == AggregateOp::Quantile {
+            let param_id = what.param.expect("the parser gives quantile its parameter");
+            let q = self.take_scalars(param_id);
+            let vector = self.take_vector(what.expr);
+            self.check_param(what.op, &q, self.span(param_id))?;
+            let groups = group(&vector.series, projection(what));
+            return self.quantile(vector, &groups, &q, steps, self.ast[what.expr].span);
         }
-        let param = what.param.map(|param| self.take_scalars(param));
-        let vector = self.take_vector(what.expr);
-        let inner = self.ast[what.expr].span;
-        if let (Some(values), Some(param_id)) = (&param, what.param)
-            && !self.check_param(what.op, values, self.span(param_id))?
-        {
-            return self.empty();
+        let mut folding = self.folding(what, steps, span)?;
+        let mut vector = self.take_vector(what.expr);
+        if is_order_free(what.op) {
+            // The place of a series that an aggregation or a join made depends on what else the range holds.
+            vector.sort();
         }
-        let param = param.unwrap_or(Scalars::Constant(f64::NAN));
-        match what.op {
-            AggregateOp::Quantile => {
-                let groups = group(&vector.series, projection(what));
-                self.quantile(vector, &groups, &param, steps, inner)
-            }
-            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
-                let groups = group(&vector.series, projection(what));
-                self.select_members(vector, &groups, what.op, &param, steps, span)
-            }
-            _ => {
-                let mut folding = self.folding(what, steps)?;
-                // The place of a series that an aggregation or a join made depends on what else the range holds.
-                let mut vector = vector;
-                vector.sort();
-                for series in &vector.series {
-                    self.meter.check()?;
-                    folding.add(series, &mut self.notes)?;
-                }
-                drop(vector);
-                folding.finish(&mut self.notes)
-            }
+        for series in &vector.series {
+            self.meter.check()?;
+            folding.add(series, &mut self.notes)?;
         }
+        drop(vector);
+        folding.finish(&mut self.notes)
+    }
+
+    /// The aggregation `what`, which must be one that takes series as they come.
+    pub(super) fn folding(
+        &mut self,
+        what: &'a Aggregate,
+        steps: usize,
+        span: Span,
+    ) -> Result<Box<dyn Folding + 'a>, QueryError> {
+        use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Topk};
+        if what.op == CountValues {
+            return Ok(Box::new(self.value_counts(what, steps)?));
+        }
+        if !matches!(what.op, Topk | Bottomk | Limitk | LimitRatio) {
+            return self.states(what, steps);
+        }
+        let param_id = what.param.expect("the parser gives these their parameter");
+        let mut param = self.take_scalars(param_id);
+        if !self.check_param(what.op, &param, self.span(param_id))? {
+            // Known to take nothing.
+            param = Scalars::Constant(0.0);
+        }
+        let (op, by, at, out) = (what.op, projection(what), Groups::default(), self.empty()?);
+        Ok(match op {
+            Topk | Bottomk => Box::new(Ranks {
+                op,
+                by,
+                k: param,
+                steps,
+                span,
+                out,
+                held: self.meter.hold()?,
+                at,
+                groups: Vec::new(),
+                members: HashMap::default(),
+                came: 0,
+            }),
+            _ => Box::new(Limits { op, by, param, steps, at, taken: Vec::new(), chosen: Vec::new(), out }),
+        })
     }
 
     /// Notes and refuses parameters as upstream does, before anything is aggregated. False when the
@@ -121,10 +149,34 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+/// Bytes that a group holds per step besides its answer, about.
+pub(super) fn state_bytes(op: AggregateOp) -> u64 {
+    use AggregateOp::{
+        Avg, Bottomk, Count, CountValues, Group, LimitRatio, Limitk, Max, Min, Quantile, Stddev, Stdvar, Sum, Topk,
+    };
+    match op {
+        Sum => 16,
+        Avg => 20,
+        Count | Limitk => 4,
+        Min | Max => 16,
+        Group => 8,
+        Stddev | Stdvar => 40,
+        Topk | Bottomk => 40,
+        LimitRatio | CountValues | Quantile => 0,
+    }
+}
+
+/// Whether an aggregation's answer may not depend on the order of its input. Of the others, which of two equal values
+/// stays is decided by what came first, as upstream does.
+pub(super) fn is_order_free(op: AggregateOp) -> bool {
+    use AggregateOp::{Bottomk, LimitRatio, Limitk, Topk};
+    !matches!(op, Topk | Bottomk | Limitk | LimitRatio)
+}
+
 /// The largest float that is an `i64`.
 const LARGEST_INTEGER: f64 = 9_223_372_036_854_774_784.0;
 
-fn projection(what: &Aggregate) -> Projection<'_> {
+pub(super) fn projection(what: &Aggregate) -> Projection<'_> {
     if what.without { Projection::Drop(&what.grouping) } else { Projection::Keep(&what.grouping) }
 }
 

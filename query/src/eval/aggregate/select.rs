@@ -1,97 +1,178 @@
 //! `topk bottomk limitk limit_ratio`: some series of each group, chosen at every step.
+//!
+//! Series come one after another and only what is chosen so far is kept: of `topk` and `bottomk` the values in each
+//! step's heap, of the others the samples that are taken in.
 
+use std::collections::HashMap;
+
+use kymo_core::Labels;
 use kymo_core::query::QueryError;
 
-use super::Group;
+use super::fold::Folding;
 use super::ratio::sample_offset;
-use crate::eval::Evaluator;
 use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
-use crate::eval::meter::Pace;
-use crate::eval::notes::Note;
+use crate::eval::labels::{Groups, Projection};
+use crate::eval::meter::Hold;
+use crate::eval::notes::{Note, Notes};
 use crate::parser::{AggregateOp, Span};
 
-impl Evaluator<'_> {
-    pub(super) fn select_members(
-        &mut self,
-        mut vector: Vector,
-        groups: &[Group],
-        op: AggregateOp,
-        param: &Scalars,
-        steps: usize,
-        span: Span,
-    ) -> Result<Vector, QueryError> {
-        let ranked = matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
-        if ranked && vector.series.iter().any(|s| !s.column.histograms.is_empty()) {
-            self.notes.add(Note::IgnoredInAggregation { op: op.as_str() }, span);
+/// `topk` and `bottomk`.
+pub(super) struct Ranks<'a> {
+    pub(super) op: AggregateOp,
+    pub(super) by: Projection<'a>,
+    pub(super) k: Scalars,
+    pub(super) steps: usize,
+    pub(super) span: Span,
+    pub(super) out: Vector,
+    /// Of heaps and members.
+    pub(super) held: Hold,
+    pub(super) at: Groups,
+    /// Per group, the heaps of all steps.
+    pub(super) groups: Vec<Vec<Ranking>>,
+    /// Series that are in a heap, by the order they came.
+    pub(super) members: HashMap<u32, Member, foldhash::fast::RandomState>,
+    pub(super) came: u32,
+}
+
+/// Bytes of one member, with its place in the table.
+const MEMBER_BYTES: u64 = (size_of::<Member>() + 2 * size_of::<u32>()) as u64;
+
+/// A series that is in heaps.
+#[derive(Debug)]
+pub(super) struct Member {
+    labels: Labels,
+    drop_name: bool,
+    group: usize,
+    /// In how many heaps.
+    places: usize,
+}
+
+impl Folding for Ranks<'_> {
+    fn add(&mut self, series: &Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
+        if !series.column.histograms.is_empty() {
+            notes.add(Note::IgnoredInAggregation { op: self.op.as_str() }, self.span);
         }
-        let mut kept: Vec<StepSet> = vector.series.iter().map(|_| StepSet::empty(steps)).collect();
-        // The order of an instant answer: best first within a group.
-        let mut order: Vec<usize> = Vec::new();
-        let mut pace = Pace::default();
-        for group in groups {
-            match op {
-                AggregateOp::LimitRatio => {
-                    for &member in &group.members {
-                        self.meter.check()?;
-                        let offset = sample_offset(&vector.series[member].labels);
-                        for step in vector.series[member].column.present().iter() {
-                            if ratio_keeps(param.at(step).clamp(-1.0, 1.0), offset) {
-                                kept[member].insert(step);
-                            }
-                        }
-                        order.push(member);
-                    }
+        let group = self.at.of(self.by, &series.labels);
+        if group == self.groups.len() {
+            self.held.grow_bytes((self.steps * size_of::<Ranking>()) as u64)?;
+            self.groups.push((0..self.steps).map(|_| Ranking::default()).collect());
+        }
+        let mut mine = Member { labels: series.labels.clone(), drop_name: series.drop_name, group, places: 0 };
+        let number = self.came;
+        self.came += 1;
+        for step in series.column.floats.iter() {
+            let k = self.k.at(step) as i64;
+            if k < 1 {
+                continue;
+            }
+            match self.groups[group][step].offer(self.op, series.column.values[step], number, k as usize) {
+                Offered::Refused => {}
+                Offered::Added => {
+                    self.held.grow_bytes(size_of::<(f64, u32)>() as u64)?;
+                    mine.places += 1;
                 }
-                AggregateOp::Limitk => {
-                    let mut taken = vec![0i64; steps];
-                    for &member in &group.members {
-                        self.meter.check()?;
-                        for step in vector.series[member].column.present().iter() {
-                            if taken[step] < param.at(step) as i64 {
-                                taken[step] += 1;
-                                kept[member].insert(step);
-                            }
+                Offered::InsteadOf(other) => {
+                    mine.places += 1;
+                    if let Some(beaten) = self.members.get_mut(&other) {
+                        beaten.places -= 1;
+                        if beaten.places == 0 {
+                            self.members.remove(&other);
+                            self.held.shrink_bytes(MEMBER_BYTES);
                         }
-                        order.push(member);
-                    }
-                }
-                _ => {
-                    let mut ranking = Ranking { best: Vec::new(), op };
-                    for step in 0..steps {
-                        pace.work(&self.meter, group.members.len())?;
-                        ranking.best.clear();
-                        let k = (param.at(step) as i64).min(vector.series.len() as i64);
-                        for &member in &group.members {
-                            if let (Some(value), true) = (vector.series[member].column.float(step), k >= 1) {
-                                ranking.offer(value, member, k as usize);
-                            }
-                        }
-                        for &(_, member) in &ranking.best {
-                            kept[member].insert(step);
-                        }
-                        if steps == 1 {
-                            order.extend(ranking.in_order());
-                        }
-                    }
-                    if steps != 1 {
-                        order.extend(&group.members);
                     }
                 }
             }
         }
-        let mut places: Vec<Option<Series>> = std::mem::take(&mut vector.series).into_iter().map(Some).collect();
-        for member in order {
-            let Some(mut series) = places[member].take() else { continue };
-            if ranked {
-                series.column.histograms.clear();
-            }
-            series.column.retain(&kept[member]);
-            if !series.column.is_empty() {
-                vector.series.push(series);
+        if mine.places > 0 {
+            self.held.grow_bytes(MEMBER_BYTES)?;
+            self.members.insert(number, mine);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
+        let Ranks { op, steps, mut out, groups, members, .. } = *self;
+        // An instant answer has the best first within each group.
+        let mut order: Vec<u32> = if steps == 1 {
+            groups.iter().flat_map(|group| group[0].in_order(op)).collect()
+        } else {
+            members.keys().copied().collect()
+        };
+        if steps != 1 {
+            order.sort_unstable_by_key(|number| (members[number].group, *number));
+        }
+        let mut place_of: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
+        for &number in &order {
+            let member = &members[&number];
+            out.hold.grow_bytes(Column::bytes(steps))?;
+            out.hold.grow_samples(member.places)?;
+            place_of.insert(number, out.series.len());
+            let column = Column::empty(steps);
+            out.series.push(Series { labels: member.labels.clone(), drop_name: member.drop_name, column });
+        }
+        for group in &groups {
+            for (step, ranking) in group.iter().enumerate() {
+                for &(value, number) in &ranking.best {
+                    out.series[place_of[&number]].column.set(step, value);
+                }
             }
         }
-        vector.hold.set_samples(vector.series.iter().map(|s| Column::len(&s.column)).sum())?;
-        Ok(vector)
+        Ok(out)
+    }
+}
+
+/// `limitk` and `limit_ratio`.
+pub(super) struct Limits<'a> {
+    pub(super) op: AggregateOp,
+    pub(super) by: Projection<'a>,
+    pub(super) param: Scalars,
+    pub(super) steps: usize,
+    pub(super) at: Groups,
+    /// Per group and step, how many `limitk` took.
+    pub(super) taken: Vec<Vec<u32>>,
+    /// By group.
+    pub(super) chosen: Vec<(usize, Series)>,
+    pub(super) out: Vector,
+}
+
+impl Folding for Limits<'_> {
+    fn add(&mut self, series: &Series, _: &mut Notes<'_>) -> Result<(), QueryError> {
+        let group = self.at.of(self.by, &series.labels);
+        let mut kept = StepSet::empty(self.steps);
+        let present = series.column.present();
+        if self.op == AggregateOp::LimitRatio {
+            let offset = sample_offset(&series.labels);
+            let stays = |step: &usize| ratio_keeps(self.param.at(*step).clamp(-1.0, 1.0), offset);
+            present.iter().filter(stays).for_each(|step| kept.insert(step));
+        } else {
+            if group == self.taken.len() {
+                self.out.hold.grow_bytes((self.steps * size_of::<u32>()) as u64)?;
+                self.taken.push(vec![0; self.steps]);
+            }
+            let taken = &mut self.taken[group];
+            for step in present.iter() {
+                if i64::from(taken[step]) < self.param.at(step) as i64 {
+                    taken[step] += 1;
+                    kept.insert(step);
+                }
+            }
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        self.out.hold.grow_bytes(Column::bytes(self.steps))?;
+        let mut chosen = series.clone();
+        chosen.column.retain(&kept);
+        self.out.hold.grow_samples(chosen.column.len())?;
+        self.chosen.push((group, chosen));
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
+        let Limits { mut chosen, mut out, .. } = *self;
+        chosen.sort_by_key(|(group, _)| *group);
+        out.series.extend(chosen.into_iter().map(|(_, series)| series));
+        Ok(out)
     }
 }
 
@@ -102,36 +183,46 @@ fn ratio_keeps(ratio: f64, offset: f64) -> bool {
 
 /// The best members of one step, in the very heap upstream keeps: which of two equal values stays
 /// depends on its shape.
-struct Ranking {
+#[derive(Debug, Default)]
+pub(super) struct Ranking {
     /// (value, member); the worst is at the front.
-    best: Vec<(f64, usize)>,
-    op: AggregateOp,
+    best: Vec<(f64, u32)>,
+}
+
+/// What became of a value.
+#[derive(Debug, PartialEq, Eq)]
+enum Offered {
+    Refused,
+    Added,
+    InsteadOf(u32),
+}
+
+/// Whether `a` goes before `b` is taken out: NaN is worst.
+fn worse(op: AggregateOp, a: f64, b: f64) -> bool {
+    a.is_nan() || if op == AggregateOp::Topk { a < b } else { a > b }
 }
 
 impl Ranking {
-    /// Whether `a` goes before `b` is taken out: NaN is worst.
-    fn worse(&self, a: f64, b: f64) -> bool {
-        a.is_nan() || if self.op == AggregateOp::Topk { a < b } else { a > b }
-    }
-
-    fn offer(&mut self, value: f64, member: usize, k: usize) {
+    fn offer(&mut self, op: AggregateOp, value: f64, member: u32, k: usize) -> Offered {
         if self.best.len() < k {
             self.best.push((value, member));
-            self.up(self.best.len() - 1);
-        } else {
-            let worst = self.best[0].0;
-            let beats = if self.op == AggregateOp::Topk { worst < value } else { worst > value };
-            if beats || (worst.is_nan() && !value.is_nan()) {
-                self.best[0] = (value, member);
-                self.down();
-            }
+            self.up(op, self.best.len() - 1);
+            return Offered::Added;
         }
+        let (worst, other) = self.best[0];
+        let beats = if op == AggregateOp::Topk { worst < value } else { worst > value };
+        if !beats && (!worst.is_nan() || value.is_nan()) {
+            return Offered::Refused;
+        }
+        self.best[0] = (value, member);
+        self.down(op);
+        Offered::InsteadOf(other)
     }
 
-    fn up(&mut self, mut at: usize) {
+    fn up(&mut self, op: AggregateOp, mut at: usize) {
         while at > 0 {
             let parent = (at - 1) / 2;
-            if !self.worse(self.best[at].0, self.best[parent].0) {
+            if !worse(op, self.best[at].0, self.best[parent].0) {
                 return;
             }
             self.best.swap(at, parent);
@@ -139,7 +230,7 @@ impl Ranking {
         }
     }
 
-    fn down(&mut self) {
+    fn down(&mut self, op: AggregateOp) {
         let mut at = 0;
         loop {
             let left = 2 * at + 1;
@@ -148,8 +239,8 @@ impl Ranking {
             }
             let right = left + 1;
             let child =
-                if right < self.best.len() && self.worse(self.best[right].0, self.best[left].0) { right } else { left };
-            if !self.worse(self.best[child].0, self.best[at].0) {
+                if right < self.best.len() && worse(op, self.best[right].0, self.best[left].0) { right } else { left };
+            if !worse(op, self.best[child].0, self.best[at].0) {
                 return;
             }
             self.best.swap(at, child);
@@ -158,10 +249,10 @@ impl Ranking {
     }
 
     /// Members, best first, NaN last.
-    fn in_order(&self) -> Vec<usize> {
+    fn in_order(&self, op: AggregateOp) -> Vec<u32> {
         let mut sorted = self.best.clone();
         sorted.sort_by(|a, b| match (a.0.is_nan(), b.0.is_nan()) {
-            (false, false) if self.op == AggregateOp::Topk => b.0.total_cmp(&a.0),
+            (false, false) if op == AggregateOp::Topk => b.0.total_cmp(&a.0),
             (false, false) => a.0.total_cmp(&b.0),
             (a_nan, b_nan) => a_nan.cmp(&b_nan),
         });
@@ -181,11 +272,11 @@ mod tests {
             (AggregateOp::Bottomk, 2, vec![3, 0]),
             (AggregateOp::Topk, 5, vec![2, 4, 0, 3, 1]),
         ] {
-            let mut ranking = Ranking { best: Vec::new(), op };
-            for (member, &value) in values.iter().enumerate() {
-                ranking.offer(value, member, k);
+            let mut ranking = Ranking::default();
+            for (member, &value) in (0..).zip(&values) {
+                ranking.offer(op, value, member, k);
             }
-            assert_eq!(ranking.in_order(), expected, "{op}({k})");
+            assert_eq!(ranking.in_order(op), expected, "{op}({k})");
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod function;
 
+use std::sync::Arc;
+
 use kymo_core::query::{Grid, QueryError};
 use kymo_core::{Labels, METRIC_NAME, MatchOp, SeriesSet};
 
@@ -11,14 +13,14 @@ use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
 use super::notes::Note;
 use super::select::{Reader, no_histograms_extended};
 use super::window::{Samples, Windows};
-use super::{Evaluator, Seen, invalid};
+use super::{Evaluator, invalid};
 use crate::parser::{Call, ExprKind, NodeId, RangeExtension, Span};
 use crate::plan::Source;
 
 /// Where the samples of a range come from.
 enum Ranges {
     /// Storage.
-    Stored { set: Box<dyn SeriesSet>, reader: Reader },
+    Stored { set: Arc<dyn SeriesSet>, reader: Reader },
     /// A subquery's expression, at the steps of its grid.
     Computed { vector: Vector, grid: Grid },
 }
@@ -96,7 +98,7 @@ impl Evaluator<'_> {
             self.notes.depends_on_range();
         }
         let mut distinct = (drops_names && (typed || !names_one_metric(source))).then(Distinct::default);
-        if self.streams[id.idx()].is_some() {
+        if self.is_summed(id) {
             ranges.sort();
         }
         let mut no_counter: Option<NoCounter> = None;
@@ -105,11 +107,11 @@ impl Evaluator<'_> {
         let mut function = RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?);
         let (mut samples, mut windows) = (Samples::default(), Windows::new(&self.meter)?);
         let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
-        let mut seen = Seen::expecting(ranges.len());
+        let (mut samples_read, mut bytes) = (0, 0);
         for index in 0..ranges.len() {
             match &mut ranges {
                 Ranges::Stored { set, reader } => {
-                    seen.estimated.samples += set.estimate(index) as u64;
+                    bytes += set.estimate_bytes(index);
                     reader.read(set.as_ref(), index, &self.meter)?;
                     samples.take(&mut reader.columns);
                 }
@@ -118,7 +120,7 @@ impl Evaluator<'_> {
                     samples.take_column(&vector.series[index].column, *grid);
                 }
             }
-            seen.actual.samples += samples.len() as u64;
+            samples_read += samples.len() as u64;
             if samples.len() == 0 || steps == 0 {
                 continue;
             }
@@ -147,10 +149,10 @@ impl Evaluator<'_> {
             sink.push(&mut series, &mut self.notes)?;
         }
         self.say_non_counter(no_counter, (id, span));
-        seen.actual.series = ranges.len() as u64;
         if source.selector.is_some() {
-            self.saw(range_id, seen);
+            self.saw(range_id, ranges.len(), samples_read, bytes);
         }
+        self.seen[id.idx()].actual.series = sink.taken as u64;
         let out = sink.finish(&mut self.notes)?;
         if name == "absent_over_time" {
             return Ok(Value::Vector(self.absent(out, call.args[0], steps)?));
@@ -160,7 +162,10 @@ impl Evaluator<'_> {
 
     fn ranges(&mut self, range_id: NodeId, source: &Source) -> Result<Ranges, QueryError> {
         if let Some(selector) = &source.selector {
-            let set = self.storage.select(selector, self.ctx)?;
+            let set = match self.take_opened(range_id) {
+                Some(set) => set,
+                None => Arc::from(self.storage.select(selector, self.ctx)?),
+            };
             return Ok(Ranges::Stored { set, reader: Reader::new(&self.meter)? });
         }
         let ExprKind::Subquery(subquery) = &self.ast[range_id].kind else {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kymo_core::query::{CatalogRequest, StatsWanted};
+use kymo_core::query::{CatalogRequest, PlanNode, StatsWanted};
 use kymo_core::storage::{CancelFlag, Columns};
 use kymo_core::{Budget, ErrorKind, ManualClock, Matcher, SelectError, Selector, SeriesSet};
 
@@ -95,7 +95,9 @@ fn a_query_over_the_sample_limit_is_refused_and_lets_everything_go() {
     for text in ["x", "max_over_time(x[1h])", "sum(max_over_time(x[10m:1s]))"] {
         let refused = limited.query(&QueryRequest::new(text, RANGE), &ctx).expect_err(text);
         let expected = "query processing would load too many samples into memory in query execution";
-        assert_eq!((refused.message.as_str(), refused.kind), (expected, ErrorKind::Limit), "{text}");
+        assert!(refused.message.starts_with(expected), "{text}: {}", refused.message);
+        assert!(refused.message.contains("and the limit is 100 (EngineConfig::max_samples)"), "{}", refused.message);
+        assert_eq!(refused.kind, ErrorKind::Limit, "{text}");
         assert_eq!(ctx.budget.used(), 0);
     }
     assert!(limited.query(&QueryRequest::new("x{n=\"001\"}", RANGE), &ctx).is_ok());
@@ -115,12 +117,22 @@ fn a_query_over_its_budget_names_the_limit() {
 
 #[test]
 fn an_aggregation_holds_its_groups_and_not_its_series() {
-    let engine = plain(500);
+    let engine = engine(plain_storage(500), EngineOptions::all());
     let ctx = QueryContext { budget: Budget::root("queries", 20_000), ..QueryContext::unlimited() };
     assert_eq!(engine.query(&QueryRequest::new("x", RANGE), &ctx).unwrap_err().kind, ErrorKind::Limit);
-    for text in ["sum(x)", "avg(rate(x[5m]))", "count((max_over_time(x[2m])))", "min(x @ 60)"] {
+    for text in [
+        "sum(x)",
+        "avg(rate(x[5m]))",
+        "count((max_over_time(x[2m])))",
+        "min(x @ 60)",
+        "topk(1, x)",
+        "bottomk(1, rate(x[5m]))",
+        "limitk(1, x)",
+        "count_values(\"v\", present_over_time(x[5m]))",
+    ] {
         let found = engine.query(&QueryRequest::new(text, RANGE), &ctx).unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert_eq!(shown(&found.value).len(), 1, "{text}");
+        // All begin with a zero, of which `topk` takes the first.
+        assert!((1..=2).contains(&shown(&found.value).len()), "{text}");
     }
     assert_eq!(ctx.budget.used(), 0);
 }
@@ -280,11 +292,145 @@ fn a_plan_tells_what_was_expected_and_what_was_seen() {
     request.explain = true;
     let plan = engine.query(&request, &QueryContext::unlimited()).unwrap().plan.unwrap();
     assert_eq!(plan.operation, "operator +, 11 steps");
-    assert_eq!((plan.estimated.series, plan.inputs.len()), (3, 2));
-    let select = &plan.inputs[0].inputs[0].inputs[0];
+    assert_eq!((plan.estimated.series, plan.actual.series, plan.inputs.len()), (1, 1, 2));
+    let rate = &plan.inputs[0].inputs[0];
+    assert_eq!((rate.estimated.series, rate.actual.series), (3, 3));
+    let select = &rate.inputs[0];
     assert!(select.operation.starts_with("select range {"), "{}", select.operation);
-    assert_eq!((select.actual.series, select.actual.samples), (3, 33));
+    let span = select.span.map(|(start, end)| &request.text[start as usize..end as usize]);
+    assert_eq!((span, select.tier, select.steps), (Some("x[5m]"), Some(kymo_core::storage::Tier::Raw), 11));
+    assert_eq!((select.actual.series, select.actual.samples, select.actual.bytes), (3, 33, 33 * 16));
+    assert_eq!(select.estimated, select.actual);
     assert!(plan.inputs[1].operation.ends_with("once for all steps"), "{}", plan.inputs[1].operation);
+}
+
+/// Every node of a plan, with its place in the tree.
+fn nodes(plan: &PlanNode) -> Vec<&PlanNode> {
+    let mut all = vec![plan];
+    let mut at = 0;
+    while let Some(node) = all.get(at).copied() {
+        all.extend(&node.inputs);
+        at += 1;
+    }
+    all
+}
+
+#[test]
+fn what_is_expected_is_within_twice_of_what_is_seen() {
+    let storage = MemoryStorage::default();
+    let mut batch = kymo_core::SampleBatch::new();
+    for host in 0..6 {
+        let instance = format!("host-{host}");
+        let mut series = |name: &str, job: &str, more: &[(&str, &str)], rate: f64| {
+            let mut pairs = vec![("__name__", name), ("instance", instance.as_str()), ("job", job)];
+            pairs.extend_from_slice(more);
+            let labels = Labels::from_pairs(pairs);
+            // Each target is scraped at moments of its own.
+            (0..240).for_each(|at| batch.push_float(&labels, at * 15_000 + host * 700, at as f64 * rate));
+        };
+        for (cpu, mode) in [("0", "idle"), ("0", "user"), ("1", "idle"), ("1", "user"), ("2", "idle"), ("2", "iowait")]
+        {
+            series("cpu_seconds_total", "node", &[("cpu", cpu), ("mode", mode)], 3.0 + host as f64);
+        }
+        for le in ["0.1", "0.5", "1", "+Inf"] {
+            series("request_seconds_bucket", "web", &[("le", le)], 1.5);
+        }
+        series("load1", "node", &[], 0.25);
+    }
+    assert_eq!(storage.append(&batch).unwrap().rejected, []);
+    let engine = engine(Arc::new(storage), EngineOptions::default());
+    let whole = Grid::Range { start_ms: 30_000, end_ms: 239 * 15_000, step_ms: 15_000 };
+    let end = Grid::Instant { at_ms: 240 * 15_000 };
+    let rows = [
+        ("load1{instance=\"host-0\"}", end),
+        ("sum by (mode) (rate(cpu_seconds_total[5m]))", whole),
+        ("topk(3, rate(cpu_seconds_total[5m]))", end),
+        ("topk(3, rate(cpu_seconds_total[5m]))", whole),
+        ("histogram_quantile(0.99, sum by (le) (rate(request_seconds_bucket[5m])))", whole),
+        ("count({__name__=~\".+\"})", end),
+        ("sum by (instance) ({__name__=~\".*_.*\"})", whole),
+        ("quantile_over_time(0.95, load1[1h])", whole),
+        ("avg_over_time(load1[10m]) * 100", whole),
+        ("sum(rate(cpu_seconds_total{mode=\"user\"}[5m])) / sum(rate(cpu_seconds_total[5m]))", whole),
+        ("load1 / on (instance) sum by (instance) (rate(cpu_seconds_total[5m]))", whole),
+        ("quantile by (job) (0.9, load1)", whole),
+    ];
+    for (text, grid) in rows {
+        let mut request = QueryRequest::new(text, grid);
+        request.explain = true;
+        let plan = engine.query(&request, &QueryContext::unlimited()).unwrap().plan.unwrap();
+        for node in nodes(&plan) {
+            let (expected, seen) = (node.estimated, node.actual);
+            let pairs = [
+                ("series", expected.series, seen.series, 0),
+                ("samples", expected.samples, seen.samples, 0),
+                ("bytes", expected.bytes, seen.bytes, 0),
+                // What a handful of small values takes is all overhead.
+                ("memory", expected.memory_bytes, seen.memory_bytes, 2_000),
+            ];
+            for (what, expected, seen, slack) in pairs {
+                let within = expected <= 2 * seen + slack && seen <= 2 * expected + slack;
+                assert!(within, "{text}: {}: {what} {expected} expected, {seen} seen", node.operation);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_selector_is_explained_when_asked() {
+    let engine = plain(3);
+    let mut request = QueryRequest::new("sum(x{n=\"01\"}) + x", RANGE);
+    assert_eq!(engine.query(&request, &QueryContext::unlimited()).unwrap().annotations.infos.len(), 0);
+    request.explain_empty = true;
+    let infos = engine.query(&request, &QueryContext::unlimited()).unwrap().annotations.infos;
+    assert_eq!(infos.len(), 1);
+    assert!(infos[0].contains(r#"no series has n="01""#) && infos[0].contains(r#"nearest: "001""#), "{infos:?}");
+}
+
+/// Says how often it was asked for the time, which is once per check of deadline and cancel; cancels at one of them.
+struct CountingClock {
+    asked: AtomicUsize,
+    cancel_at: usize,
+    flag: CancelFlag,
+}
+
+impl kymo_core::Clock for CountingClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+    fn monotonic(&self) -> Duration {
+        if self.asked.fetch_add(1, Ordering::Relaxed) + 1 >= self.cancel_at {
+            self.flag.cancel();
+        }
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn work_on_one_series_is_cancelled_on_its_way() {
+    // One series of 20,000 samples, windows of 3,000 at 1,000 steps: three million samples looked at.
+    let one = engine(storage(1_000, "x 0+1x19999\n"), EngineOptions::all());
+    let grid = Grid::Range { start_ms: 4_000_000, end_ms: 19_000_000, step_ms: 15_000 };
+    let run = |text: &str, cancel_at: usize| {
+        let flag = CancelFlag::default();
+        let clock = Arc::new(CountingClock { asked: AtomicUsize::new(0), cancel_at, flag: flag.clone() });
+        let deadline = Some(Duration::from_secs(1));
+        let ctx = QueryContext { deadline, cancel: flag, clock: clock.clone(), ..QueryContext::unlimited() };
+        let found = one.query(&QueryRequest::new(text, grid), &ctx);
+        (found, clock.asked.load(Ordering::Relaxed))
+    };
+    for text in
+        ["mad_over_time(x[50m])", "deriv(x[50m])", "stddev_over_time(x[50m])", "quantile_over_time(0.5, x[50m])"]
+    {
+        let (found, checks) = run(text, usize::MAX);
+        assert!(found.is_ok(), "{text}");
+        // A check for every 65,536 samples looked at; a sliding quantile moves a quarter as many at most.
+        let looked_at = if text.starts_with("quantile") { 750_000 } else { 3_000_000 };
+        assert!(checks >= looked_at / (1 << 16), "{text}: {checks} checks");
+        let (cancelled, last) = run(text, checks - 5);
+        assert_eq!(cancelled.unwrap_err().kind, ErrorKind::Cancelled, "{text}");
+        assert!(last < checks, "{text}: went on after it was cancelled");
+    }
 }
 
 #[test]
