@@ -94,6 +94,15 @@ impl MetricType {
         }
     }
 
+    /// Number of observations; `None` of a counter or gauge.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Counter { .. } | Self::Gauge { .. } => None,
+            Self::Histogram { count, .. } | Self::Summary { count, .. } => Some(*count),
+            Self::NativeHistogram { histogram, .. } => Some(histogram.count() as u64),
+        }
+    }
+
     /// A native histogram for readers that know classic ones only: everything in the bucket that has no bound. `None` for
     /// all other values.
     pub fn as_classic(&self) -> Option<MetricType> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::binary::Source;
 use crate::test::Tally;
 use crate::workspace::Workspace;
-use crate::{conformance, dependencies, fuzz, process, test, tidy, torture};
+use crate::{conformance, dependencies, fuzz, instructions, process, test, tidy, torture};
 
 /// A release build from nothing takes at most this long on two cores.
 const RELEASE_BUILD_MAX: Duration = Duration::from_mins(6);
@@ -44,6 +44,21 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     });
     steps.run("doc", || {
         cargo(workspace, &["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny=warnings")])
+    });
+    steps.run("portable", || {
+        // What stands in where unsafe code and Linux cannot be had, with a build folder of its own: other flags, other code.
+        let folder = workspace.target.join("portable");
+        let mut cargo = workspace.cargo();
+        cargo.args(["test", "--package=kymo-core", "--all-features", "--target-dir"]).arg(folder);
+        process::run(cargo.env("RUSTFLAGS", "--cfg=kymo_portable"))?;
+        Ok(Outcome::Passed)
+    });
+    steps.run("instructions", || {
+        Ok(match instructions::run(workspace)? {
+            instructions::Outcome::Passed => Outcome::Passed,
+            instructions::Outcome::Failed(reason) => Outcome::Failed(reason),
+            instructions::Outcome::Skipped(reason) => Outcome::Skipped(reason.to_owned()),
+        })
     });
     steps.run("dependencies", || Ok(passed(dependencies::run(workspace)?, "see the lines above")));
 

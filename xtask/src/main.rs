@@ -10,6 +10,7 @@ mod conformance;
 mod dependencies;
 mod fuzz;
 mod generate;
+mod instructions;
 mod peers;
 mod process;
 mod test;
@@ -56,6 +57,8 @@ enum Job {
     Conformance(conformance::Options),
     /// Run the fuzz targets
     Fuzz(fuzz::Options),
+    /// Count the instructions that recording takes and hold them to limits
+    Instructions,
     /// Run the benches
     Bench(bench::Options),
     /// Hurt a running server and count what it loses
@@ -89,6 +92,7 @@ fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
         }
         Job::Conformance(options) => conformance::run(workspace, &options, &binary::Source::Build)?.passed(),
         Job::Fuzz(options) => fuzz::run(workspace, &options)?.passed(),
+        Job::Instructions => instructions::run(workspace)?.passed(),
         Job::Bench(options) => bench::run(workspace, &options).map(|()| true)?,
         Job::Torture(options) => torture::run(workspace, &options)?,
     };

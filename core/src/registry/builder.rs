@@ -185,6 +185,7 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
             unit: self.unit,
             help: self.help,
             label_names,
+            is_open: false,
             handle_type: M::TYPE_NAME,
             options: Arc::new(self.options),
         };

@@ -75,6 +75,15 @@ impl Recorded for CounterValue {
 }
 
 impl CounterValue {
+    #[cfg(feature = "metrics")]
+    pub(super) fn add(&self, by: u64) {
+        cells::add(self.whole, by);
+    }
+
+    pub(super) fn raise_to(&self, total: u64) {
+        cells::add_shared(self.whole, |now| total.saturating_sub(now));
+    }
+
     fn read(&self, sums: &cells::Sums<'_>) -> Numbers {
         Numbers { whole: sums.whole(self.whole), fraction: self.fraction.id().map_or(0.0, |id| sums.float(id)) }
     }
@@ -136,7 +145,7 @@ impl Counter {
 
     /// Raises the whole part to `total` if it is below: for totals counted elsewhere. Takes a lock.
     pub fn raise_to(&self, total: u64) {
-        cells::add_shared(self.cell, |now| total.saturating_sub(now));
+        self.node.value.raise_to(total);
     }
 
     /// The total. Takes a lock, and time for each thread there was at once.

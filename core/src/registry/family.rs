@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::builder::RegisterError;
@@ -18,7 +18,7 @@ use super::handle::{Borrowed, Handle, Scoped};
 use super::node::{self, Node};
 use super::options::Options;
 use super::table::Table;
-use super::view::{FamilyView, Recorded, Scratch, SeriesView, Visit, labels_of};
+use super::view::{FamilyView, Recorded, Scratch, SeriesLabels, SeriesView, Visit, labels_of};
 use super::{Host, OVERFLOW_LABEL, Overflow};
 use crate::metric::MetricKind;
 use crate::random::{OsRandom, Random};
@@ -168,6 +168,8 @@ pub(super) struct FamilyShape {
     pub(super) help: String,
     /// Sorted.
     pub(super) label_names: Vec<String>,
+    /// Each series has labels of its own, as the `metrics` facade lets them have; `label_names` is empty then.
+    pub(super) is_open: bool,
     pub(super) handle_type: &'static str,
     pub(super) options: Arc<Options>,
 }
@@ -176,7 +178,7 @@ impl FamilyShape {
     fn check_same(&self, wanted: &Self) -> Result<(), RegisterError> {
         let what = if self.handle_type != wanted.handle_type {
             "type"
-        } else if self.label_names != wanted.label_names {
+        } else if self.label_names != wanted.label_names || self.is_open != wanted.is_open {
             "set of labels"
         } else if self.unit != wanted.unit {
             "unit"
@@ -204,6 +206,8 @@ pub(super) struct FamilyCore<V: Recorded> {
     /// taken under it.
     members: Mutex<Members<V>>,
     host: Arc<Host>,
+    /// Unit and help of a family that was made before they were known.
+    described: OnceLock<(&'static str, String)>,
 }
 
 impl<V: Recorded> fmt::Debug for FamilyCore<V> {
@@ -233,6 +237,9 @@ pub(super) trait AnyFamily: fmt::Debug + Send + Sync {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn shape(&self) -> &FamilyShape;
     fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit);
+    /// Says unit and help of a family that has none; the first to say so is heard.
+    #[cfg(feature = "metrics")]
+    fn describe(&self, unit: &'static str, help: &str);
 }
 
 /// The known family if it is what is wanted.
@@ -255,13 +262,24 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
         &self.shape
     }
 
+    #[cfg(feature = "metrics")]
+    fn describe(&self, unit: &'static str, help: &str) {
+        if self.shape.help.is_empty() && self.shape.unit.is_empty() {
+            self.described.get_or_init(|| (unit, help.to_owned()));
+        }
+    }
+
     fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit) {
         let series = self.series();
+        let (unit, help) = match self.described.get() {
+            Some((unit, help)) => (*unit, help.as_str()),
+            None => (self.shape.unit.as_str(), self.shape.help.as_str()),
+        };
         visitor.family(&FamilyView {
             name: &self.shape.name,
             kind: self.shape.kind,
-            unit: &self.shape.unit,
-            help: &self.shape.help,
+            unit,
+            help,
             labels: &self.shape.label_names,
             len: series.len(),
         });
@@ -271,7 +289,7 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
                 visitor.series(&SeriesView {
                     names: &self.shape.label_names,
                     encoded: node.labels(),
-                    is_overflow: node.is_overflow(),
+                    names_itself: node.names_itself(),
                     created_ms: node.born_ms(),
                     exemplars: node.marks.has_exemplars.load(Relaxed).then(|| node.address()),
                     reading: node.value.reading(index, scratch),
@@ -299,6 +317,7 @@ impl<V: Recorded> FamilyCore<V> {
             table: Table::new(),
             members: Mutex::new(members),
             host,
+            described: OnceLock::new(),
         }
     }
 
@@ -308,6 +327,30 @@ impl<V: Recorded> FamilyCore<V> {
 
     fn members(&self) -> MutexGuard<'_, Members<V>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The series of an open family with these labels: sorted by name, each name once, no value empty. Found without a
+    /// lock, as by [`Family::at`], but counted.
+    #[cfg(feature = "metrics")]
+    pub(super) fn open<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Arc<Node<V>> {
+        let texts = || labels.clone().flat_map(|(name, value)| [name, value]);
+        let hash = texts().fold(self.seeds[0], |hash, text| short::mix(hash, text, &self.seeds));
+        let is_it = |node: &Node<V>| {
+            let mut encoded = node.labels();
+            texts().all(|text| node::take_equal(&mut encoded, text)) && encoded.is_empty()
+        };
+        #[cfg(not(kymo_portable))]
+        if let Some(pin) = Pin::new() {
+            if let Some(node) = self.table.find(&pin, hash, is_it) {
+                return Table::counted(node, &pin);
+            }
+        }
+        let encode = || {
+            let mut encoded = Vec::new();
+            texts().for_each(|text| node::encode(&mut encoded, text));
+            encoded
+        };
+        self.node(hash, is_it, encode, &[])
     }
 
     /// As [`Family`] hashes the values.
@@ -359,7 +402,7 @@ impl<V: Recorded> FamilyCore<V> {
         *count -= 1;
         if *count == 0 {
             members.scoped.remove(&address);
-            if !node.is_overflow() {
+            if members.overflow.get(node.labels()).is_none_or(|other| other.address() != address) {
                 self.remove_in(&mut members, self.hash_of(node), |other| other.address() == address);
             }
         }
@@ -385,7 +428,7 @@ impl<V: Recorded> FamilyCore<V> {
         let now_ms = self.host.clock.now_ms();
         let encoded = encode();
         if members.len < self.series_max {
-            let node = Node::new(encoded.into_boxed_slice(), false, now_ms, V::new(&self.shape.options));
+            let node = Node::new(encoded.into_boxed_slice(), self.shape.is_open, now_ms, V::new(&self.shape.options));
             node.marks.is_looked_up.store(self.ttl.is_some(), Relaxed);
             self.table.insert(hash, Arc::clone(&node), members.len, |node| self.hash_of(node));
             members.len += 1;
@@ -480,12 +523,8 @@ impl<V: Recorded> FamilyCore<V> {
     fn most_varied_label(&self, encoded: &[u8]) -> String {
         let nodes = self.table.nodes();
         let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        let given = self.shape.label_names.iter().zip(std::iter::from_fn({
-            let mut rest = encoded;
-            move || node::decode(&mut rest)
-        }));
-        let known = nodes.iter().flat_map(|node| labels_of(&self.shape.label_names, node));
-        for (name, value) in known.chain(given.map(|(name, value)| (name.as_str(), value))) {
+        let given = SeriesLabels::new(&self.shape.label_names, encoded, self.shape.is_open);
+        for (name, value) in nodes.iter().flat_map(|node| labels_of(&self.shape.label_names, node)).chain(given) {
             values.entry(name).or_default().insert(value);
         }
         let most = values.iter().rev().max_by_key(|(_, distinct)| distinct.len());

@@ -33,6 +33,17 @@ impl Recorded for GaugeValue {
     }
 }
 
+impl GaugeValue {
+    #[inline]
+    pub(super) fn set(&self, value: f64) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+
+    pub(super) fn add(&self, by: f64) {
+        cells::add_to_shared(&self.0, by);
+    }
+}
+
 impl Handle for Gauge {
     const KIND: MetricKind = MetricKind::Gauge;
 }
@@ -55,13 +66,13 @@ impl Gauge {
     /// Sets the level.
     #[inline]
     pub fn set(&self, value: f64) {
-        self.node.value.0.store(value.to_bits(), Relaxed);
+        self.node.value.set(value);
     }
 
     /// Raises the level, or lowers it by a negative number. A locked instruction: count with an
     /// [`UpDownCounter`](super::UpDownCounter) where many threads do.
     pub fn add(&self, by: f64) {
-        cells::add_to_shared(&self.node.value.0, by);
+        self.node.value.add(by);
     }
 
     /// The level.

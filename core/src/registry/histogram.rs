@@ -67,6 +67,22 @@ impl Recorded for HistogramValue {
     }
 }
 
+impl HistogramValue {
+    #[inline]
+    pub(super) fn record(&self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        match &self.0 {
+            Buckets::Explicit { cells, options } => {
+                let bounds = bounds(options);
+                cells::observe(cells.first(), bounds.upper().len() as u32 + 1, bounds.bucket_of(value), value);
+            }
+            Buckets::Native(native) => native.record(value),
+        }
+    }
+}
+
 /// Of a family of explicit buckets.
 #[inline]
 fn bounds(options: &Options) -> &Bounds {
@@ -104,16 +120,7 @@ impl Histogram {
     /// Counts one observation. NaN, which belongs to no bucket, is ignored.
     #[inline]
     pub fn record(&self, value: f64) {
-        if value.is_nan() {
-            return;
-        }
-        match &self.node.value.0 {
-            Buckets::Explicit { cells, options } => {
-                let bounds = bounds(options);
-                cells::observe(cells.first(), bounds.upper().len() as u32 + 1, bounds.bucket_of(value), value);
-            }
-            Buckets::Native(native) => native.record(value),
-        }
+        self.node.value.record(value);
     }
 
     /// Counts an observation and keeps `labels`, such as a `trace_id`, as the newest exemplar of its bucket.

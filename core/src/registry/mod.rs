@@ -22,6 +22,7 @@
 //! family holds at most its limit of series, and one more that stands for all beyond it; (3) a
 //! series, once in a family, keeps its cell until it is removed, so equal labels share one value.
 
+mod assert;
 mod builder;
 mod cells;
 mod counter;
@@ -34,6 +35,8 @@ mod histogram;
 mod native;
 mod node;
 mod options;
+#[cfg(feature = "metrics")]
+mod recorder;
 mod sketch;
 mod snapshot;
 mod summary;
@@ -46,6 +49,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use assert::{Expected, check_metric};
 pub use builder::{MetricBuilder, RegisterError};
 pub use counter::{Counter, UpDownCounter};
 pub use desc::{FamilyDesc, MetricDesc};
@@ -56,6 +60,8 @@ pub use histogram::Histogram;
 pub use options::{
     DURATION_BUCKETS_DEFAULT, NATIVE_BUCKETS_MIN, NativeOptions, QUANTILES_DEFAULT, SUMMARY_WINDOW_DEFAULT,
 };
+#[cfg(feature = "metrics")]
+pub use recorder::Recorder;
 pub use snapshot::{FamilySnapshot, SeriesSnapshot};
 pub use summary::Summary;
 pub use view::{FamilyView, Reading, Scratch, SeriesLabels, SeriesView, Visit};
@@ -204,6 +210,23 @@ impl Registry {
 
     fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// Says unit and help of a family that is there and has none.
+    #[cfg(feature = "metrics")]
+    fn describe(&self, name: &str, unit: &'static str, help: &str) {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(family) = families.by_name.get(name) {
+            family.describe(unit, help);
+        }
+    }
+
+    /// The family of this name, if it has values of this type.
+    #[cfg(feature = "metrics")]
+    fn known<V: Recorded>(&self, name: &str) -> Option<Arc<FamilyCore<V>>> {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let family = families.by_name.get(name).filter(|family| family.shape().is_open)?;
+        Arc::clone(family).into_any().downcast().ok()
     }
 
     /// The family of this description, made if it is new.

@@ -9,13 +9,13 @@ use crate::short;
 /// A series of a family. Handles, and the family's table, share it.
 #[derive(Debug)]
 pub struct Node<V> {
-    /// Label values as [`encode`] writes them, in the order of the family's label names; of an overflow series names and
-    /// values in turn.
+    /// Label values as [`encode`] writes them, in the order of the family's label names; of a series that names its labels
+    /// itself names and values in turn.
     labels: Box<[u8]>,
     /// When it was made: seconds since the Unix epoch (to the year 2106) and milliseconds in that second.
     born_s: u32,
     born_ms: u16,
-    is_overflow: bool,
+    names_itself: bool,
     pub(super) marks: Marks,
     pub(super) value: V,
 }
@@ -30,10 +30,10 @@ pub(super) struct Marks {
 }
 
 impl<V> Node<V> {
-    pub(super) fn new(labels: Box<[u8]>, is_overflow: bool, now_ms: i64, value: V) -> Arc<Self> {
+    pub(super) fn new(labels: Box<[u8]>, names_itself: bool, now_ms: i64, value: V) -> Arc<Self> {
         let born_s = u32::try_from(now_ms.div_euclid(1_000)).unwrap_or(0);
         let born_ms = now_ms.rem_euclid(1_000) as u16;
-        Arc::new(Self { labels, born_s, born_ms, is_overflow, marks: Marks::default(), value })
+        Arc::new(Self { labels, born_s, born_ms, names_itself, marks: Marks::default(), value })
     }
 
     pub(super) fn labels(&self) -> &[u8] {
@@ -45,8 +45,9 @@ impl<V> Node<V> {
         i64::from(self.born_s) * 1_000 + i64::from(self.born_ms)
     }
 
-    pub(super) fn is_overflow(&self) -> bool {
-        self.is_overflow
+    /// Whether its labels are names and values: overflow series, and those of open families.
+    pub(super) fn names_itself(&self) -> bool {
+        self.names_itself
     }
 
     /// By what its exemplars are found.

@@ -114,6 +114,13 @@ mod lock_free {
             }
         }
 
+        /// A found node with a count of its own.
+        #[cfg(feature = "metrics")]
+        pub(in crate::registry) fn counted<'a>(node: &'a Node<V>, _pin: &'a Pin) -> Arc<Node<V>> {
+            // The table's count, or that of what was retired, lives through the pin.
+            Self::count(node)
+        }
+
         /// As [`find`](Self::find), with a count of its own. Under the family's lock, as all that follow.
         pub(in crate::registry) fn find_locked(
             &self,

@@ -41,7 +41,7 @@ pub struct FamilyView<'a> {
 pub struct SeriesView<'a> {
     pub(super) names: &'a [String],
     pub(super) encoded: &'a [u8],
-    pub(super) is_overflow: bool,
+    pub(super) names_itself: bool,
     /// When the series was made, in milliseconds since the Unix epoch.
     pub created_ms: i64,
     /// Its value.
@@ -91,7 +91,7 @@ pub enum Reading<'a> {
 impl<'a> SeriesView<'a> {
     /// Names and values, sorted by name, without empty values: they equal absent labels. Does not allocate.
     pub fn labels(&self) -> SeriesLabels<'a> {
-        SeriesLabels { names: self.names.iter(), encoded: self.encoded, is_overflow: self.is_overflow }
+        SeriesLabels::new(self.names, self.encoded, self.names_itself)
     }
 
     /// What identifies the series within its family: the same bytes for the same labels for as long as the family lives,
@@ -111,7 +111,13 @@ impl<'a> SeriesView<'a> {
 pub struct SeriesLabels<'a> {
     names: std::slice::Iter<'a, String>,
     encoded: &'a [u8],
-    is_overflow: bool,
+    names_itself: bool,
+}
+
+impl<'a> SeriesLabels<'a> {
+    pub(super) fn new(names: &'a [String], encoded: &'a [u8], names_itself: bool) -> Self {
+        Self { names: names.iter(), encoded, names_itself }
+    }
 }
 
 impl<'a> Iterator for SeriesLabels<'a> {
@@ -119,7 +125,7 @@ impl<'a> Iterator for SeriesLabels<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let name = match self.is_overflow {
+            let name = match self.names_itself {
                 true => node::decode(&mut self.encoded)?,
                 false => self.names.next()?,
             };
@@ -133,7 +139,7 @@ impl<'a> Iterator for SeriesLabels<'a> {
 
 /// The labels of a node, as its series shows them.
 pub(super) fn labels_of<'a, V>(names: &'a [String], node: &'a Node<V>) -> SeriesLabels<'a> {
-    SeriesLabels { names: names.iter(), encoded: node.labels(), is_overflow: node.is_overflow() }
+    SeriesLabels::new(names, node.labels(), node.names_itself())
 }
 
 /// Buffers that a reader uses again and again.
