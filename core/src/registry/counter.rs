@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::cells::{self, Cells};
 use super::exemplar;
-use super::node::Node;
+use super::node::{Mark, Node};
 use super::options::Options;
 use super::view::{Numbers, Reading, Recorded, Scratch};
 use crate::batch::Exemplar;
@@ -155,11 +155,13 @@ impl Counter {
     }
 }
 
+const _: () = assert!(size_of::<Node<CounterValue>>() == 32);
+
 /// Keeps an exemplar of a series.
 pub(super) fn keep_exemplar<V>(node: &Node<V>, bucket: i64, buckets_max: usize, exemplar: Exemplar) {
     exemplar::keep(node.address(), bucket, buckets_max, exemplar);
-    // Relaxed: the series' end is ordered after this by its count of handles.
-    node.marks.has_exemplars.store(true, Ordering::Relaxed);
+    // The series' end is ordered after this by its count of handles.
+    node.marks.set(Mark::HasExemplars);
 }
 
 /// A whole number that is counted up and down, such as connections open. Costs what a [`Counter`] does.

@@ -9,13 +9,12 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::builder::RegisterError;
 use super::handle::{Borrowed, Handle, Scoped};
-use super::node::{self, Node};
+use super::node::{self, Mark, Node};
 use super::options::Options;
 use super::table::Table;
 use super::view::{FamilyView, Recorded, Scratch, SeriesLabels, SeriesView, Visit, labels_of};
@@ -291,7 +290,7 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
                     encoded: node.labels(),
                     names_itself: node.names_itself(),
                     created_ms: node.born_ms(),
-                    exemplars: node.marks.has_exemplars.load(Relaxed).then(|| node.address()),
+                    exemplars: node.marks.has(Mark::HasExemplars).then(|| node.address()),
                     reading: node.value.reading(index, scratch),
                 });
             }
@@ -418,7 +417,7 @@ impl<V: Recorded> FamilyCore<V> {
     ) -> (Arc<Node<V>>, Option<Overflow>) {
         if let Some(node) = self.table.find_locked(hash, is_it) {
             if self.ttl.is_some() {
-                node.marks.is_looked_up.store(true, Relaxed);
+                node.marks.set(Mark::LookedUp);
             }
             return (node, None);
         }
@@ -429,7 +428,7 @@ impl<V: Recorded> FamilyCore<V> {
         let encoded = encode();
         if members.len < self.series_max {
             let node = Node::new(encoded.into_boxed_slice(), self.shape.is_open, now_ms, V::new(&self.shape.options));
-            node.marks.is_looked_up.store(self.ttl.is_some(), Relaxed);
+            node.marks.set(Mark::LookedUp);
             self.table.insert(hash, Arc::clone(&node), members.len, |node| self.hash_of(node));
             members.len += 1;
             members.sorted = None;
@@ -492,7 +491,7 @@ impl<V: Recorded> FamilyCore<V> {
         members.sorted = None;
         for node in self.table.nodes() {
             let address = node.address();
-            let is_used = node.marks.is_looked_up.swap(false, Relaxed) || Table::holders(&node) > 0;
+            let is_used = node.marks.take(Mark::LookedUp) || Table::holders(&node) > 0;
             let seen = members.seen.entry(address).or_insert(now);
             if is_used {
                 *seen = now;

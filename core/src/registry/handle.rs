@@ -7,9 +7,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::family::FamilyCore;
-use super::node::Node;
 use crate::metric::MetricKind;
 
+#[cfg(not(kymo_portable))]
+use super::node::Node;
 #[cfg(not(kymo_portable))]
 use crate::epoch::Pin;
 

@@ -1,12 +1,12 @@
 //! One series: its label values, when it began, and what is recorded in it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::exemplar;
 use crate::short;
 
-/// A series of a family. Handles, and the family's table, share it.
+/// A series of a family. Handles, and the family's table, share it. A counter's is 32 bytes.
 #[derive(Debug)]
 pub struct Node<V> {
     /// Label values as [`encode`] writes them, in the order of the family's label names; of a series that names its labels
@@ -20,13 +20,32 @@ pub struct Node<V> {
     pub(super) value: V,
 }
 
-/// Small facts that others write.
+/// Small facts that others write, a bit each. Relaxed: they order nothing.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct Marks(AtomicU8);
+
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Mark {
     /// Looked up since the family was last searched for idle series. Kept only in families with a time to live.
-    pub(super) is_looked_up: AtomicBool,
+    LookedUp = 1,
     /// There are exemplars of it.
-    pub(super) has_exemplars: AtomicBool,
+    HasExemplars = 2,
+}
+
+impl Marks {
+    pub(super) fn set(&self, mark: Mark) {
+        self.0.fetch_or(mark as u8, Relaxed);
+    }
+
+    /// Whether it was set; it is not any more.
+    pub(super) fn take(&self, mark: Mark) -> bool {
+        self.0.fetch_and(!(mark as u8), Relaxed) & mark as u8 != 0
+    }
+
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.0.load(Relaxed) & mark as u8 != 0
+    }
 }
 
 impl<V> Node<V> {
@@ -58,7 +77,7 @@ impl<V> Node<V> {
 
 impl<V> Drop for Node<V> {
     fn drop(&mut self) {
-        if self.marks.has_exemplars.load(Relaxed) {
+        if self.marks.has(Mark::HasExemplars) {
             exemplar::forget(self.address());
         }
     }
