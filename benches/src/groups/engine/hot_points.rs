@@ -62,6 +62,8 @@ pub(super) fn hold(dir: &Path) -> Result<Value> {
             for (row, series) in report.new_refs {
                 refs[members[row]] = Ok(series);
             }
+            // As a second does, which passes between scrapes: until then the log's frames are held as well.
+            engine.sync_now()?;
             batch.clear();
             members.clear();
         }

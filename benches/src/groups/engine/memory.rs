@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use kymo_core::{Labels, MetricStorage, SampleBatch, SeriesRef};
+use kymo_storage::Engine;
 use serde_json::{Value, json};
 
 use super::{folder, hot_points};
@@ -121,7 +122,7 @@ fn anonymous() -> Result<f64> {
 
 /// One sample of each of some series, 15 s after the one before; gives their refs.
 fn scrape(
-    engine: &dyn MetricStorage,
+    engine: &Engine,
     names: &[Result<SeriesRef, Labels>],
     time_ms: i64,
 ) -> Result<Vec<Result<SeriesRef, Labels>>> {
@@ -136,6 +137,8 @@ fn scrape(
             }
         }
         let report = engine.append(&batch)?;
+        // As a second does, which passes between scrapes: until then the log's frames are held as well.
+        engine.sync_now()?;
         let refused = report.rejected.len() + report.unknown_refs.len();
         ensure!(refused == 0, "{refused} of {} rows were not stored", names.len());
         if report.new_refs.is_empty() {
