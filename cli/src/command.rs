@@ -6,6 +6,7 @@ use crate::logging::LogArgs;
 use crate::promqltest::PromqltestArgs;
 use crate::query::QueryArgs;
 use crate::serve::ServeArgs;
+use crate::status::StatusArgs;
 
 /// A metrics engine that speaks Prometheus
 ///
@@ -24,6 +25,7 @@ pub(crate) struct Kymo {
 pub(crate) enum Command {
     Serve(ServeArgs),
     Query(QueryArgs),
+    Status(StatusArgs),
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
     Completions(CompletionsArgs),

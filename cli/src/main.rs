@@ -3,6 +3,7 @@
 //! ```text
 //! command ─▶ serve        engine + every way in + API routes + upkeep threads, until a signal
 //!         ─▶ query        one expression over any Prometheus API
+//!         ─▶ status       what a running program does and waits for
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
 //!         ─▶ completions, man, reference   the program describing itself
@@ -20,6 +21,7 @@ mod output;
 mod promqltest;
 mod query;
 mod serve;
+mod status;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let done = logging::start(&kymo.log).and_then(|()| match kymo.command {
         Command::Serve(args) => serve::run(args),
         Command::Query(args) => query::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
         Command::Completions(args) => describe::completions(&args),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
+use crate::path::Name;
 use crate::scope::{Scope, Scoped};
 use crate::value::{Details, MetricValue};
 
@@ -14,12 +15,12 @@ use crate::value::{Details, MetricValue};
 #[must_use = "a builder begins nothing before `spawn` or `begin`"]
 pub struct ContextBuilder {
     parent: Arc<Context>,
-    name: Box<str>,
+    name: Name,
     details: Option<Box<Details>>,
 }
 
 impl ContextBuilder {
-    pub(crate) fn new(parent: Arc<Context>, name: Box<str>) -> Self {
+    pub(crate) fn new(parent: Arc<Context>, name: Name) -> Self {
         Self { parent, name, details: None }
     }
 

@@ -10,6 +10,7 @@
 //! [`LockCore`]: crate::lock::LockCore
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -22,13 +23,15 @@ use crate::builder::ContextBuilder;
 use crate::cancel::Cancelled;
 use crate::counts::PathCounts;
 use crate::finished::{Finished, Outcome};
-use crate::path;
-use crate::scope::{Scope, Scoped};
+use crate::path::{self, Name};
+use crate::scope::{self, Scope, Scoped};
 use crate::settings::Settings;
-use crate::slots::Slots;
 use crate::tree::Tree;
 use crate::value::{Details, MetricValue};
-use crate::wait::{Wait, WaitingOn};
+use crate::wait::{BlockingOn, WaitingOn, Waits};
+
+/// One poll, in the number that counts them: the lower half is for those under way.
+const POLL: u64 = 1 << 32;
 
 /// A piece of work with a name: a program, a connection, a request.
 ///
@@ -41,17 +44,20 @@ pub struct Context {
     parent: Option<Arc<Context>>,
     /// Its number among the parent's children. Relaxed: set before anybody else has this context.
     number: AtomicU32,
-    /// Its tasks that have not ended.
-    tasks: AtomicU32,
-    /// Its tasks that are being polled.
-    polling: AtomicU32,
+    /// Its tasks that have not ended, and, in the upper half, all that ever began.
+    tasks: AtomicU64,
+    /// How often its tasks were polled, times [`POLL`], and how many of them are being polled now. Polls look at no clock;
+    /// who looks at the context notes when it was polled again.
+    polls: AtomicU64,
+    /// `polls` when somebody looked.
+    polls_seen: AtomicU64,
     /// When it began, monotonic.
     started: Duration,
     /// Nanoseconds of the monotonic clock when something last happened in it.
     active: AtomicU64,
-    name: Box<str>,
+    name: Name,
     branch: Branch<Weak<Context>>,
-    waits: Mutex<Slots<Wait>>,
+    waits: Mutex<Waits>,
     counts: OnceLock<Arc<PathCounts>>,
     path: OnceLock<Arc<str>>,
     details: OnceLock<Box<Mutex<Details>>>,
@@ -67,18 +73,18 @@ impl Context {
     /// The same with sizes and a clock of choice.
     #[must_use]
     pub fn with_settings(name: &str, settings: Settings) -> Arc<Context> {
-        let name = path::bounded(name);
-        let tree = Arc::new(Tree::new(&name, settings));
+        let name = Name::new(name);
+        let tree = Arc::new(Tree::new(name.as_str(), settings));
         Arc::new_cyclic(|me| Context::made(me, tree, None, name))
     }
 
     /// A context below this one, to be given values and begun; see [`ContextBuilder`].
     pub fn child(&self, name: &str) -> ContextBuilder {
-        ContextBuilder::new(self.own(), path::bounded(name))
+        ContextBuilder::new(self.own(), Name::new(name))
     }
 
     /// Begins a context below `parent`.
-    pub(crate) fn begin(parent: Arc<Context>, name: Box<str>) -> Arc<Context> {
+    pub(crate) fn begin(parent: Arc<Context>, name: Name) -> Arc<Context> {
         let child = Arc::new_cyclic(|me| Context::made(me, parent.tree.clone(), Some(parent), name));
         if let Some(parent) = &child.parent {
             // Whole by now, so that a cancel at the same time can reach it.
@@ -92,20 +98,21 @@ impl Context {
         child
     }
 
-    fn made(me: &Weak<Context>, tree: Arc<Tree>, parent: Option<Arc<Context>>, name: Box<str>) -> Context {
+    fn made(me: &Weak<Context>, tree: Arc<Tree>, parent: Option<Arc<Context>>, name: Name) -> Context {
         let started = tree.now();
         Context {
             me: me.clone(),
             tree,
             parent,
             number: AtomicU32::new(0),
-            tasks: AtomicU32::new(0),
-            polling: AtomicU32::new(0),
+            tasks: AtomicU64::new(0),
+            polls: AtomicU64::new(0),
+            polls_seen: AtomicU64::new(0),
             started,
             active: AtomicU64::new(nanos(started)),
             name,
             branch: Branch::new(),
-            waits: Mutex::new(Slots::new()),
+            waits: Mutex::new(Waits::new()),
             counts: OnceLock::new(),
             path: OnceLock::new(),
             details: OnceLock::new(),
@@ -115,7 +122,7 @@ impl Context {
     /// Its name, as given; cut to [`NAME_BYTES_MAX`](path::NAME_BYTES_MAX).
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.name.as_str()
     }
 
     /// The names from the root down to here, joined by dots; [`path`] says how.
@@ -159,6 +166,12 @@ impl Context {
     /// `future` in this context: [`current`](crate::current) inside of it is this one. It counts as a task of its own.
     pub fn run<F: Future>(&self, future: F) -> Scoped<F> {
         Scoped::new(Scope::task_of(self.own()), future)
+    }
+
+    /// Calls `work` in this context, for code that blocks a thread of its own: [`current`](crate::current) inside of it is
+    /// this one.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        scope::enter(Scope::task_of(self.own()), work)
     }
 
     // --- cancelling
@@ -287,6 +300,11 @@ impl Context {
         WaitingOn::new(self, what.into(), future)
     }
 
+    /// The same for code without a future: it waits until the note is dropped.
+    pub fn blocking_on(&self, what: impl Into<Cow<'static, str>>) -> BlockingOn {
+        BlockingOn::new(self.own(), what.into())
+    }
+
     // --- for the rest of the crate
 
     pub(crate) fn own(&self) -> Arc<Context> {
@@ -311,10 +329,10 @@ impl Context {
 
     /// From the root down.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let mut names = vec![&*self.name];
+        let mut names = vec![self.name()];
         let mut here = self;
         while let Some(parent) = here.parent.as_deref() {
-            names.push(&parent.name);
+            names.push(parent.name());
             here = parent;
         }
         names.reverse();
@@ -334,9 +352,18 @@ impl Context {
         self.started
     }
 
-    /// When something last happened in it, itself alone.
-    pub(crate) fn active(&self) -> Duration {
-        Duration::from_nanos(self.active.load(Ordering::Relaxed))
+    /// Since when nothing happened in it, itself alone; nothing while a task of it is being polled.
+    ///
+    /// Polls are noticed here, so the time of the last one is known as well as somebody looks: a [`Watch`](crate::Watch)
+    /// does every second.
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
+        let polls = self.polls.load(Ordering::Relaxed);
+        let is_polled = polls % POLL > 0;
+        if self.polls_seen.swap(polls, Ordering::Relaxed) != polls || is_polled {
+            self.touch_at(now);
+            return Duration::ZERO;
+        }
+        now.saturating_sub(Duration::from_nanos(self.active.load(Ordering::Relaxed)))
     }
 
     /// Notes that something happened, and gives the time.
@@ -351,19 +378,36 @@ impl Context {
         self.active.store(nanos(now), Ordering::Relaxed);
     }
 
-    pub(crate) fn tasks(&self) -> &AtomicU32 {
-        &self.tasks
+    /// How many of its tasks have not ended.
+    pub(crate) fn tasks(&self) -> u32 {
+        self.tasks.load(Ordering::Relaxed) as u32
     }
 
-    pub(crate) fn polling(&self) -> &AtomicU32 {
-        &self.polling
+    /// A task begins; gives its number, of its own among the tasks of this context.
+    pub(crate) fn begin_task(&self) -> u32 {
+        (self.tasks.fetch_add((1 << 32) + 1, Ordering::Relaxed) >> 32) as u32
+    }
+
+    /// It ends.
+    pub(crate) fn end_task(&self) {
+        self.tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A poll of one of its tasks begins.
+    pub(crate) fn begin_poll(&self) {
+        self.polls.fetch_add(POLL + 1, Ordering::Relaxed);
+    }
+
+    /// It ends.
+    pub(crate) fn end_poll(&self) {
+        self.polls.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn children(&self) -> Vec<Arc<Context>> {
         self.branch.children(Weak::upgrade)
     }
 
-    pub(crate) fn waits(&self) -> MutexGuard<'_, Slots<Wait>> {
+    pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -376,20 +420,26 @@ impl Context {
         Some(self.details.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn give_back(&self, live: BTreeMap<Box<str>, u64>, now: Duration) {
+        let Some(counts) = self.counts.get() else { return };
+        for (name, live) in live {
+            if live > 0 {
+                counts.tally(&name, now, |tally| tally.live = tally.live.saturating_sub(live));
+            }
+        }
+    }
+
     /// Leaves the tree; gives back the parent, or `None` when it has left or is the root.
     fn leave(&mut self) -> Option<Arc<Context>> {
         let parent = self.parent.take()?;
         parent.branch.forget(*self.number.get_mut());
-        let details = self.details.take().map(|details| (*details).into_inner());
-        let mut details = details.map(|details| details.unwrap_or_else(PoisonError::into_inner)).unwrap_or_default();
         let ended = self.tree.now();
-        if let Some(counts) = self.counts.get() {
-            for (name, live) in std::mem::take(&mut details.live) {
-                if live > 0 {
-                    counts.tally(&name, ended, |tally| tally.live = tally.live.saturating_sub(live));
-                }
-            }
-        }
+        let details = self.details.take().map(|details| (*details).into_inner());
+        let outcome = details.and_then(|details| {
+            let details = details.unwrap_or_else(PoisonError::into_inner);
+            self.give_back(details.live, ended);
+            details.outcome
+        });
         parent.touch_at(ended);
         if self.tree.finished.keeps() {
             self.tree.finished.push(Finished {
@@ -397,7 +447,7 @@ impl Context {
                 name: std::mem::take(&mut self.name),
                 started: self.started,
                 ended,
-                outcome: details.outcome.take(),
+                outcome,
                 is_cancelled: self.branch.is_cancelled(),
             });
         } else {

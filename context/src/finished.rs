@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::path::Name;
+
 /// A finished context, as cheap to keep as can be: its path is put together when somebody asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Finished {
     pub(crate) parent_path: Arc<str>,
-    pub(crate) name: Box<str>,
+    pub(crate) name: Name,
     /// Monotonic times.
     pub(crate) started: Duration,
     pub(crate) ended: Duration,

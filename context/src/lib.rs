@@ -161,11 +161,11 @@ pub use lock::{ContextMutex, ContextRwLock, ContextSemaphore};
 pub use metrics::ContextMetrics;
 #[cfg(feature = "main")]
 pub use program::Program;
-pub use scope::{Scoped, current};
+pub use scope::{Scoped, current, try_current};
 pub use settings::Settings;
 pub use status::{Paint, Status, StatusStream};
 pub use value::MetricValue;
-pub use wait::WaitingOn;
+pub use wait::{BlockingOn, WaitingOn};
 pub use watch::{Finding, Watch, WatchOptions};
 
 /// Runs an `async fn main` on tokio, inside the [`global`] context, and cancels it when `main` returns.

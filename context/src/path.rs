@@ -83,6 +83,41 @@ pub(crate) fn bounded(name: &str) -> Box<str> {
     format!("{}{MARK}", &name[..end]).into()
 }
 
+/// Bytes of a name that is kept without an allocation; most are shorter.
+const SHORT_MAX: usize = 22;
+
+/// A name, cut to [`NAME_BYTES_MAX`]. As large as a `String`, and a short one is all in it.
+#[derive(Debug, Clone)]
+pub(crate) enum Name {
+    Short { len: u8, bytes: [u8; SHORT_MAX] },
+    Long(Box<str>),
+}
+
+impl Name {
+    pub(crate) fn new(name: &str) -> Name {
+        if name.len() > SHORT_MAX {
+            return Name::Long(bounded(name));
+        }
+        let mut bytes = [0; SHORT_MAX];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Name::Short { len: name.len() as u8, bytes }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            // What came from a whole string is one.
+            Name::Short { len, bytes } => std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default(),
+            Name::Long(name) => name,
+        }
+    }
+}
+
+impl Default for Name {
+    fn default() -> Name {
+        Name::new("")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -120,6 +155,10 @@ mod tests {
         let name = bounded(&"ß".repeat(1_000));
         assert!(name.len() <= NAME_BYTES_MAX && name.ends_with("ß…"), "{name}");
         assert_eq!(&*bounded("short"), "short");
+        for name in ["", "short", &"x".repeat(22), &"x".repeat(23), &"ß".repeat(11), &"ß".repeat(12)] {
+            assert_eq!(Name::new(name).as_str(), name);
+        }
+        assert_eq!(size_of::<Name>(), size_of::<String>());
     }
 
     proptest! {

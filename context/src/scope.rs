@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::thread::ThreadId;
 
@@ -19,8 +18,8 @@ use crate::global::global;
 /// Who does something: what can wait, and wait for itself to go on, only as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Actor {
-    /// A future of ours.
-    Task(u64),
+    /// A future of ours: the address of its context, which whoever names it keeps alive, and its number there.
+    Task(usize, u32),
     /// A task of tokio that was not spawned in a context.
     Tokio(tokio::task::Id),
     /// Neither.
@@ -34,16 +33,15 @@ pub(crate) struct Scope {
     pub(crate) actor: Actor,
 }
 
-static TASKS: AtomicU64 = AtomicU64::new(0);
-
 thread_local! {
     static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
 impl Scope {
-    /// A new task of `context`. Relaxed: only that numbers differ matters.
+    /// A task of `context` begins; whoever takes the scope ends it.
     pub(crate) fn task_of(context: Arc<Context>) -> Scope {
-        Scope { context, actor: Actor::Task(TASKS.fetch_add(1, Ordering::Relaxed)) }
+        let actor = Actor::Task(Arc::as_ptr(&context).addr(), context.begin_task());
+        Scope { context, actor }
     }
 
     /// Where this code runs.
@@ -58,7 +56,32 @@ impl Scope {
 /// The context of the task that runs here; [`global`] in code that nobody runs in one.
 #[must_use]
 pub fn current() -> Arc<Context> {
-    CURRENT.with_borrow(|scope| scope.as_ref().map(|scope| scope.context.clone())).unwrap_or_else(global)
+    try_current().unwrap_or_else(global)
+}
+
+/// The context of the task that runs here, `None` in code that nobody runs in one.
+#[must_use]
+pub fn try_current() -> Option<Arc<Context>> {
+    CURRENT.with_borrow(|scope| scope.as_ref().map(|scope| scope.context.clone()))
+}
+
+/// Calls `work` in a scope, as a poll of a [`Scoped`] would.
+pub(crate) fn enter<T>(scope: Scope, work: impl FnOnce() -> T) -> T {
+    let context = scope.context.clone();
+    let _task = Task(&context);
+    context.begin_poll();
+    let mut home = Some(scope);
+    let _entered = Entered::new(&mut home);
+    work()
+}
+
+/// One task of a context, until dropped.
+struct Task<'a>(&'a Context);
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        self.0.end_task();
+    }
 }
 
 pin_project! {
@@ -74,7 +97,7 @@ pin_project! {
     impl<F> PinnedDrop for Scoped<F> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(scope) = this.project().scope {
-                scope.context.tasks().fetch_sub(1, Ordering::Relaxed);
+                scope.context.end_task();
             }
         }
     }
@@ -82,7 +105,6 @@ pin_project! {
 
 impl<F> Scoped<F> {
     pub(crate) fn new(scope: Scope, future: F) -> Self {
-        scope.context.tasks().fetch_add(1, Ordering::Relaxed);
         Self { scope: Some(scope), future }
     }
 }
@@ -93,8 +115,7 @@ impl<F: Future> Future for Scoped<F> {
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<F::Output> {
         let this = self.project();
         if let Some(scope) = &*this.scope {
-            scope.context.polling().fetch_add(1, Ordering::Relaxed);
-            scope.context.touch();
+            scope.context.begin_poll();
         }
         let _entered = Entered::new(this.scope);
         this.future.poll(task)
@@ -118,7 +139,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         *self.home = CURRENT.replace(self.before.take());
         if let Some(scope) = &*self.home {
-            scope.context.polling().fetch_sub(1, Ordering::Relaxed);
+            scope.context.end_poll();
         }
     }
 }

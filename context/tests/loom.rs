@@ -4,7 +4,6 @@
 #[path = "../src/branch.rs"]
 mod branch;
 #[path = "../src/slots.rs"]
-#[expect(clippy::unwrap_used, reason = "the module's own tests come along")]
 mod slots;
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};

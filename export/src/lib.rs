@@ -38,6 +38,8 @@ pub mod metrics_server;
 pub mod page;
 #[cfg(feature = "process")]
 pub mod process;
+#[cfg(feature = "program-status")]
+pub mod program_status;
 #[cfg(feature = "server")]
 pub mod server;
 

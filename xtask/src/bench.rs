@@ -23,7 +23,7 @@ const MICRO: &str = "micro";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Rows to measure: hot-path, decode, engine, ingest or query; micro for the criterion benches; all rows when absent
+    /// Rows to measure: hot-path, context, decode, engine, ingest or query; micro for the criterion benches; all rows when absent
     group: Option<String>,
     /// Measure the reference servers and other crates beside ours
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! What is timed within this process: ours, and the floors it is held against. Nothing here looks at a clock.
 
 pub mod append;
+pub mod context;
 pub mod decode;
 pub mod exposition;
 pub mod handles;

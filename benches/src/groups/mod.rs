@@ -1,5 +1,6 @@
 //! What is measured, group by group. A group adds its rows to one report.
 
+pub mod context;
 pub mod decode;
 pub mod engine;
 pub mod hot_path;
@@ -24,6 +25,8 @@ use crate::servers::{self, Binary};
 pub enum Group {
     /// Handles of the registry, within this process
     HotPath,
+    /// Contexts of requests, their status and their memory, within this process
+    Context,
     /// From a remote write body, a page or an OTLP request to rows, within this process
     Decode,
     /// Append, log, blocks, replay and select, within this process
@@ -35,9 +38,8 @@ pub enum Group {
 }
 
 /// Rows that nothing can fill yet, and what has to come first.
-const LATER: [(Option<Group>, &str, &str); 6] = [
+const LATER: [(Option<Group>, &str, &str); 5] = [
     (Some(Group::HotPath), "own instrumentation overhead", "the handles on thread-owned cells come first (issue 6)"),
-    (Some(Group::HotPath), "a context's metric, window and status calls", "there is no context tree yet (issue 7)"),
     (
         Some(Group::Decode),
         "OTLP decode per point, known series",
@@ -114,6 +116,9 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     if wants(Group::HotPath) {
         attempt(&mut report, "hot-path", hot_path::run);
         attempt(&mut report, "pages", pages::run);
+    }
+    if wants(Group::Context) {
+        attempt(&mut report, "context", context::run);
     }
     if wants(Group::Decode) {
         attempt(&mut report, "decode", |report| decode::run(setup, report));

@@ -17,6 +17,7 @@ use kymo_core::{Clock, NativeHistogram, SystemClock};
 use crate::failure::{FAILED, Failure};
 use crate::output::{self, Form};
 
+pub(crate) use remote::bearer;
 use remote::{Remote, RemoteArgs};
 use time::{Moment, Step};
 

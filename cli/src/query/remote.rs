@@ -1,7 +1,7 @@
 //! The server that is asked.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,15 +43,23 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 impl RemoteArgs {
-    /// The token to send: the first line of the file.
-    fn token(&self) -> Result<Option<String>, Failure> {
-        let Some(file) = &self.auth_token_file else { return Ok(None) };
-        let text = fs::read_to_string(file)
-            .map_err(|error| Failure::because(format_args!("cannot read the token file {}", file.display()), &error))?;
-        match text.lines().map(str::trim).find(|line| !line.is_empty()) {
-            Some(token) => Ok(Some(token.to_owned())),
-            None => Err(Failure::new(format!("the token file {} holds no token", file.display()))),
-        }
+    /// What to send to be let in.
+    fn authorization(&self) -> Result<Option<Authorization>, Failure> {
+        self.auth_token_file.as_deref().map(bearer).transpose()
+    }
+}
+
+/// The token to send: the first line of the file.
+pub(crate) fn bearer(file: &Path) -> Result<Authorization, Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::because(format_args!("cannot read the token file {}", file.display()), &error))?;
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(token) => Ok(Authorization {
+            scheme: "Bearer".to_owned(),
+            credentials: Secret::new(token.to_owned()),
+            credentials_file: None,
+        }),
+        None => Err(Failure::new(format!("the token file {} holds no token", file.display()))),
     }
 }
 
@@ -92,11 +100,7 @@ impl Remote {
 fn connect(args: &RemoteArgs, runtime: &Handle) -> Result<PrometheusClient, Failure> {
     let mut options = ClientOptions::new(&*args.server);
     options.timeout = args.timeout;
-    options.http.authorization = args.token()?.map(|token| Authorization {
-        scheme: "Bearer".to_owned(),
-        credentials: Secret::new(token),
-        credentials_file: None,
-    });
+    options.http.authorization = args.authorization()?;
     PrometheusClient::new(options, runtime.clone()).map_err(|error| match &error {
         ClientError::Url { .. } => {
             Failure::usage(error.to_string()).hint("give --server a URL like http://127.0.0.1:9911")

@@ -27,6 +27,7 @@ mod ports;
 pub(crate) mod reload;
 mod scrape;
 mod signals;
+mod tree;
 mod upkeep;
 
 use std::process::ExitCode;

@@ -63,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// File that gets the real ports, as JSON
     #[arg(long, env = "KYMO_PORTS_FILE", hide_env_values = true, value_name = "FILE")]
     pub(super) ports_file: Option<PathBuf>,
+    /// Open a socket for kymo status with this process's id, in the user's runtime folder
+    #[arg(long, env = "KYMO_STATUS_SOCKET", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub(super) status_socket: bool,
     /// File with bearer tokens, one a line, of which every request must carry one
     #[arg(long, env = "KYMO_AUTH_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub(super) auth_token_file: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use kymo::config::Collect;
+use kymo_context::ContextFacts;
 use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
@@ -26,6 +27,7 @@ use super::features;
 use super::plan::Plan;
 use super::reload::Reload;
 use super::scrape;
+use super::tree::Tree;
 use super::upkeep::Upkeep;
 use crate::describe::Limit;
 use crate::failure::Failure;
@@ -70,6 +72,7 @@ impl Shares {
 
 /// Everything that was started, and what its routes need.
 pub(super) struct Parts {
+    tree: Tree,
     engine: Arc<Engine>,
     upkeep: Upkeep,
     registry: Registry,
@@ -102,8 +105,9 @@ impl Parts {
         let engine = Arc::new(engine);
         let storage: Arc<dyn MetricStorage> = engine.clone();
         let ledger = Arc::new(LossLedger::default());
-        let ingest_pool = pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?;
-        let query_pool = pool("kymo-query", QUERY_THREADS, QUERY_QUEUE)?;
+        let tree = Tree::start(&registry, plan.status_socket)?;
+        let ingest_pool = tree.pool(pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?, "ingest", "kymo-ingest");
+        let query_pool = tree.pool(pool("kymo-query", QUERY_THREADS, QUERY_QUEUE)?, "query", "kymo-query");
 
         let receiver = Receiver::new(
             RemoteWriteConfig::default(),
@@ -163,12 +167,14 @@ impl Parts {
         sources.push(scrape.clone());
         sources.push(reload.clone());
         sources.push(Arc::new(facts));
+        sources.push(Arc::new(ContextFacts(tree.global.clone())));
         let sources: Arc<dyn StatusSource> = Arc::new(sources);
         let language = EngineConfig { options: features::engine_options(&plan.features), ..EngineConfig::default() };
         let backend = kymo_query::Engine::with_config(storage, language).keeping_answers(shares.answers.clone());
         let backend = Arc::new(backend);
         Ok(Parts {
-            upkeep: Upkeep::start(&engine, &clock)?,
+            upkeep: Upkeep::start(&engine, &clock, &tree.global)?,
+            tree,
             engine,
             registry,
             process,
@@ -186,14 +192,15 @@ impl Parts {
 
     /// Everything behind the main listener.
     pub(super) fn routes(&self) -> Router {
-        kymo_ingest::remote_write::handler::routes(self.remote_write.clone())
+        let routes = kymo_ingest::remote_write::handler::routes(self.remote_write.clone())
             .nest("/api/v1/otlp", otlp::routes(self.otlp.clone()))
             .merge(api::routes(self.api.clone()))
             .merge(api::status_routes(self.facts.clone()))
             .merge(self.target_metadata())
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
             .merge(self.own_metrics())
-            .merge(kymo_export::page::routes(self.api.clone()))
+            .merge(kymo_export::page::routes(self.api.clone()));
+        self.tree.routes(routes)
     }
 
     /// `/api/v1/targets/metadata`
@@ -223,9 +230,11 @@ impl Parts {
     /// Begins to scrape and to collect, until `stop`.
     pub(super) fn watch(&mut self, stop: &CancellationToken) {
         let (scrape, until) = (self.scrape.clone(), stop.clone());
-        self.watching.spawn(async move { scrape.run(until).await });
+        let global = &self.tree.global;
+        self.watching.spawn(global.child("scrape").begin().run(async move { scrape.run(until).await }));
+        let collect = global.child("collect").begin();
         for collector in self.collectors.drain(..) {
-            self.watching.spawn(collector.run(stop.clone()));
+            self.watching.spawn(collect.run(collector.run(stop.clone())));
         }
     }
 
@@ -245,10 +254,12 @@ impl Parts {
 
     /// Ends what was started, in the order of invariant 3. The last requests are done by then.
     pub(super) fn stop(self) -> Result<(), Failure> {
-        let Parts { engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors, .. } = self;
+        let Parts {
+            tree, engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors, ..
+        } = self;
         upkeep.stop();
         // The pools end with their last owner.
-        drop((remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors));
+        drop((tree, remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors));
         engine.close().map_err(|error| {
             Failure::because("the last flush failed", &error)
                 .hint("nothing is lost: what was acknowledged is in the log, and the next start reads it from there")

@@ -40,6 +40,7 @@ pub(super) struct Plan {
     pub(super) enable_lifecycle: bool,
     /// Names of `--enable-feature`.
     pub(super) features: Vec<Feature>,
+    pub(super) status_socket: bool,
     /// What was asked for and has no effect yet, each with what is missing.
     pub(super) not_served: Vec<String>,
 }
@@ -70,6 +71,7 @@ impl Plan {
             ports_file: args.ports_file,
             enable_lifecycle: args.enable_lifecycle || file.enable_lifecycle.unwrap_or_default(),
             features: args.enable_feature,
+            status_socket: args.status_socket,
             not_served: config.as_ref().map(|config| config.notices.clone()).unwrap_or_default(),
             config,
         };
@@ -106,6 +108,7 @@ impl Plan {
             ("otlp-http", address(self.otlp_http)),
             ("ports-file", path(&self.ports_file)),
             ("retention", Retention(self.retention).to_string()),
+            ("status-socket", self.status_socket.to_string()),
             ("sync", self.sync.to_string()),
         ];
         flags.into_iter().map(|(name, value)| FlagStatus { name: name.to_owned(), value }).collect()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kymo_context::Context;
 use kymo_core::Clock;
 use kymo_storage::{Engine, Lane, MaintainLimit, Next};
 
@@ -27,13 +28,15 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn start(engine: &Arc<Engine>, clock: &Arc<dyn Clock>) -> Result<Upkeep, Failure> {
+    pub(super) fn start(engine: &Arc<Engine>, clock: &Arc<dyn Clock>, global: &Context) -> Result<Upkeep, Failure> {
+        let parent = global.child("upkeep").begin();
         let mut upkeep = Upkeep { stop: Arc::default(), threads: Vec::new() };
         for lane in Lane::ALL {
             let (engine, clock, stop) = (engine.clone(), clock.clone(), upkeep.stop.clone());
+            let context = parent.child(lane.as_str()).begin();
             let thread = std::thread::Builder::new()
                 .name(format!("kymo-{}", lane.as_str()))
-                .spawn(move || or_abort(lane, || tend(&engine, lane, &*clock, &stop)))
+                .spawn(move || or_abort(lane, || tend(&engine, lane, &*clock, &stop, &context)))
                 .map_err(|error| Failure::because("cannot start a thread that tends the engine", &error))?;
             upkeep.threads.push(thread);
         }
@@ -72,10 +75,13 @@ impl Stop {
     }
 }
 
-fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop) {
+fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context) {
     let mut failing: Option<Failing> = None;
     loop {
-        let pause = match engine.maintain(lane, MaintainLimit::default()) {
+        let step = context.child("step").begin();
+        step.persist();
+        let done = step.enter(|| engine.maintain(lane, MaintainLimit::default()));
+        let pause = match done {
             Ok(next) => {
                 if let Some(failing) = failing.take() {
                     tracing::info!(lane = lane.as_str(), failures = failing.count, "upkeep works again");
@@ -89,8 +95,14 @@ fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop) {
                     Next::Idle => PAUSE_MAX,
                 }
             }
-            Err(error) => failing.get_or_insert_default().note(lane, &chain(&error)),
+            Err(error) => {
+                let error = chain(&error);
+                step.complete_with_status(false, &error);
+                failing.get_or_insert_default().note(lane, &error)
+            }
         };
+        drop(step);
+        let _waiting = context.blocking_on("its next moment");
         if stop.sleep(pause) {
             return;
         }

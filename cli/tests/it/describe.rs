@@ -10,7 +10,7 @@ use crate::process::run;
 
 #[test]
 fn help_has_examples_and_names_the_environment() {
-    for command in ["serve", "query", "promqltest", "config", "completions", "man"] {
+    for command in ["serve", "query", "status", "promqltest", "config", "completions", "man"] {
         let said = run([command, "--help"]);
         assert!(said.status == 0 && said.out.contains("Examples:"), "{command}: {said:?}");
     }

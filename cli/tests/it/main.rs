@@ -17,3 +17,4 @@ mod refusals;
 mod remote_write;
 mod scrape_peers;
 mod serve;
+mod status;

@@ -82,7 +82,20 @@ impl Server {
     }
 
     pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Server {
-        let mut server = Server::start_unready(folder, flags);
+        Server::start_unready(folder, flags).ready()
+    }
+
+    /// The same with one more variable in its environment.
+    pub(crate) fn start_in(folder: &Path, flags: &[&str], variable: (&str, &Path)) -> Server {
+        Server::start_unready_in(folder, flags, Some(variable)).ready()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn ready(self) -> Server {
+        let mut server = self;
         wait_for("readiness", || {
             server.must_run();
             http::get(server.port, "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(())
@@ -94,6 +107,10 @@ impl Server {
 
     /// Starts and waits only until it listens.
     pub(crate) fn start_unready(folder: &Path, flags: &[&str]) -> Server {
+        Server::start_unready_in(folder, flags, None)
+    }
+
+    fn start_unready_in(folder: &Path, flags: &[&str], variable: Option<(&str, &Path)>) -> Server {
         let ports = folder.join("ports.json");
         let _ = fs::remove_file(&ports);
         let log = |name: &str| fs::File::create(folder.join(name)).unwrap();
@@ -106,6 +123,7 @@ impl Server {
             .arg("--ports-file")
             .arg(&ports)
             .args(flags)
+            .envs(variable)
             .stdout(log("out.log"))
             .stderr(log("err.log"))
             .spawn()

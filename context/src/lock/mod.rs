@@ -6,14 +6,13 @@
 //! 1. A hold is noted after the lock was got, and its note is gone before the lock is given back. So two tasks are never
 //!    noted as holding what only one can hold.
 //! 2. A wait is noted from before the lock is asked for until after it was got or given up. A wait and a hold have a
-//!    number each that is never used again: seen twice, it was there in between.
+//!    number each that their lock never uses again: seen twice, it was there in between.
 
 mod mutex;
 mod rwlock;
 mod semaphore;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ use crate::context::Context;
 use crate::path;
 use crate::scope::Scope;
 use crate::tree::Tree;
-use crate::wait::{Wait, WaitFor};
+use crate::wait::WaitFor;
 
 /// What kind of lock it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +85,10 @@ pub(crate) struct LockCore {
 
 #[derive(Default)]
 struct LockState {
-    holders: BTreeMap<u64, Party>,
+    /// Holds and waits noted so far: the number of the next.
+    parties: u64,
+    /// Most often one.
+    holders: Vec<(u64, Party)>,
     /// In the order in which they came, which is that of their numbers.
     waiters: BTreeMap<u64, Party>,
     /// Its number in the tree's list while somebody waits.
@@ -98,13 +100,6 @@ pub(crate) struct LockView {
     pub(crate) lock: Arc<LockCore>,
     pub(crate) holders: Vec<(u64, Party)>,
     pub(crate) waiters: Vec<(u64, Party)>,
-}
-
-static PARTIES: AtomicU64 = AtomicU64::new(0);
-
-/// Relaxed: only that numbers differ, and rise for who comes later under one lock, matters.
-fn number() -> u64 {
-    PARTIES.fetch_add(1, Ordering::Relaxed)
 }
 
 impl LockCore {
@@ -134,38 +129,45 @@ impl LockCore {
 
     pub(crate) fn view(self: &Arc<Self>) -> LockView {
         let state = self.state();
-        let copy = |parties: &BTreeMap<u64, Party>| parties.iter().map(|(id, party)| (*id, party.clone())).collect();
-        LockView { lock: self.clone(), holders: copy(&state.holders), waiters: copy(&state.waiters) }
+        let waiters = state.waiters.iter().map(|(id, party)| (*id, party.clone())).collect();
+        LockView { lock: self.clone(), holders: state.holders.clone(), waiters }
     }
 
     /// Notes that `scope` has it, until the hold is dropped.
-    fn hold(self: &Arc<Self>, scope: Scope, how: Use) -> Hold {
+    fn hold(&self, scope: Scope, how: Use) -> Hold<'_> {
         let since = scope.context.touch();
         let mut state = self.state();
-        let id = number();
-        state.holders.insert(id, Party { scope, since, how });
+        let id = state.number();
+        state.holders.push((id, Party { scope, since, how }));
         drop(state);
-        Hold { core: self.clone(), id }
+        Hold { core: self, id }
     }
 
     /// Notes that `scope` waits, until the note is dropped.
     fn wait(self: &Arc<Self>, scope: &Scope, how: Use) -> Waiting {
-        let since = scope.context.touch();
+        let since = self.tree.now();
         let id = {
             let mut state = self.state();
-            let id = number();
+            let id = state.number();
             state.waiters.insert(id, Party { scope: scope.clone(), since, how });
             if state.contended.is_none() {
                 state.contended = Some(self.tree.add_contended(self.clone()));
             }
             id
         };
-        let key = scope.context.waits().insert(Wait { what: WaitFor::Lock(self.clone()), since });
+        let key = scope.context.begin_wait(WaitFor::Lock(self.clone()));
         Waiting { core: self.clone(), context: scope.context.clone(), id, key }
     }
 
     fn state(&self) -> MutexGuard<'_, LockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LockState {
+    fn number(&mut self) -> u64 {
+        self.parties += 1;
+        self.parties
     }
 }
 
@@ -176,14 +178,17 @@ impl Drop for LockCore {
 }
 
 /// The note of a hold.
-struct Hold {
-    core: Arc<LockCore>,
+struct Hold<'a> {
+    core: &'a LockCore,
     id: u64,
 }
 
-impl Drop for Hold {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        let gone = self.core.state().holders.remove(&self.id);
+        let gone = {
+            let holders = &mut self.core.state().holders;
+            holders.iter().position(|(id, _)| *id == self.id).map(|at| holders.swap_remove(at))
+        };
         // Outside of the lock: it may be the last owner of its context.
         drop(gone);
     }
@@ -199,7 +204,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let gone = self.context.waits().remove(self.key);
+        self.context.end_wait(self.key);
         let (party, contended) = {
             let mut state = self.core.state();
             let party = state.waiters.remove(&self.id);
@@ -210,6 +215,6 @@ impl Drop for Waiting {
             }
             (party, contended)
         };
-        drop((gone, party, contended));
+        drop((party, contended));
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Hold, LockCore, LockKind, Use};
 use crate::context::Context;
@@ -24,13 +24,13 @@ pub struct ContextMutex<T> {
 
 impl<T> ContextMutex<T> {
     /// Locks it, waiting for its turn. Dropping the future gives the place in the queue up.
-    pub async fn lock(&self) -> ContextMutexGuard<T> {
+    pub async fn lock(&self) -> ContextMutexGuard<'_, T> {
         let scope = Scope::here();
-        let inner = match self.value.clone().try_lock_owned() {
+        let inner = match self.value.try_lock() {
             Ok(inner) => inner,
             Err(_) => {
                 let _waiting = self.core.wait(&scope, Use::Alone);
-                self.value.clone().lock_owned().await
+                self.value.lock().await
             }
         };
         ContextMutexGuard { _hold: self.core.hold(scope, Use::Alone), inner }
@@ -38,8 +38,8 @@ impl<T> ContextMutex<T> {
 
     /// Locks it if it is free now.
     #[must_use]
-    pub fn try_lock(&self) -> Option<ContextMutexGuard<T>> {
-        let inner = self.value.clone().try_lock_owned().ok()?;
+    pub fn try_lock(&self) -> Option<ContextMutexGuard<'_, T>> {
+        let inner = self.value.try_lock().ok()?;
         Some(ContextMutexGuard { _hold: self.core.hold(Scope::here(), Use::Alone), inner })
     }
 }
@@ -53,13 +53,13 @@ impl<T> Clone for ContextMutex<T> {
 /// The value of a [`ContextMutex`], locked until dropped. Moved to another task, it is still shown as held by the one
 /// that locked it.
 #[must_use = "a guard that is dropped at once unlocks at once"]
-pub struct ContextMutexGuard<T> {
+pub struct ContextMutexGuard<'a, T> {
     // Dropped first: invariant 1 of the module.
-    _hold: Hold,
-    inner: OwnedMutexGuard<T>,
+    _hold: Hold<'a>,
+    inner: MutexGuard<'a, T>,
 }
 
-impl<T> Deref for ContextMutexGuard<T> {
+impl<T> Deref for ContextMutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -67,7 +67,7 @@ impl<T> Deref for ContextMutexGuard<T> {
     }
 }
 
-impl<T> DerefMut for ContextMutexGuard<T> {
+impl<T> DerefMut for ContextMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }

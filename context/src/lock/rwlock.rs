@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Hold, LockCore, LockKind, Use};
 use crate::context::Context;
@@ -24,26 +24,26 @@ pub struct ContextRwLock<T> {
 
 impl<T> ContextRwLock<T> {
     /// Locks it beside other readers.
-    pub async fn read(&self) -> ContextReadGuard<T> {
+    pub async fn read(&self) -> ContextReadGuard<'_, T> {
         let scope = Scope::here();
-        let inner = match self.value.clone().try_read_owned() {
+        let inner = match self.value.try_read() {
             Ok(inner) => inner,
             Err(_) => {
                 let _waiting = self.core.wait(&scope, Use::Shared);
-                self.value.clone().read_owned().await
+                self.value.read().await
             }
         };
         ContextReadGuard { _hold: self.core.hold(scope, Use::Shared), inner }
     }
 
     /// Locks it alone.
-    pub async fn write(&self) -> ContextWriteGuard<T> {
+    pub async fn write(&self) -> ContextWriteGuard<'_, T> {
         let scope = Scope::here();
-        let inner = match self.value.clone().try_write_owned() {
+        let inner = match self.value.try_write() {
             Ok(inner) => inner,
             Err(_) => {
                 let _waiting = self.core.wait(&scope, Use::Alone);
-                self.value.clone().write_owned().await
+                self.value.write().await
             }
         };
         ContextWriteGuard { _hold: self.core.hold(scope, Use::Alone), inner }
@@ -58,13 +58,13 @@ impl<T> Clone for ContextRwLock<T> {
 
 /// The value of a [`ContextRwLock`], read until dropped.
 #[must_use = "a guard that is dropped at once unlocks at once"]
-pub struct ContextReadGuard<T> {
+pub struct ContextReadGuard<'a, T> {
     // Dropped first: invariant 1 of the module.
-    _hold: Hold,
-    inner: OwnedRwLockReadGuard<T>,
+    _hold: Hold<'a>,
+    inner: RwLockReadGuard<'a, T>,
 }
 
-impl<T> Deref for ContextReadGuard<T> {
+impl<T> Deref for ContextReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -74,13 +74,13 @@ impl<T> Deref for ContextReadGuard<T> {
 
 /// The value of a [`ContextRwLock`], locked alone until dropped.
 #[must_use = "a guard that is dropped at once unlocks at once"]
-pub struct ContextWriteGuard<T> {
+pub struct ContextWriteGuard<'a, T> {
     // Dropped first: invariant 1 of the module.
-    _hold: Hold,
-    inner: OwnedRwLockWriteGuard<T>,
+    _hold: Hold<'a>,
+    inner: RwLockWriteGuard<'a, T>,
 }
 
-impl<T> Deref for ContextWriteGuard<T> {
+impl<T> Deref for ContextWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -88,7 +88,7 @@ impl<T> Deref for ContextWriteGuard<T> {
     }
 }
 
-impl<T> DerefMut for ContextWriteGuard<T> {
+impl<T> DerefMut for ContextWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Hold, LockCore, LockKind, Use};
 use crate::context::Context;
@@ -41,7 +41,7 @@ impl ContextSemaphore {
     ///
     /// # Errors
     /// [`TooManyPermits`] when it was made without any: the wait would never end. The same below.
-    pub async fn acquire(&self) -> Result<ContextPermit, TooManyPermits> {
+    pub async fn acquire(&self) -> Result<ContextPermit<'_>, TooManyPermits> {
         self.acquire_many(1).await
     }
 
@@ -49,18 +49,18 @@ impl ContextSemaphore {
     ///
     /// # Errors
     /// [`TooManyPermits`] when there are not as many.
-    pub async fn acquire_many(&self, wanted: u32) -> Result<ContextPermit, TooManyPermits> {
+    pub async fn acquire_many(&self, wanted: u32) -> Result<ContextPermit<'_>, TooManyPermits> {
         let scope = Scope::here();
         let refused = || TooManyPermits { name: self.core.name().to_owned(), wanted, permits: self.permits };
         if wanted > self.permits {
             return Err(refused());
         }
-        let inner = match self.inner.clone().try_acquire_many_owned(wanted) {
+        let inner = match self.inner.try_acquire_many(wanted) {
             Ok(inner) => inner,
             Err(_) => {
                 let _waiting = self.core.wait(&scope, Use::Permits);
                 // It is never closed.
-                self.inner.clone().acquire_many_owned(wanted).await.map_err(|_| refused())?
+                self.inner.acquire_many(wanted).await.map_err(|_| refused())?
             }
         };
         Ok(ContextPermit { _hold: self.core.hold(scope, Use::Permits), _inner: inner })
@@ -69,8 +69,8 @@ impl ContextSemaphore {
 
 /// Permits of a [`ContextSemaphore`], given back when dropped.
 #[must_use = "a permit that is dropped at once is given back at once"]
-pub struct ContextPermit {
+pub struct ContextPermit<'a> {
     // Dropped first: invariant 1 of the module.
-    _hold: Hold,
-    _inner: OwnedSemaphorePermit,
+    _hold: Hold<'a>,
+    _inner: SemaphorePermit<'a>,
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{
@@ -106,8 +105,7 @@ fn context_status(
     sum: Option<&PathSum>,
     holds: Vec<HoldStatus>,
 ) -> ContextStatus {
-    let is_polled = context.polling().load(Ordering::Relaxed) > 0;
-    let idle = if is_polled { Duration::ZERO } else { now.saturating_sub(context.active()) };
+    let idle = context.idle(now);
     let waits = waits(context, now, settings);
     let (metrics, data, left_out, outcome) = match context.known_details() {
         Some(details) => (
@@ -136,7 +134,7 @@ fn context_status(
         uptime: now.saturating_sub(context.started()),
         state,
         idle,
-        tasks: context.tasks().load(Ordering::Relaxed),
+        tasks: context.tasks(),
         is_cancelled,
         outcome,
         waits,
@@ -208,7 +206,7 @@ fn outcome_status(outcome: &Outcome) -> OutcomeStatus {
 
 fn finished(last: &Finished, now: Duration) -> FinishedStatus {
     let mut path = format!("{}.", last.parent_path);
-    path::write_name(&mut path, &last.name);
+    path::write_name(&mut path, last.name.as_str());
     FinishedStatus {
         path,
         uptime: last.ended.saturating_sub(last.started),

@@ -17,6 +17,7 @@
 //! is not: the other branch may go on. That cannot be told apart from outside; the finding says so.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Finding, Link};
@@ -42,6 +43,13 @@ struct Edge<'a> {
     any_holder: bool,
 }
 
+/// The address of a lock, which the first look keeps alive over the second, and the number of a wait or hold there.
+type PartyId = (usize, u64);
+
+fn party_id(view: &LockView, id: u64) -> PartyId {
+    (Arc::as_ptr(&view.lock).addr(), id)
+}
+
 /// All circles of the tree, each once.
 pub(crate) fn cycles(tree: &Tree) -> Vec<Finding> {
     let first = look(tree);
@@ -50,9 +58,11 @@ pub(crate) fn cycles(tree: &Tree) -> Vec<Finding> {
         return Vec::new();
     }
     let again = look(tree);
-    let there: BTreeSet<u64> =
-        again.iter().flat_map(|view| view.holders.iter().chain(&view.waiters)).map(|(id, _)| *id).collect();
-    let is_true = |(ids, _): &(Vec<u64>, Finding)| ids.iter().all(|id| there.contains(id));
+    let there: BTreeSet<PartyId> = again
+        .iter()
+        .flat_map(|view| view.holders.iter().chain(&view.waiters).map(|(id, _)| party_id(view, *id)))
+        .collect();
+    let is_true = |(ids, _): &(Vec<PartyId>, Finding)| ids.iter().all(|id| there.contains(id));
     candidates.into_iter().filter(is_true).map(|(_, finding)| finding).collect()
 }
 
@@ -61,7 +71,7 @@ fn look(tree: &Tree) -> Vec<LockView> {
 }
 
 /// Circles with the numbers of the waits and holds they are made of.
-fn circles(views: &[LockView], now: Duration) -> Vec<(Vec<u64>, Finding)> {
+fn circles(views: &[LockView], now: Duration) -> Vec<(Vec<PartyId>, Finding)> {
     let edges: Vec<Edge<'_>> = views.iter().flat_map(edges_of).collect();
     // A task has several waits when branches of it wait; it is taken for stuck while any of them is.
     let mut by_actor: HashMap<Actor, Vec<usize>> = HashMap::new();
@@ -105,7 +115,7 @@ fn circles(views: &[LockView], now: Duration) -> Vec<(Vec<u64>, Finding)> {
         for index in circle {
             let edge = &edges[*index];
             let Some((_, blocker)) = next(*index) else { continue };
-            ids.extend([edge.id, blocker.id]);
+            ids.extend([party_id(edge.view, edge.id), party_id(edge.view, blocker.id)]);
             links.push(edge.link(blocker, now));
         }
         if links.len() == circle.len() {

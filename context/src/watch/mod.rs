@@ -5,7 +5,6 @@ mod thread;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -203,10 +202,9 @@ fn long_waits_and_idle_tasks(root: &Context) -> Vec<Finding> {
                 waits.push(Finding::LongWait { context: path.to_owned(), what, waited });
             }
         }
-        let tasks = context.tasks().load(Ordering::Relaxed);
-        let idle = now.saturating_sub(context.active());
-        let is_polled = context.polling().load(Ordering::Relaxed) > 0;
-        if tasks > 0 && !waits_at_all && !is_polled && idle >= settings.idle_task_after {
+        let tasks = context.tasks();
+        let idle = context.idle(now);
+        if tasks > 0 && !waits_at_all && idle >= settings.idle_task_after {
             idle_tasks.push(Finding::IdleTasks { context: path.to_owned(), tasks, idle });
         }
     });

@@ -156,10 +156,13 @@ async fn permits_are_stuck_only_when_every_holder_is() {
             let _door = door.lock().await;
         }
     });
-    let two = root.spawn_child("two", |_| async move {
-        let _door = door.lock().await;
-        meet.wait().await;
-        let _slot = slots.acquire().await;
+    let two = root.spawn_child("two", {
+        let slots = slots.clone();
+        |_| async move {
+            let _door = door.lock().await;
+            meet.wait().await;
+            let _slot = slots.acquire().await;
+        }
     });
     settle().await;
     assert_eq!(root.cycles(), [], "the free one may give its permit back");
@@ -185,9 +188,13 @@ async fn long_holds_long_waits_and_idle_tasks_are_flagged_at_their_thresholds() 
     let (root, clock) = at_rest(Settings::default());
     let lock = root.mutex("lock", ());
     let guard = root.child("holder").begin().run(lock.lock()).await;
-    let _waiter = root.spawn_child("waiter", |_| async move { drop(lock.lock().await) });
+    let _waiter = root.spawn_child("waiter", {
+        let lock = lock.clone();
+        |_| async move { drop(lock.lock().await) }
+    });
     let _idle = root.spawn_child("idle", |_| std::future::pending::<()>());
     settle().await;
+    assert_eq!(root.findings(), [], "from here on it is known when the tasks were polled");
     clock.advance(Settings::STUCK_AFTER_DEFAULT - Duration::from_millis(1));
     assert_eq!(root.findings(), []);
     clock.advance(Duration::from_millis(1));

@@ -123,6 +123,25 @@ async fn a_task_knows_its_context_and_its_output_comes_back() {
     assert_eq!(living(&root), ["app"]);
 }
 
+#[test]
+fn blocking_code_has_a_context_and_waits_as_well() {
+    let root = Context::new("app");
+    let job = root.child("job").begin();
+    assert!(kymo_context::try_current().is_none());
+    let seen = job.enter(|| {
+        let _waiting = job.blocking_on("the disk");
+        (current().path(), root.status().contexts[1].clone())
+    });
+    assert_eq!(seen.0, "app.job");
+    assert_eq!((seen.1.waits[0].what.as_str(), seen.1.tasks), ("the disk", 1));
+    let after = root.status().contexts[1].clone();
+    assert!(after.waits.is_empty() && after.tasks == 0);
+    let panicked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.enter(|| panic!("of the user's code"))));
+    assert!(panicked.is_err() && kymo_context::try_current().is_none());
+    assert_eq!(root.status().contexts[1].tasks, 0);
+}
+
 #[tokio::test]
 async fn a_panic_leaves_the_tree_and_the_thread_as_they_were() {
     let root = Context::new("app");
