@@ -57,7 +57,8 @@ impl Tree {
     /// `routes` with each request a context, and the route of the status beside them.
     pub(super) fn routes(&self, routes: Router) -> Router {
         let global = self.global.clone();
-        let render = Arc::new(move || global.status_json().to_string());
+        // Nothing of a status can fail to be JSON.
+        let render = Arc::new(move || serde_json::to_string(&global.status_with_latest()).unwrap_or_default());
         let tracker = Arc::new(Tracker { http: self.global.child("http").begin(), routes: Mutex::default() });
         routes.merge(program_status::routes(render)).layer(middleware::from_fn_with_state(tracker, track))
     }

@@ -91,7 +91,7 @@ impl Status {
             write_context(f, context, paint)?;
         }
         self.write_ended_paths(f, paint)?;
-        if let Some(latest) = &self.latest {
+        if let Some(latest) = self.latest.as_ref().filter(|latest| !latest.is_empty()) {
             writeln!(f, "\n{}", paint.wrap(BOLD, format_args!("Last finished of {}:", Thousands(self.finished))))?;
             for finished in latest.iter().take(FINISHED_SHOWN_MAX) {
                 write_finished(f, finished, paint)?;
