@@ -8,13 +8,20 @@ use kymo_core::storage::Changes;
 const ENTRIES_MAX: usize = 8_192;
 
 /// The engine's version and its recent history.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ChangeLog {
     version: u64,
     /// (version, first and last time touched), versions rising.
     entries: VecDeque<(u64, i64, i64)>,
     /// Changes up to this version are no longer in `entries`.
     forgotten: u64,
+}
+
+impl Default for ChangeLog {
+    /// Takes all the room it will need, so that noting a change never allocates.
+    fn default() -> ChangeLog {
+        ChangeLog { version: 0, entries: VecDeque::with_capacity(ENTRIES_MAX), forgotten: 0 }
+    }
 }
 
 impl ChangeLog {

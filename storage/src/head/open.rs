@@ -14,6 +14,8 @@ use crate::sample::RUN_SAMPLES;
 const PAGE_SLOTS: usize = 64;
 /// Times after which no run begins in a track any more, so that old ones leave memory.
 const TRACK_TIMES: usize = 4 * RUN_SAMPLES;
+/// Free tracks that keep their buffers: the next scrapes of as many targets allocate nothing.
+const SPARE_TRACKS: usize = 64;
 /// Tracks remembered for series that begin a run: targets whose samples come by turns.
 const RECENT: usize = 4;
 
@@ -150,9 +152,10 @@ impl Tracks {
     fn make(&mut self, times: &[i64]) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| self.tracks.push(Track::default()));
         let track = self.tracks.get_mut(number).expect("it was made");
+        let before = track.times.capacity();
         track.times.extend_from_slice(times);
         track.users = 1;
-        self.heap_bytes += track.times.capacity() * 8;
+        self.heap_bytes += (track.times.capacity() - before) * 8;
         number
     }
 
@@ -169,8 +172,11 @@ impl Tracks {
         let ended = self.tracks.get_mut(track).expect("a run's track is there");
         ended.users -= 1;
         if ended.users == 0 {
-            self.heap_bytes -= ended.times.capacity() * 8;
-            ended.times = Vec::new();
+            ended.times.clear();
+            if self.free.len() >= SPARE_TRACKS {
+                self.heap_bytes -= ended.times.capacity() * 8;
+                ended.times = Vec::new();
+            }
             self.free.push(track);
             self.left = None;
             self.freed = true;
