@@ -9,7 +9,11 @@ use kymo_core::{ErrorKind, Labels, SeriesSet};
 use super::Evaluator;
 use super::column::{Column, Series, StepSet, Vector};
 use super::meter::{Hold, Meter};
+use super::notes::Note;
 use super::times::ByTimes;
+use super::window::Samples;
+use crate::functions::histogram::{Remarks, interpolated};
+use crate::functions::rate::Meaning;
 use crate::parser::{NodeId, RangeExtension};
 use crate::plan::Source;
 
@@ -71,22 +75,30 @@ impl Evaluator<'_> {
         let mut picks: ByTimes<Picks> = ByTimes::new(&self.meter)?;
         let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
         let (mut samples, mut bytes) = (0, 0);
+        let mut around = Samples::default();
         for index in 0..set.len() {
             reader.read(set.as_ref(), index, &self.meter)?;
             let columns = &reader.columns;
             if columns.times.is_empty() {
                 continue;
             }
+            samples += columns.times.len() as u64;
             sink.reserve(Column::bytes(steps))?;
             series.column.reset(steps);
             if source.extension == RangeExtension::Smoothed {
-                smoothed(columns, grid, source, &mut series.column)?;
+                around.take(&mut reader.columns);
+                let (remarks, mixed) = smoothed(&around, grid, source, &mut series.column);
+                let (labels, span) = (set.labels(index), self.ast[id].span);
+                let metric = labels.metric_name().unwrap_or_default();
+                if mixed {
+                    self.notes.add(Note::MixedFloatsHistograms { metric }, span);
+                }
+                self.notes.remarks(remarks, metric, span);
             } else {
                 let found = picks
                     .of(&columns.times, columns.times_id, Picks::bytes(steps), |t| Picks::find(t, grid, source))?;
                 gather(columns, found, answer, &mut series.column);
             }
-            samples += columns.times.len() as u64;
             bytes += set.estimate_bytes(index);
             self.samples.count_column(counting, &series.column);
             if !series.column.is_empty() {
@@ -193,29 +205,64 @@ fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column)
     }
 }
 
-/// `smoothed` on an instant selector: linear between the neighbours within the lookback.
-fn smoothed(columns: &Columns, grid: Grid, source: &Source, column: &mut Column) -> Result<(), QueryError> {
-    if !columns.histograms.is_empty() {
-        return Err(no_histograms_extended());
-    }
-    let (mut times, mut values) = (Vec::new(), Vec::new());
-    super::window::float_samples(columns, &mut times, &mut values);
-    for step in 0..grid.steps() {
-        let at_ms = source.time.end_ms(grid.time_ms(step));
+/// Where a time lies among those of a lookback to either side.
+enum Near {
+    /// On a sample.
+    On(usize),
+    /// Behind a sample and before the next.
+    Between(usize),
+    /// Behind the last sample.
+    Behind(usize),
+}
+
+impl Near {
+    fn find(times: &[i64], at_ms: i64, source: &Source) -> Option<Near> {
         let begin = times.partition_point(|&t| t <= at_ms.saturating_sub(source.range_ms));
         let end = times.partition_point(|&t| t <= at_ms.saturating_add(source.margin_ms.1));
         let after = begin + times[begin..end].partition_point(|&t| t < at_ms);
         if after < end && times[after] == at_ms {
-            column.set(step, values[after]);
-        } else if after > begin && after < end {
-            let (t0, t1) = (times[after - 1], times[after]);
-            let slope = (values[after] - values[after - 1]) * (at_ms - t0) as f64 / (t1 - t0) as f64;
-            column.set(step, values[after - 1] + slope);
-        } else if after > begin {
-            column.set(step, values[after - 1]);
+            Some(Near::On(after))
+        } else if after == begin {
+            None
+        } else {
+            Some(if after < end { Near::Between(after - 1) } else { Near::Behind(after - 1) })
         }
     }
-    Ok(())
+}
+
+/// `smoothed` on an instant selector: linear between the neighbours within the lookback.
+fn smoothed(samples: &Samples, grid: Grid, source: &Source, column: &mut Column) -> (Remarks, bool) {
+    let (mut remarks, mut mixed) = (Remarks::default(), false);
+    let Samples { times, values, histogram_times, histograms, .. } = samples;
+    let within = |times: &[i64], at_ms: i64| {
+        let (start_ms, end_ms) = (at_ms.saturating_sub(source.range_ms), at_ms.saturating_add(source.margin_ms.1));
+        times.partition_point(|&t| t <= start_ms) < times.partition_point(|&t| t <= end_ms)
+    };
+    for step in 0..grid.steps() {
+        let at_ms = source.time.end_ms(grid.time_ms(step));
+        if !histogram_times.is_empty() && within(times, at_ms) && within(histogram_times, at_ms) {
+            mixed = true;
+            continue;
+        }
+        match Near::find(times, at_ms, source) {
+            Some(Near::On(at) | Near::Behind(at)) => column.set(step, values[at]),
+            Some(Near::Between(at)) => {
+                let (t0, t1) = (times[at], times[at + 1]);
+                let slope = (values[at + 1] - values[at]) * (at_ms - t0) as f64 / (t1 - t0) as f64;
+                column.set(step, values[at] + slope);
+            }
+            None => {}
+        }
+        let found = match Near::find(histogram_times, at_ms, source) {
+            Some(Near::On(at) | Near::Behind(at)) => Some(Arc::clone(&histograms[at])),
+            Some(Near::Between(at)) => {
+                interpolated(histogram_times, histograms, at, at_ms, Meaning::Gauge, &mut remarks).map(Arc::new)
+            }
+            None => None,
+        };
+        column.histograms.extend(found.map(|histogram| (step as u32, histogram)));
+    }
+    (remarks, mixed)
 }
 
 pub(crate) fn no_histograms_extended() -> QueryError {

@@ -3,9 +3,104 @@
 use std::sync::Arc;
 
 use kymo_core::NativeHistogram;
-use kymo_core::histogram::{BucketCounts, HistogramCounts, HistogramSum, MixedBuckets, ResetHint};
+use kymo_core::histogram::{BucketCounts, HistogramCounts, HistogramSum, MergeNotes, MixedBuckets, ResetHint};
 
-use super::rate::Meaning;
+use super::rate::{Edges, Meaning, edge_samples};
+use crate::eval::window::Window;
+
+/// Change between the edges of the window, without extrapolation, of native histograms (`extendedHistogramRate`, 3.13).
+///
+/// `times` reach beyond the window by the lookback and have the length of `histograms`. `None` if nothing lies behind
+/// the window's start or, with a remark, if bucket kinds are mixed. The result is a gauge.
+pub(crate) fn extended(
+    times: &[i64],
+    histograms: &[Arc<NativeHistogram>],
+    window: Window,
+    meaning: Meaning,
+    edges: Edges,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let (first, last) = edge_samples(times, window, edges)?;
+    let (counter, smoothed) = (meaning == Meaning::Counter, edges == Edges::Smoothed);
+    let custom = histograms[first].has_custom_bounds();
+    for histogram in &histograms[first..=last] {
+        if histogram.has_custom_bounds() != custom {
+            remarks.mixed_buckets = true;
+            return None;
+        }
+        remarks.not_counter |= counter && histogram.hint == ResetHint::Gauge;
+    }
+    let mut between = |idx: usize, at_ms: i64| interpolated(times, histograms, idx, at_ms, meaning, remarks);
+    let starts_before = smoothed && times[first] < window.start_ms;
+    let left = if starts_before { between(first, window.start_ms)? } else { histograms[first].to_float() };
+    let ends_behind = smoothed && last > 0 && times[last] > window.end_ms;
+    let right = if ends_behind { between(last - 1, window.end_ms)? } else { histograms[last].to_float() };
+    remarks.not_gauge |= !counter && (left.hint != ResetHint::Gauge || right.hint != ResetHint::Gauge);
+    let mut change = right.clone();
+    remarks.reconciled_sub |= merged(change.subtract(&left), remarks)?;
+    if counter {
+        // The samples between the edges; the edges themselves are `left` and `right`. A reset that the left edge was
+        // interpolated over is accounted for there.
+        let over_reset = starts_before && histograms[first + 1].detect_reset(&histograms[first]);
+        let (inner, mut before) = match over_reset {
+            true => (first + 2, histograms[first + 1].as_ref()),
+            false => (first + 1, &left),
+        };
+        let mut lost: Option<NativeHistogram> = None;
+        if inner <= last {
+            let inside = histograms[inner..last].iter().map(Arc::as_ref);
+            for histogram in inside.chain([&right]) {
+                if histogram.detect_reset(before) {
+                    match &mut lost {
+                        Some(lost) => remarks.reconciled_add |= merged(lost.add(before), remarks)?,
+                        None => lost = Some(before.to_float()),
+                    }
+                }
+                before = histogram;
+            }
+        }
+        if let Some(lost) = lost {
+            remarks.reconciled_add |= merged(change.add(&lost), remarks)?;
+        }
+    }
+    change.hint = ResetHint::Gauge;
+    change.compact(0);
+    Some(change)
+}
+
+/// The histogram at `at_ms` between sample `idx` and the next; a counter that fell started from nothing.
+pub(crate) fn interpolated(
+    times: &[i64],
+    histograms: &[Arc<NativeHistogram>],
+    idx: usize,
+    at_ms: i64,
+    meaning: Meaning,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let (earlier, later) = (&histograms[idx], &histograms[idx + 1]);
+    if at_ms == times[idx] {
+        return Some(earlier.to_float());
+    }
+    if at_ms == times[idx + 1] {
+        return Some(later.to_float());
+    }
+    let share = (at_ms - times[idx]) as f64 / (times[idx + 1] - times[idx]) as f64;
+    let mut between = later.to_float();
+    if meaning == Meaning::Counter && later.detect_reset(earlier) {
+        between.multiply(share);
+        return Some(between);
+    }
+    remarks.reconciled_sub |= merged(between.subtract(earlier), remarks)?;
+    between.multiply(share);
+    remarks.reconciled_add |= merged(between.add(earlier), remarks)?;
+    Some(between)
+}
+
+/// Whether bounds were reconciled; `None`, with a remark, if there is no sum.
+fn merged(notes: Result<MergeNotes, MixedBuckets>, remarks: &mut Remarks) -> Option<bool> {
+    remarks.mixed_buckets |= notes.is_err();
+    notes.ok().map(|notes| notes.bounds_reconciled)
+}
 
 /// What is to be said of a computation besides its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -250,7 +250,8 @@ pub(crate) fn anchored_first(times: &[i64], window: Window) -> Option<usize> {
     Some(times[..last].partition_point(|&t| t <= window.start_ms).saturating_sub(1))
 }
 
-fn edge_samples(times: &[i64], window: Window, edges: Edges) -> Option<(usize, usize)> {
+/// The samples that an extended window begins and ends with; `None` if nothing lies inside it.
+pub(super) fn edge_samples(times: &[i64], window: Window, edges: Edges) -> Option<(usize, usize)> {
     let newest = times.len().checked_sub(1)?;
     let first = times[..newest].partition_point(|&t| t <= window.start_ms).saturating_sub(1);
     let last = match edges {

@@ -233,9 +233,13 @@ impl<'a> RangeFunction<'a> {
         };
         if let Some(kind) = Kind::of_name(name) {
             if let Some(edges) = edges {
-                return run(&mut |view, _| {
-                    let change = rate::extended(view.times, view.values, view.window, kind.meaning(), edges);
-                    Ok(change.map(|c| Sample::Float(if kind == Kind::Rate { c / view.window.seconds() } else { c })))
+                return run(&mut |view, found| {
+                    Ok(match of_one_kind(view, found) {
+                        Only::Floats => rate::extended(view.times, view.values, view.window, kind.meaning(), edges)
+                            .map(|c| Sample::Float(if kind == Kind::Rate { c / view.window.seconds() } else { c })),
+                        Only::Histograms => extended_histograms(view, kind, edges, &mut found.remarks),
+                        Only::Neither => None,
+                    })
                 });
             }
             if kind.meaning() == Meaning::Counter {
@@ -313,13 +317,9 @@ impl<'a> RangeFunction<'a> {
                 found.quantile(q);
                 Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, scratch))))
             }),
-            "changes" | "resets" => run(&mut |view, _| {
-                let first = match edges {
-                    Some(_) => rate::anchored_first(view.times, view.window),
-                    None => Some(0),
-                };
-                Ok(first.map(|first| Sample::Float(turns(name, view, first) as f64)))
-            }),
+            "changes" | "resets" => {
+                run(&mut |view, _| Ok(turns(name, view, edges.is_some()).map(|turns| Sample::Float(turns as f64))))
+            }
             other => Err(invalid(format!("{other}() is not supported yet"))),
         }
     }
@@ -370,6 +370,15 @@ fn extrapolated_histograms(view: &View<'_>, kind: Kind, remarks: &mut Remarks) -
         Meaning::Gauge => edges.of_gauge(),
     };
     change.multiply(factor);
+    Some(shared(change))
+}
+
+fn extended_histograms(view: &View<'_>, kind: Kind, edges: Edges, remarks: &mut Remarks) -> Option<Sample> {
+    let (times, window) = (view.histogram_times, view.window);
+    let mut change = histogram::extended(times, view.histograms, window, kind.meaning(), edges, remarks)?;
+    if kind == Kind::Rate {
+        change.divide(window.seconds());
+    }
     Some(shared(change))
 }
 
@@ -448,24 +457,30 @@ fn end_of(view: &View<'_>, end: End) -> Option<(i64, Sample)> {
 }
 
 /// `changes` and `resets` over both kinds; going from one kind to the other is both.
-fn turns(name: &str, view: &View<'_>, first: usize) -> usize {
-    let values = &view.values[first..];
+///
+/// `None` for an anchored range that holds nothing behind its start.
+fn turns(name: &str, view: &View<'_>, anchored: bool) -> Option<usize> {
     let of_floats = if name == "changes" { over_time::changes } else { over_time::resets };
     if view.histograms.is_empty() {
-        return of_floats(values);
+        let first = if anchored { rate::anchored_first(view.times, view.window)? } else { 0 };
+        return Some(of_floats(&view.values[first..]));
     }
-    let floats = view.times[first..].iter().zip(values).map(|(&t, &v)| (t, Sample::Float(v)));
+    let floats = view.times.iter().zip(view.values).map(|(&t, &v)| (t, Sample::Float(v)));
     let histograms =
         view.histogram_times.iter().zip(view.histograms).map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
     let mut all: Vec<(i64, Sample)> = floats.chain(histograms).collect();
     all.sort_by_key(|&(time, _)| time);
-    all.windows(2)
+    let times: Vec<i64> = all.iter().map(|&(time, _)| time).collect();
+    let first = if anchored { rate::anchored_first(&times, view.window)? } else { 0 };
+    let turns = all[first..].windows(2);
+    let turns = turns
         .map(|pair| match (&pair[0].1, &pair[1].1) {
             (Sample::Float(a), Sample::Float(b)) => of_floats(&[*a, *b]),
             (Sample::Histogram(a), Sample::Histogram(b)) => usize::from(histogram::turned(name, a, b)),
             _ => 1,
         })
-        .sum()
+        .sum();
+    Some(turns)
 }
 
 fn check_factor(what: &str, short: &str, factor: f64) -> Result<(), QueryError> {

@@ -11,7 +11,7 @@ use self::function::{OneSeries, RangeFunction};
 use super::column::{Column, Series, StepSet, Value, Vector};
 use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
 use super::notes::Note;
-use super::select::{Reader, no_histograms_extended};
+use super::select::Reader;
 use super::window::{Samples, Windows};
 use super::{Evaluator, invalid};
 use crate::parser::{Call, ExprKind, NodeId, RangeExtension, Span};
@@ -123,9 +123,6 @@ impl Evaluator<'_> {
             samples_read += samples.len() as u64;
             if samples.len() == 0 || steps == 0 {
                 continue;
-            }
-            if source.extension != RangeExtension::None && !samples.histograms.is_empty() {
-                return Err(no_histograms_extended());
             }
             sink.reserve(Column::bytes(steps))?;
             series.labels = ranges.labels(index);

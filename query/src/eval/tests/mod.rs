@@ -1,5 +1,6 @@
 //! Evaluation through the engine's door.
 
+mod extended;
 mod families;
 mod limits;
 pub(crate) mod steps;
