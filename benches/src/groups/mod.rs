@@ -3,6 +3,7 @@
 pub mod context;
 pub mod decode;
 pub mod engine;
+pub mod evaluation;
 pub mod hot_path;
 pub mod ingest;
 pub mod pages;
@@ -46,7 +47,6 @@ const LATER: [(Option<Group>, &str, &str); 5] = [
         "the path without generated structs comes later (issue 9)",
     ),
     (Some(Group::Engine), "allocations per sample in steady ingest", "a test of the engine counts them, no bench"),
-    (Some(Group::Query), "PromQL repeated while the range moves", "there is no result cache yet (issue 5)"),
     (None, "service health, 1,000 services, under load", "nothing fills the health table yet (issue 9)"),
 ];
 
@@ -132,6 +132,9 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
         scrape: wants(Group::Ingest),
         kill: wants(Group::Ingest) || of_engine(engine::Rows::Kill),
     };
+    if wants(Group::Query) {
+        attempt(&mut report, "evaluation", |report| evaluation::run(setup, report));
+    }
     if of_servers.any() {
         attempt(&mut report, "servers", |report| servers(setup, report, of_servers));
     }

@@ -93,6 +93,14 @@ pub fn requests(load: &Load, scrapes: Range<usize>) -> Result<Vec<Vec<Request>>>
     scrapes.map(|scrape| encoder.scrape(scrape)).collect()
 }
 
+/// One request with the samples of some series at one scrape.
+///
+/// # Errors
+/// It cannot be compressed.
+pub fn request(load: &Load, scrape: usize, series: Range<usize>) -> Result<Request> {
+    Encoder::new(load).request(scrape, series)
+}
+
 /// Where a request stands in its file, and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {

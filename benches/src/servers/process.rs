@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Answer, Binary, Connection, Kind};
 use crate::cases::append::bytes_below;
-use crate::load::{Placed, RequestFile};
+use crate::load::RequestFile;
 use crate::machine::{self, Resident};
 
 const WRITE_PATH: &str = "/api/v1/write";
@@ -161,7 +161,8 @@ impl Server {
                         for scrape in scrapes {
                             for placed in scrape.iter().skip(number).step_by(CONNECTIONS) {
                                 requests.read(placed, &mut body)?;
-                                samples += self.write_one(&mut http, placed, &body)?;
+                                self.send(&mut http, &body)?;
+                                samples += placed.samples;
                             }
                         }
                         Ok(samples)
@@ -177,13 +178,17 @@ impl Server {
         Ok(Written { samples, wall: started.elapsed(), cpu: self.cpu()?.saturating_sub(cpu) })
     }
 
-    fn write_one(&self, http: &mut Connection, request: &Placed, body: &[u8]) -> Result<u64> {
+    /// Sends the body of one request.
+    ///
+    /// # Errors
+    /// It was not acknowledged.
+    pub fn send(&self, http: &mut Connection, body: &[u8]) -> Result<()> {
         let answer = http.post(WRITE_PATH, &WRITE_HEADERS, body)?;
         if !answer.is_success() {
             let text = String::from_utf8_lossy(&answer.body);
             bail!("{} answers {} to a write: {}", self.kind().name(), answer.status, text.trim());
         }
-        Ok(request.samples)
+        Ok(())
     }
 
     /// A connection of its own.
