@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// Measure the reference servers and other crates beside ours
     #[arg(long)]
     peers: bool,
-    /// Rows of the engine's table: append, scaling, select, hot, series, churn, bytes, write or kill; all when absent
+    /// Rows of the engine's table: append, scaling, select, hot, series, churn, encoders, bytes, write or kill; all when absent
     #[arg(long = "row", value_name = "ROW")]
     rows: Vec<String>,
     /// Servers take the whole measured set also for other groups than the engine: four hours instead of one

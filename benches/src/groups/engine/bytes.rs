@@ -18,7 +18,7 @@ pub(in crate::groups) struct OnDisk {
     pub(in crate::groups) samples: u64,
     /// Files of the data directory that hold them, index and all; the log is empty.
     pub(in crate::groups) bytes: u64,
-    /// What they are spent on, as far as the engine tells.
+    /// What they are spent on.
     sections: Vec<(&'static str, u64)>,
 }
 
@@ -47,13 +47,23 @@ pub(in crate::groups) fn of(load: &Load, dir: &Path) -> Result<OnDisk> {
         appending.append_up_to(load, (appending.appended() + 60).min(load.shape().scrapes))?;
         appending.engine().maintain(Lane::Flush, MaintainLimit::default())?;
     }
-    settle(appending.engine())?;
+    appending.engine().compact()?;
     appending.engine().close()?;
     appending.abandon();
     let (engine, opened) = open(dir)?;
     ensure!(opened.samples == 0, "{} samples are still in the log", opened.samples);
     check_bits(load, &engine)?;
-    Ok(OnDisk { samples: load.samples(), bytes: bytes_below(&dir.join("blocks"))?, sections: Vec::new() })
+    let statistics = engine.block_statistics()?;
+    let (samples, bytes) = (load.samples(), bytes_below(&dir.join("blocks"))?);
+    ensure!(statistics.samples == samples, "{} samples are in blocks, not {samples}", statistics.samples);
+    ensure!(statistics.bytes() == bytes, "sections of {} bytes make files of {bytes}", statistics.bytes());
+    let sections = vec![
+        ("values", statistics.value_bytes),
+        ("timestamps", statistics.time_bytes),
+        ("index", statistics.index_bytes),
+        ("overhead", statistics.overhead_bytes + statistics.side_bytes),
+    ];
+    Ok(OnDisk { samples, bytes, sections })
 }
 
 /// Every sample of the load is in the engine with its bits, and nothing else.

@@ -2,6 +2,7 @@
 
 mod append;
 pub(super) mod bytes;
+mod encoders;
 mod hot_points;
 mod memory;
 mod select;
@@ -35,6 +36,8 @@ pub enum Rows {
     Series,
     /// A million series born and gone
     Churn,
+    /// Bytes and ns by class of the recording's series, and the encoders they got
+    Encoders,
     /// Bytes per sample on disk, on the measured set and on the recording as it is
     Bytes,
     /// Remote write over HTTP: CPU at acknowledgement and settled, resident memory
@@ -54,13 +57,14 @@ impl Rows {
 /// Adds the rows that are measured within processes of our own.
 pub(super) fn run(setup: &Setup, report: &mut Report, wants: impl Fn(Rows) -> bool) {
     type Measure = fn(&Setup, &mut Report) -> Result<()>;
-    let all: [(Rows, Measure); 6] = [
+    let all: [(Rows, Measure); 7] = [
         (Rows::Append, append::run),
         (Rows::Scaling, append::scaling),
         (Rows::Select, select::run),
         (Rows::Hot, memory::hot),
         (Rows::Series, memory::series),
         (Rows::Churn, memory::churned),
+        (Rows::Encoders, encoders::run),
     ];
     for (rows, measure) in all.into_iter().filter(|(rows, _)| wants(*rows)) {
         super::attempt(report, &format!("{rows:?}").to_lowercase(), |report| measure(setup, report));
