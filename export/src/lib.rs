@@ -40,6 +40,8 @@ pub mod page;
 pub mod process;
 #[cfg(feature = "program-status")]
 pub mod program_status;
+#[cfg(feature = "api")]
+pub mod remote_read;
 #[cfg(feature = "server")]
 pub mod server;
 
@@ -48,6 +50,8 @@ mod json;
 mod label_name;
 #[cfg(feature = "listen")]
 mod listen;
+#[cfg(any(feature = "api", feature = "server"))]
+mod peer;
 #[cfg(feature = "api")]
 mod status;
 

@@ -86,6 +86,11 @@ impl ApiError {
         error
     }
 
+    /// What is asked for is known, and not built.
+    pub(crate) fn not_implemented(message: impl Into<String>) -> ApiError {
+        ApiError { status: StatusCode::NOT_IMPLEMENTED, ..ApiError::new(ErrorType::Unavailable, message) }
+    }
+
     /// The request itself is wrong.
     pub(crate) fn bad_data(message: impl Into<String>) -> ApiError {
         ApiError::new(ErrorType::BadData, message)

@@ -3,6 +3,7 @@
 mod csv;
 mod excerpt;
 mod json;
+mod plan;
 mod remote;
 mod table;
 mod time;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use kymo_core::histogram::HistogramCounts;
 use kymo_core::query::{Annotations, Grid, PointValue, QueryError, QueryRequest};
 use kymo_core::text::{FloatText, write_rfc3339};
-use kymo_core::{Clock, NativeHistogram, SystemClock};
+use kymo_core::{Clock, ErrorKind, NativeHistogram, SystemClock};
 
 use crate::failure::{FAILED, Failure};
 use crate::output::{self, Form};
@@ -33,6 +34,7 @@ Examples:
   kymo query up
   kymo query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))' --time -5m
   kymo query 'rate(http_requests_total[5m])' --start -1h --step 1m --output csv
+  kymo query --explain 'sum(rate(http_requests_total[5m]))'
   kymo query up --server https://prometheus.example.com
 
 Times are `now`, relative (`-1h`, `now-90s`), RFC 3339, or seconds since 1970."
@@ -55,20 +57,33 @@ pub(crate) struct QueryArgs {
     /// Distance of the evaluations: a duration, or seconds [default: a 250th of the range, at least 1s]
     #[arg(long, value_name = "DURATION", requires = "start")]
     step: Option<Step>,
+    /// Show the plan as a tree, with what it was expected to cost and what it did, in the place of the answer
+    #[arg(long)]
+    explain: bool,
     /// Form of the answer
     #[arg(long, short, env = "KYMO_OUTPUT", hide_env_values = true, value_enum, default_value_t = Form::Table)]
     output: Form,
 }
 
 pub(crate) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
-    let request = QueryRequest::new(&*args.expression, grid(args)?);
+    let request = QueryRequest {
+        explain: args.explain,
+        // A person wonders at an empty answer.
+        explain_empty: true,
+        ..QueryRequest::new(&*args.expression, grid(args)?)
+    };
     let remote = Remote::new(&args.remote)?;
     let answer = remote.query(&request).and_then(|mut result| {
         let remarks = std::mem::take(&mut result.annotations);
-        let text = match args.output {
-            Form::Table => table::render(&result.value),
-            Form::Csv => csv::render(&result.value),
-            Form::Json => json::render(remote.runtime(), result)?,
+        let text = match (args.output, &result.plan) {
+            (Form::Table, Some(plan)) => plan::render(plan),
+            (Form::Table, None) if args.explain => {
+                let text = "the server tells no plan: it is not Kymo, or an older one";
+                return Err(QueryError::execute(ErrorKind::Invalid, text));
+            }
+            (Form::Table, None) => table::render(&result.value),
+            (Form::Csv, _) => csv::render(&result.value),
+            (Form::Json, _) => json::render(remote.runtime(), result)?,
         };
         Ok((text, remarks))
     });

@@ -158,6 +158,7 @@ impl Serving {
 fn options(plan: &Plan) -> ServerOptions {
     let mut options = ServerOptions::default();
     options.tokens = plan.tokens.clone();
+    options.cors = plan.cors.clone();
     options
 }
 

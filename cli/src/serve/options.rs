@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use kymo::config::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
+use kymo_core::config::{ByteSize, ConfigDuration};
+use kymo_export::server::CorsOrigins;
 use kymo_storage::SyncPolicy;
 
 use super::features::Feature;
@@ -42,7 +44,7 @@ pub(crate) struct ServeArgs {
     /// What to watch without being told where [default: host,self; with a configuration file what it says]
     #[arg(long, env = "KYMO_COLLECT", hide_env_values = true, value_name = "host,self|none")]
     pub(super) collect: Option<Collect>,
-    /// Allow deleting series and taking snapshots over HTTP (not served yet)
+    /// Answer the paths under /api/v1/admin, which change what is stored
     #[arg(long, env = "KYMO_ENABLE_ADMIN_API", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub(super) enable_admin_api: bool,
     /// Allow reloading (POST /-/reload) and stopping (POST /-/quit) over HTTP
@@ -60,6 +62,38 @@ pub(crate) struct ServeArgs {
     /// When the log is synced against power loss; a kill of the process loses nothing under any policy [default: interval]
     #[arg(long, env = "KYMO_SYNC", hide_env_values = true, value_name = "POLICY")]
     pub(super) sync: Option<SyncPolicy>,
+    /// Most queries that run at once; a quarter of them no client gets for itself alone
+    #[arg(long, env = "KYMO_QUERY_CONCURRENCY", hide_env_values = true, value_name = "COUNT", default_value = "20")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(super) query_concurrency: u16,
+    /// Most queries that wait for their turn; the next is refused
+    #[arg(long, env = "KYMO_QUERY_QUEUE", hide_env_values = true, value_name = "COUNT", default_value = "256")]
+    pub(super) query_queue: u16,
+    /// Most time of a query, waiting included, as a Prometheus duration
+    #[arg(long, env = "KYMO_QUERY_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "2m")]
+    pub(super) query_timeout: ConfigDuration,
+    /// Most memory of one query, its answer included
+    #[arg(long, env = "KYMO_QUERY_MEMORY", hide_env_values = true, value_name = "SIZE", default_value = "1GiB")]
+    pub(super) query_memory: ByteSize,
+    /// Most samples that one query may hold at once
+    #[arg(
+        long,
+        env = "KYMO_QUERY_MAX_SAMPLES",
+        hide_env_values = true,
+        value_name = "COUNT",
+        default_value = "50000000"
+    )]
+    pub(super) query_max_samples: u64,
+    /// How far back an instant selector looks for a sample
+    #[arg(long, env = "KYMO_QUERY_LOOKBACK", hide_env_values = true, value_name = "DURATION", default_value = "5m")]
+    pub(super) query_lookback: ConfigDuration,
+    /// File that gets a line of JSON for every query, with what it cost [default: query_log_file of the file, or none]
+    #[arg(long, env = "KYMO_QUERY_LOG", hide_env_values = true, value_name = "FILE")]
+    pub(super) query_log: Option<PathBuf>,
+    /// Origins whose pages may read answers: an expression that matches the whole, or none
+    #[arg(long, env = "KYMO_CORS_ORIGIN", hide_env_values = true, value_name = "REGEX|none", default_value = ".*")]
+    #[arg(value_parser = cors)]
+    pub(super) cors_origin: CorsOrigins,
     /// File that gets the real ports, as JSON
     #[arg(long, env = "KYMO_PORTS_FILE", hide_env_values = true, value_name = "FILE")]
     pub(super) ports_file: Option<PathBuf>,
@@ -69,4 +103,12 @@ pub(crate) struct ServeArgs {
     /// File with bearer tokens, one a line, of which every request must carry one
     #[arg(long, env = "KYMO_AUTH_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub(super) auth_token_file: Option<PathBuf>,
+}
+
+fn cors(text: &str) -> Result<CorsOrigins, String> {
+    match text {
+        ".*" => Ok(CorsOrigins::Any),
+        "none" => Ok(CorsOrigins::None),
+        expression => CorsOrigins::matching(expression).map_err(|error| error.to_string()),
+    }
 }

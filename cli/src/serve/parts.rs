@@ -9,7 +9,7 @@ use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
-use kymo_export::api::{self, ApiState, FactsState, Lifecycle, TargetFamilies};
+use kymo_export::api::{self, Admin, ApiOptions, ApiState, FactsState, Lifecycle, QueryLog, TargetFamilies};
 use kymo_export::exposition::{self, Exposition};
 use kymo_export::process::Process;
 use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::facts::Facts;
 use super::features;
 use super::plan::Plan;
-use super::reload::Reload;
+use super::reload::{Logged, Reload};
 use super::scrape;
 use super::tree::Tree;
 use super::upkeep::Upkeep;
@@ -36,10 +36,10 @@ use crate::failure::Failure;
 const INGEST_THREADS: usize = 4;
 /// Requests that wait for the ingest pool; the next is answered 503, which senders repeat.
 const INGEST_QUEUE: usize = 256;
-/// Queries that run at once. As many as Prometheus allows.
-const QUERY_THREADS: usize = 20;
-/// Queries that wait for a thread; the next is answered 503.
-const QUERY_QUEUE: usize = 256;
+/// Threads beside those of queries, for lists of labels and series, which must not wait for queries.
+const CATALOGUE_THREADS: usize = 4;
+/// Questions that wait for one of those threads; the next is answered 503.
+const CATALOGUE_QUEUE: usize = 256;
 /// Share of the memory limit that the engine may hold. The shares overlap: the limit itself holds for all together.
 const STORAGE_PERCENT: u64 = 80;
 /// Share of the memory limit for requests and scrapes on their way in.
@@ -86,6 +86,8 @@ pub(super) struct Parts {
     facts: FactsState,
     /// `None` unless it was switched on.
     lifecycle: Option<Lifecycle>,
+    /// `None` unless it was switched on.
+    admin: Option<Admin>,
     /// Not begun yet.
     collectors: Vec<Collector>,
     /// What gathers on its own account, until told to stop.
@@ -106,8 +108,10 @@ impl Parts {
         let storage: Arc<dyn MetricStorage> = engine.clone();
         let ledger = Arc::new(LossLedger::default());
         let tree = Tree::start(&registry, plan.status_socket)?;
+        let queries = &plan.queries;
         let ingest_pool = tree.pool(pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?, "ingest", "kymo-ingest");
-        let query_pool = tree.pool(pool("kymo-query", QUERY_THREADS, QUERY_QUEUE)?, "query", "kymo-query");
+        let query_threads = pool("kymo-query", queries.concurrency + CATALOGUE_THREADS, CATALOGUE_QUEUE)?;
+        let query_pool = tree.pool(query_threads, "query", "kymo-query");
 
         let receiver = Receiver::new(
             RemoteWriteConfig::default(),
@@ -157,7 +161,9 @@ impl Parts {
             seed: scrape::seed(),
         });
         let scrape = Arc::new(scrape.map_err(unregistered("scraping"))?);
-        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), clock.clone(), &registry);
+        let query_log = QueryLog::default();
+        let logged = Logged { log: query_log.clone(), file: queries.log.clone() };
+        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), logged, clock.clone(), &registry);
         let reload = Arc::new(reload.map_err(unregistered("the configuration"))?);
         reload
             .apply(plan.config.as_ref())
@@ -169,9 +175,23 @@ impl Parts {
         sources.push(Arc::new(facts));
         sources.push(Arc::new(ContextFacts(tree.global.clone())));
         let sources: Arc<dyn StatusSource> = Arc::new(sources);
-        let language = EngineConfig { options: features::engine_options(&plan.features), ..EngineConfig::default() };
-        let backend = kymo_query::Engine::with_config(storage, language).keeping_answers(shares.answers.clone());
+        let language = features::engine_options(&plan.features);
+        let config = EngineConfig {
+            max_samples: queries.samples_max,
+            lookback: queries.lookback.as_duration(),
+            options: language,
+            ..EngineConfig::default()
+        };
+        let backend = kymo_query::Engine::with_config(storage.clone(), config).keeping_answers(shares.answers.clone());
         let backend = Arc::new(backend);
+        let options = ApiOptions {
+            timeout_max: queries.timeout.as_duration(),
+            query_memory_max: queries.memory.0,
+            queries_max: queries.concurrency,
+            queries_waiting_max: queries.waiting_max,
+            engine: language,
+            ..ApiOptions::default()
+        };
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock, &tree.global)?,
             tree,
@@ -184,7 +204,12 @@ impl Parts {
             lifecycle: plan.enable_lifecycle.then(|| lifecycle(&reload, quit)),
             reload,
             facts: FactsState { sources: sources.clone(), clock: clock.clone() },
-            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone()).with_sources(sources),
+            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone())
+                .with_options(options)
+                .with_query_log(query_log)
+                .with_storage(storage)
+                .with_sources(sources),
+            admin: plan.enable_admin_api.then(Admin::default),
             collectors,
             watching: JoinSet::new(),
         })
@@ -197,6 +222,8 @@ impl Parts {
             .merge(api::routes(self.api.clone()))
             .merge(api::status_routes(self.facts.clone()))
             .merge(self.target_metadata())
+            .merge(kymo_export::remote_read::routes(self.api.clone()))
+            .merge(api::admin_routes(self.api.clone(), self.admin.clone()))
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
             .merge(self.own_metrics())
             .merge(kymo_export::page::routes(self.api.clone()));
@@ -296,8 +323,14 @@ pub(crate) fn limits() -> Vec<Limit> {
         Limit::new("memory of queries and their answers", share(QUERIES_PERCENT), "422, naming the limit"),
         Limit::new("memory of answers kept for the next time", share(ANSWERS_PERCENT), "the least used are forgotten"),
         Limit::new("write requests waiting", INGEST_QUEUE, "503"),
-        Limit::new("queries at once", QUERY_THREADS, "they wait"),
-        Limit::new("queries waiting", QUERY_QUEUE, "503"),
+        Limit::new(
+            "queries at once (`--query-concurrency`)",
+            20,
+            "they wait for their turn, clients one after the other",
+        ),
+        Limit::new("queries waiting (`--query-queue`)", 256, "503"),
+        Limit::new("memory of one query (`--query-memory`)", "1 GiB", "422, naming the limit"),
+        Limit::new("lists of labels and series waiting", CATALOGUE_QUEUE, "503"),
     ]
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kymo::config::{self, Address, AddressOrOff, Collect, Configuration, KymoSection, Retention};
+use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::status::FlagStatus;
-use kymo_export::server::BearerTokens;
+use kymo_export::server::{BearerTokens, CorsOrigins};
 use kymo_storage::SyncPolicy;
 
 use super::features::{self, Feature};
@@ -22,6 +23,19 @@ const OTLP_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv
 /// The port that OTLP has over HTTP.
 const OTLP_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4318);
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How queries are answered.
+#[derive(Debug)]
+pub(super) struct Queries {
+    pub(super) concurrency: usize,
+    pub(super) waiting_max: usize,
+    pub(super) timeout: ConfigDuration,
+    pub(super) memory: ByteSize,
+    pub(super) samples_max: u64,
+    pub(super) lookback: ConfigDuration,
+    /// Wins over the file's.
+    pub(super) log: Option<PathBuf>,
+}
 
 /// What a server is to be.
 #[derive(Debug)]
@@ -41,6 +55,9 @@ pub(super) struct Plan {
     /// Names of `--enable-feature`.
     pub(super) features: Vec<Feature>,
     pub(super) status_socket: bool,
+    pub(super) enable_admin_api: bool,
+    pub(super) queries: Queries,
+    pub(super) cors: CorsOrigins,
     /// What was asked for and has no effect yet, each with what is missing.
     pub(super) not_served: Vec<String>,
 }
@@ -55,6 +72,15 @@ impl Plan {
             None => BearerTokens::default(),
         };
         let watched_unasked = Collect { host: config.is_none(), itself: config.is_none() };
+        let queries = Queries {
+            concurrency: args.query_concurrency.into(),
+            waiting_max: args.query_queue.into(),
+            timeout: args.query_timeout,
+            memory: args.query_memory,
+            samples_max: args.query_max_samples,
+            lookback: args.query_lookback,
+            log: args.query_log,
+        };
         let mut plan = Plan {
             data_dir: args.data_dir.or(data_dir).unwrap_or_else(|| DATA_DIR.into()),
             listen: args.listen.or(listen).map_or(Ok(LISTEN), |listen| resolved(&listen))?,
@@ -69,15 +95,15 @@ impl Plan {
                 .map_or_else(MemoryLimit::of_this_process, |limit| MemoryLimit::asked_for(limit.0)),
             sync: args.sync.or(sync).unwrap_or_default(),
             ports_file: args.ports_file,
+            enable_admin_api: args.enable_admin_api || file.enable_admin_api.unwrap_or_default(),
+            queries,
+            cors: args.cors_origin,
             enable_lifecycle: args.enable_lifecycle || file.enable_lifecycle.unwrap_or_default(),
             features: args.enable_feature,
             status_socket: args.status_socket,
             not_served: config.as_ref().map(|config| config.notices.clone()).unwrap_or_default(),
             config,
         };
-        if args.enable_admin_api || file.enable_admin_api.unwrap_or_default() {
-            plan.not_served.push("--enable-admin-api: series cannot be deleted over HTTP".to_owned());
-        }
         for feature in &plan.features {
             if let Feature::NotHere(name) = feature {
                 plan.not_served.push(format!("--enable-feature={name}: there is nothing to switch here"));
@@ -100,6 +126,7 @@ impl Plan {
             ("collect", self.collect.to_string()),
             ("config", self.config.as_ref().map(|config| config.path.display().to_string()).unwrap_or_default()),
             ("data-dir", self.data_dir.display().to_string()),
+            ("enable-admin-api", self.enable_admin_api.to_string()),
             ("enable-feature", features::names(&self.features)),
             ("enable-lifecycle", self.enable_lifecycle.to_string()),
             ("listen", self.listen.to_string()),
@@ -107,6 +134,13 @@ impl Plan {
             ("otlp-grpc", address(self.otlp_grpc)),
             ("otlp-http", address(self.otlp_http)),
             ("ports-file", path(&self.ports_file)),
+            ("query-concurrency", self.queries.concurrency.to_string()),
+            ("query-log", path(&self.queries.log)),
+            ("query-lookback", self.queries.lookback.to_string()),
+            ("query-max-samples", self.queries.samples_max.to_string()),
+            ("query-memory", self.queries.memory.to_string()),
+            ("query-queue", self.queries.waiting_max.to_string()),
+            ("query-timeout", self.queries.timeout.to_string()),
             ("retention", Retention(self.retention).to_string()),
             ("status-socket", self.status_socket.to_string()),
             ("sync", self.sync.to_string()),

@@ -3,7 +3,7 @@
 //! A file is put in force whole or not at all. Scrape jobs change at once, and those that did not change go on
 //! untouched; settings of the server itself and of OTLP are those of its start, and a change of them is said.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kymo::config::{self, Configuration, KymoSection};
@@ -11,6 +11,7 @@ use kymo_core::Clock;
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
 use kymo_core::status::{ConfigurationStatus, LabelMap, StatusError, StatusSource};
+use kymo_export::api::QueryLog;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::ScrapeManager;
 
@@ -34,6 +35,13 @@ const LOADED: MetricDesc = MetricDesc {
     labels: &[],
 };
 
+/// The log of queries.
+pub(super) struct Logged {
+    pub(super) log: QueryLog,
+    /// The flag's file, which wins over the configuration's.
+    pub(super) file: Option<PathBuf>,
+}
+
 /// The file, what of it is in force, and what became of the last attempt to read it.
 pub(super) struct Reload {
     path: Option<PathBuf>,
@@ -41,6 +49,7 @@ pub(super) struct Reload {
     kymo: KymoSection,
     otlp: OtlpConfig,
     scrape: Arc<ScrapeManager>,
+    queries: Logged,
     clock: Arc<dyn Clock>,
     /// Held for a whole reload, so that two do not cross.
     status: Mutex<ConfigurationStatus>,
@@ -55,6 +64,7 @@ impl Reload {
     pub(super) fn new(
         config: Option<&Configuration>,
         scrape: Arc<ScrapeManager>,
+        queries: Logged,
         clock: Arc<dyn Clock>,
         registry: &Registry,
     ) -> Result<Reload, RegisterError> {
@@ -63,6 +73,7 @@ impl Reload {
             kymo: config.map(|config| config.kymo.clone()).unwrap_or_default(),
             otlp: config.map(|config| config.otlp.clone()).unwrap_or_default(),
             scrape,
+            queries,
             clock,
             status: Mutex::default(),
             external_labels: Mutex::default(),
@@ -79,7 +90,7 @@ impl Reload {
         let Some(path) = &self.path else {
             // What is in force are the defaults and the flags of the start, which cannot have changed.
             tracing::info!("asked to read the configuration again: there is no file, so nothing changed");
-            return Ok(());
+            return self.open_query_log(None);
         };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match config::load(path) {
@@ -103,6 +114,7 @@ impl Reload {
         match config {
             Some(config) => self.put_in_force(config, &mut status),
             None => {
+                self.open_query_log(None)?;
                 self.note_success(String::new(), &mut status);
                 Ok(())
             }
@@ -110,6 +122,8 @@ impl Reload {
     }
 
     fn put_in_force(&self, config: &Configuration, status: &mut ConfigurationStatus) -> Result<(), String> {
+        // A file that is logged to may be there for a while without being used; jobs that run cannot be taken back.
+        self.open_query_log(config.query_log_file.as_deref())?;
         self.scrape.apply(config.jobs.clone()).map_err(|error| chain(&error))?;
         for (section, changed) in [("kymo", config.kymo != self.kymo), ("otlp", config.otlp != self.otlp)] {
             if changed {
@@ -119,6 +133,13 @@ impl Reload {
         *self.external_labels.lock().unwrap_or_else(PoisonError::into_inner) = config.external_labels.clone();
         self.note_success(config.text.clone(), status);
         Ok(())
+    }
+
+    /// Opens the log of queries, anew if it was open: a rotation may have moved it away.
+    fn open_query_log(&self, of_file: Option<&Path>) -> Result<(), String> {
+        let path = self.queries.file.as_deref().or(of_file);
+        let shown = || path.map(|path| path.display().to_string()).unwrap_or_default();
+        self.queries.log.set_file(path).map_err(|error| format!("cannot open the query log {}: {error}", shown()))
     }
 
     /// Says what a file that was read again asks for in vain; of the first one the greeting does.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api_peers;
 mod config;
 mod describe;
 mod differential;
@@ -12,6 +13,7 @@ mod http;
 mod peers;
 mod process;
 mod promqltest;
+mod queries;
 mod query;
 mod refusals;
 mod remote_write;

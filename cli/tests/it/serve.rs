@@ -56,12 +56,16 @@ fn the_line_to_try_works_as_it_is_printed() {
 }
 
 #[test]
-fn a_door_that_is_not_built_is_named_only_when_it_is_asked_for() {
-    let folder = TempDir::new().unwrap();
-    let out = Server::start_with(folder.path(), &["--enable-admin-api"]).out();
-    let named: Vec<&str> = out.lines().filter_map(|line| line.trim().strip_prefix("not served")).collect();
-    assert_eq!(named.len(), 1, "{out}");
-    assert!(named[0].trim().starts_with("--enable-admin-api"), "{out}");
+fn what_changes_the_stored_data_is_answered_only_when_it_is_asked_for() {
+    let snapshot = |flags: &[&str]| {
+        let folder = TempDir::new().unwrap();
+        let server = Server::start_with(folder.path(), flags);
+        http::send(server.port, "POST", "/api/v1/admin/tsdb/snapshot", &[], b"").unwrap()
+    };
+    let off = snapshot(&[]);
+    assert!(off.status == 503 && off.body.contains("admin APIs disabled"), "{off:?}");
+    let on = snapshot(&["--enable-admin-api"]);
+    assert!(on.status == 501 && on.body.contains("not built yet"), "{on:?}");
 }
 
 #[test]

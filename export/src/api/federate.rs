@@ -25,7 +25,16 @@ const INSTANCE: &str = "instance";
 const LINE_BYTES_MAX: usize = 128;
 
 /// `GET /federate`
-pub(super) async fn federate(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+///
+/// A refusal is a line of text: who asks is a scraper.
+pub(super) async fn federate(State(state): State<ApiState>, request: Request) -> Response {
+    match page(&state, request).await {
+        Ok(page) => page,
+        Err(error) => (error.status(), format!("{}\n", error.message())).into_response(),
+    }
+}
+
+async fn page(state: &ApiState, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let selectors: Vec<String> = params.all("match[]").map(str::to_owned).collect();
     for text in &selectors {
@@ -36,7 +45,7 @@ pub(super) async fn federate(State(state): State<ApiState>, request: Request) ->
     external.get_or_insert_default().entry(INSTANCE.to_owned()).or_default();
     let external = external.unwrap_or_default();
     let (backend, buffers, at_ms) = (state.backend.clone(), state.buffers.clone(), state.clock.now_ms());
-    run(&state, state.options.timeout_max, move |ctx| {
+    run(state, state.options.timeout_max, move |ctx| {
         let mut newest = Vec::new();
         for text in &selectors {
             newest.append(&mut newest_of(&*backend, text, at_ms, ctx)?);

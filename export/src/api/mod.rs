@@ -13,19 +13,28 @@
 //! What the parts say of themselves (`targets`, `status/config`, …) is [`status_routes`], over a
 //! [`StatusSource`](kymo_core::status::StatusSource); stopping and reloading is [`lifecycle_routes`].
 //!
-//! Deliberately absent for now: `format_query`, `parse_query`, `rules`, `alerts`: they answer 404, which
-//! clients take as "not here".
+//! 4. Queries run in turns by client, are shown while they run, can be cancelled, and are logged with their cost.
+//!
+//! Deliberately absent: `features`, `openapi.yaml`, `search/*`, `targets/relabel_steps`, `scrape_pools/config` and
+//! `status/self_metrics`, which Prometheus 3.5 has not either: they answer 404, which clients take as "not here".
 
+mod admin;
 mod body;
+mod book;
 mod catalog;
 mod exemplars;
+mod expression;
 #[cfg(test)]
 pub(crate) mod fake;
 mod federate;
 mod histogram;
 mod lifecycle;
 mod params;
+mod plan;
 mod query;
+mod query_status;
+mod queue;
+mod rules;
 mod run;
 mod selector;
 mod server_status;
@@ -33,6 +42,7 @@ mod status_facts;
 mod target_metadata;
 #[cfg(test)]
 mod tests;
+mod tsdb_status;
 mod write;
 
 use std::sync::Arc;
@@ -40,16 +50,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
+use kymo_core::query::EngineOptions;
 use kymo_core::status::{StatusSource, StatusSources};
-use kymo_core::{BlockingPool, Budget, Clock, LossLedger, QueryBackend};
+use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage, QueryBackend};
+use kymo_query::parser::ParseOptions;
 
+use book::QueryBook;
+use queue::QueryQueue;
+
+pub use admin::{Admin, AdminAction, admin_routes};
+pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};
 pub use status_facts::{FactsState, status_routes};
 pub use target_metadata::{TargetFamilies, target_metadata_routes};
 
 pub(crate) use body::AnswerBuffers;
 pub(crate) use params::Params;
+pub(crate) use queue::{Asker, Place};
 pub(crate) use run::run;
 
 /// The Prometheus release whose API is spoken: what `status/buildinfo` answers as `version`, because
@@ -75,7 +93,11 @@ pub struct ApiState {
     pub options: Arc<ApiOptions>,
     /// What the parts say of themselves.
     pub sources: Arc<dyn StatusSource>,
+    /// The storage behind the backend, if it is here: for remote read and `status/tsdb`.
+    pub storage: Option<Arc<dyn MetricStorage>>,
     buffers: AnswerBuffers,
+    queue: QueryQueue,
+    book: QueryBook,
 }
 
 impl ApiState {
@@ -88,17 +110,40 @@ impl ApiState {
         clock: Arc<dyn Clock>,
         budget: Budget,
     ) -> ApiState {
+        let options = ApiOptions::default();
         ApiState {
+            queue: QueryQueue::new(options.queries_max, options.queries_waiting_max),
+            book: QueryBook::new(clock.clone(), QueryLog::default()),
             backend,
             pool,
             ledger,
             clock,
             budget,
             readiness: Readiness::ready(),
-            options: Arc::new(ApiOptions::default()),
+            options: Arc::new(options),
             sources: Arc::new(StatusSources::new()),
+            storage: None,
             buffers: AnswerBuffers::default(),
         }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_options(self, options: ApiOptions) -> ApiState {
+        let queue = QueryQueue::new(options.queries_max, options.queries_waiting_max);
+        ApiState { queue, options: Arc::new(options), ..self }
+    }
+
+    /// The same with a log of queries.
+    #[must_use]
+    pub fn with_query_log(self, log: QueryLog) -> ApiState {
+        ApiState { book: QueryBook::new(self.clock.clone(), log), ..self }
+    }
+
+    /// The same with the storage behind the backend.
+    #[must_use]
+    pub fn with_storage(self, storage: Arc<dyn MetricStorage>) -> ApiState {
+        ApiState { storage: Some(storage), ..self }
     }
 
     /// The same with what the parts say of themselves.
@@ -119,6 +164,12 @@ pub struct ApiOptions {
     pub form_bytes_max: usize,
     /// Most memory of one query, its answer included, in bytes.
     pub query_memory_max: u64,
+    /// Most queries that run at once. Prometheus' default.
+    pub queries_max: usize,
+    /// Most queries that wait for their turn.
+    pub queries_waiting_max: usize,
+    /// What expressions may contain, for what reads them without asking the backend.
+    pub engine: EngineOptions,
     /// Version of the running program, shown as `revision` and on the page.
     pub program_version: String,
 }
@@ -130,7 +181,22 @@ impl Default for ApiOptions {
             query_bytes_max: 1 << 20,
             form_bytes_max: 10 << 20,
             query_memory_max: 1 << 30,
+            queries_max: 20,
+            queries_waiting_max: 256,
+            engine: EngineOptions::default(),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+impl ApiOptions {
+    fn parse_options(&self) -> ParseOptions {
+        ParseOptions {
+            experimental_functions: self.engine.experimental_functions,
+            duration_expressions: self.engine.duration_expressions,
+            extended_range_selectors: self.engine.extended_range_selectors,
+            fill_modifiers: self.engine.fill_modifiers,
+            ..ParseOptions::default()
         }
     }
 }
@@ -175,6 +241,13 @@ pub fn routes(state: ApiState) -> Router {
         .route("/label/{name}/values", get(catalog::label_values))
         .route("/metadata", get(catalog::metadata))
         .route("/query_exemplars", get(exemplars::query_exemplars).post(exemplars::query_exemplars))
+        .route("/format_query", get(expression::format_query).post(expression::format_query))
+        .route("/parse_query", get(expression::parse_query).post(expression::parse_query))
+        .route("/status/tsdb", get(tsdb_status::tsdb))
+        .route("/status/walreplay", get(tsdb_status::wal_replay))
+        .route("/status/queries", get(query_status::queries))
+        .route("/status/queries/{id}", delete(query_status::cancel))
+        .route("/status/queries/{id}/cancel", post(query_status::cancel))
         .route("/status/buildinfo", get(server_status::build_info))
         .route("/status/drops", get(server_status::drops));
     Router::new()

@@ -10,6 +10,8 @@ use http::{Method, header};
 use kymo_core::text::{parse_duration_ns, parse_float, parse_time_ms};
 use kymo_core::{ErrorKind, Matcher};
 
+use super::queue::Client;
+use crate::peer::Peer;
 use crate::status::ApiError;
 
 const NS_PER_MS: i64 = 1_000_000;
@@ -17,15 +19,15 @@ const NS_PER_SECOND: f64 = 1e9;
 /// The type of forms that are read.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Names and values in the order Go sees them: the form before the query string.
+/// Names and values in the order Go sees them: the form before the query string; and who sent them.
 #[derive(Debug, Default)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>, Client);
 
 impl Params {
     /// Reads a request's parameters; a body that is no form is left alone.
     pub(crate) async fn read(request: Request<Body>, form_bytes_max: usize) -> Result<Params, ApiError> {
         let (head, body) = request.into_parts();
-        let mut params = Params::default();
+        let mut params = Params(Vec::new(), head.extensions.get::<Peer>().map(|peer| peer.0.ip()));
         if head.method == Method::POST && is_form(&head.headers) {
             let form =
                 axum::body::to_bytes(body, form_bytes_max).await.map_err(|e| refused_form(&e, form_bytes_max))?;
@@ -42,6 +44,16 @@ impl Params {
     /// The first value of `name`; empty when there is none, which means the same everywhere.
     pub(crate) fn first(&self, name: &str) -> &str {
         self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
+
+    /// Who sent the request.
+    pub(crate) fn client(&self) -> Client {
+        self.1
+    }
+
+    /// Whether `name` is given and `true`.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        matches!(self.first(name), "true" | "1")
     }
 
     /// Whether `name` is given at all.

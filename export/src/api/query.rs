@@ -5,8 +5,10 @@ use axum::response::Response;
 use kymo_core::query::{Grid, POINTS_MAX, StatsWanted};
 use kymo_core::{ErrorKind, QueryRequest};
 
+use super::book::Asked;
 use super::params::Params;
-use super::{ApiState, run, write};
+use super::run::run_query;
+use super::{ApiState, write};
 use crate::status::ApiError;
 
 const NS_PER_MS: i64 = 1_000_000;
@@ -16,7 +18,7 @@ pub(super) async fn instant(State(state): State<ApiState>, request: Request) -> 
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = params.limit()?;
     let at_ms = params.optional_time("time")?.unwrap_or_else(|| state.clock.now_ms());
-    evaluate(&state, &params, limit, Grid::Instant { at_ms }).await
+    evaluate(&state, &params, limit, Grid::Instant { at_ms }, "/api/v1/query").await
 }
 
 /// `GET` and `POST /api/v1/query_range`
@@ -24,7 +26,7 @@ pub(super) async fn range(State(state): State<ApiState>, request: Request) -> Re
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = params.limit()?;
     let grid = range_grid(&params)?;
-    evaluate(&state, &params, limit, grid).await
+    evaluate(&state, &params, limit, grid, "/api/v1/query_range").await
 }
 
 fn range_grid(params: &Params) -> Result<Grid, ApiError> {
@@ -44,7 +46,13 @@ fn range_grid(params: &Params) -> Result<Grid, ApiError> {
     Ok(Grid::Range { start_ms, end_ms, step_ms: step_ns / NS_PER_MS })
 }
 
-async fn evaluate(state: &ApiState, params: &Params, limit: usize, grid: Grid) -> Result<Response, ApiError> {
+async fn evaluate(
+    state: &ApiState,
+    params: &Params,
+    limit: usize,
+    grid: Grid,
+    path: &'static str,
+) -> Result<Response, ApiError> {
     let timeout = params.timeout(state.options.timeout_max)?;
     let lookback = params.lookback()?;
     let text = params.first("query");
@@ -62,13 +70,16 @@ async fn evaluate(state: &ApiState, params: &Params, limit: usize, grid: Grid) -
     };
     // As VictoriaMetrics calls it: nothing that was answered before is taken over.
     let fresh = params.first("nocache") == "1";
-    let request = QueryRequest { lookback, limit, stats, fresh, ..QueryRequest::new(text, grid) };
+    let (explain, explain_empty) = (params.is_true("explain"), params.is_true("explain_empty"));
+    let request =
+        QueryRequest { lookback, limit, stats, fresh, explain, explain_empty, ..QueryRequest::new(text, grid) };
+    let asked = Asked { text: text.to_owned(), grid, client: params.client(), path };
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
-    run(state, timeout, move |ctx| {
+    run_query(state, timeout, asked, move |ctx| {
         let result = backend.query(&request, ctx)?;
         let mut answer = buffers.answer(&ctx.budget)?;
         write::write_query(&mut answer, &result)?;
-        Ok(answer)
+        Ok((answer, result.cost))
     })
     .await
     .map(|answer| answer.into_json())

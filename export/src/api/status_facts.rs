@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `targets` | `targets` |
 //! | `scrape_pools` | `scrape_pools` |
+//! | `rules` | `rule_groups` |
+//! | `alerts` | `alerts` |
+//! | `notifications` | `configuration` |
 //! | `status/config` | `configuration` |
 //! | `status/flags` | `flags` |
 //! | `status/runtimeinfo` | `runtime_info`, `configuration` |
@@ -22,6 +25,8 @@ use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource, TargetHe
 use kymo_core::text::{DurationText, write_rfc3339};
 use serde_json::{Map, Value, json};
 
+use super::rules;
+
 /// What Prometheus answers for a moment that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -39,6 +44,11 @@ pub fn status_routes(state: FactsState) -> Router {
     let v1 = Router::new()
         .route("/targets", get(targets))
         .route("/scrape_pools", get(scrape_pools))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/alertmanagers", get(rules::alertmanagers))
+        .route("/notifications", get(notifications))
+        .route("/notifications/live", get(notifications_live))
         .route("/status/config", get(config))
         .route("/status/flags", get(flags))
         .route("/status/runtimeinfo", get(runtime_info));
@@ -46,7 +56,7 @@ pub fn status_routes(state: FactsState) -> Router {
 }
 
 /// A fact in its envelope, or why it cannot be had.
-fn answer(fact: Result<Value, StatusError>) -> Response {
+pub(super) fn answer(fact: Result<Value, StatusError>) -> Response {
     match fact {
         // The order of keys is Prometheus'; a JSON map would sort them.
         Ok(data) => {
@@ -59,7 +69,7 @@ fn answer(fact: Result<Value, StatusError>) -> Response {
     }
 }
 
-fn moment(time_ms: Option<i64>) -> String {
+pub(super) fn moment(time_ms: Option<i64>) -> String {
     let Some(time_ms) = time_ms else { return NEVER.to_owned() };
     let mut text = String::new();
     write_rfc3339(&mut text, time_ms);
@@ -125,6 +135,27 @@ async fn scrape_pools(State(state): State<FactsState>) -> Response {
         pools.sort_unstable();
         json!({"scrapePools": pools})
     }))
+}
+
+/// `GET /api/v1/notifications`: what the operator should see to.
+async fn notifications(State(state): State<FactsState>) -> Response {
+    answer(state.sources.configuration().map(|configuration| {
+        let configuration = configuration.unwrap_or_default();
+        let failed = !configuration.reload_error.is_empty();
+        let notices = failed.then(|| {
+            json!({
+                "text": "Configuration reload has failed.",
+                "date": moment(Some(configuration.loaded_ms)),
+                "active": true,
+            })
+        });
+        Value::from(notices.into_iter().collect::<Vec<_>>())
+    }))
+}
+
+/// `GET /api/v1/notifications/live`: no stream is kept open, which is what Prometheus says at its limit of streams.
+async fn notifications_live() -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 /// `GET /api/v1/status/config`: the configuration in force, secrets masked.

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use kymo_core::query::Annotations;
 use kymo_core::status::LabelMap;
-use kymo_core::{ErrorKind, Labels, Matcher, Metadata};
+use kymo_core::{Labels, Matcher, Metadata};
 
 use super::body::Answer;
 use super::catalog::count;
@@ -56,9 +56,6 @@ async fn target_metadata(
     run(&state, state.options.timeout_max, move |ctx| {
         let targets = targets();
         let found = chosen(&targets, &matchers, &metric, entries_max);
-        if found.is_empty() {
-            return Err(ApiError::of_kind(ErrorKind::NotFound, "specified metadata not found"));
-        }
         let mut answer = buffers.answer(&ctx.budget)?;
         write::write_data_list(&mut answer, &found, &Annotations::default(), |out, (labels, family)| {
             write_entry(out, labels, family, metric.is_empty())

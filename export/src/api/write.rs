@@ -59,6 +59,11 @@ pub(crate) fn write_query(out: &mut Answer, result: &QueryResult) -> Result<(), 
     if let Some(stats) = &result.stats {
         write_stats(out, stats)?;
     }
+    if let Some(plan) = &result.plan {
+        out.reserve(FRAME_BYTES)?;
+        out.bytes.extend_from_slice(br#","explain":"#);
+        super::plan::write_plan(out, plan)?;
+    }
     out.reserve(FRAME_BYTES)?;
     out.bytes.push(b'}');
     write_end(out, &result.annotations)

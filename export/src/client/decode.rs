@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::histogram;
+use super::{histogram, plan};
 
 #[derive(Deserialize)]
 struct Envelope<'a, T> {
@@ -78,6 +78,8 @@ struct QueryData<'a> {
     #[serde(borrow)]
     result: &'a RawValue,
     stats: Option<Stats>,
+    #[serde(borrow)]
+    explain: Option<&'a RawValue>,
 }
 
 /// The answer of `query` and `query_range`.
@@ -96,10 +98,12 @@ pub(super) fn query(body: &[u8]) -> Result<QueryResult, QueryError> {
         "matrix" => QueryValue::Matrix(series_list(data.result)?),
         other => return Err(unreadable(&format_args!("result type {other:?}"))),
     };
-    Ok(QueryResult { value, annotations, stats: data.stats.map(QueryStats::from), ..QueryResult::default() })
+    let plan = data.explain.map(plan::read).transpose()?;
+    let stats = data.stats.map(QueryStats::from);
+    Ok(QueryResult { value, annotations, stats, plan, ..QueryResult::default() })
 }
 
-fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, QueryError> {
+pub(super) fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, QueryError> {
     serde_json::from_str(raw.get()).map_err(|e| unreadable(&e))
 }
 

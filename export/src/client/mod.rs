@@ -12,6 +12,7 @@
 mod decode;
 mod histogram;
 mod http_client;
+mod plan;
 mod request;
 #[cfg(test)]
 #[cfg(all(feature = "api", feature = "server"))]

@@ -30,6 +30,9 @@ pub(super) fn query(request: &QueryRequest, ctx: &QueryContext) -> (&'static str
         StatsWanted::Totals => params.push(("stats", "true".to_owned())),
         StatsWanted::PerStep => params.push(("stats", "all".to_owned())),
     }
+    // Servers that do not know them take no notice.
+    params.extend(request.explain.then(|| ("explain", "true".to_owned())));
+    params.extend(request.explain_empty.then(|| ("explain_empty", "true".to_owned())));
     if let Some(deadline) = ctx.deadline {
         let left = deadline.saturating_sub(ctx.clock.monotonic());
         params.push(("timeout", left.as_secs_f64().to_string()));

@@ -23,7 +23,7 @@ pub(super) fn around(router: Router, options: &ServerOptions) -> Router {
         .layer(from_fn_with_state(options.body_bytes_max, limit::body))
         .layer(RequestBodyDeadlineLayer::new(options.body_timeout))
         // Answers are made in one piece and read at once: level 1 costs a third of the default's time.
-        .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest))
+        .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(options.tokens.clone(), auth::check))
         .layer(from_fn_with_state(options.cors.clone(), cors::answer))
@@ -65,7 +65,7 @@ async fn log(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let peer = request.extensions().get::<super::Peer>().copied();
+    let peer = request.extensions().get::<crate::peer::Peer>().copied();
     let started = Instant::now();
     let response = next.run(request).await;
     tracing::debug!(

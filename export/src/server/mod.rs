@@ -131,10 +131,6 @@ impl Server {
     }
 }
 
-/// Who sent a request, among its extensions.
-#[derive(Debug, Clone, Copy)]
-struct Peer(SocketAddr);
-
 #[derive(Clone)]
 struct Routed(Router);
 
@@ -143,7 +139,7 @@ impl Answer for Routed {
     type Future = tower::util::Oneshot<Router, http::Request<Body>>;
 
     fn answer(&self, mut request: http::Request<Incoming>, peer: SocketAddr) -> Self::Future {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(crate::peer::Peer(peer));
         self.0.clone().oneshot(request.map(Body::new))
     }
 }

@@ -1,0 +1,158 @@
+//! `POST` and `PUT /api/v1/admin/tsdb/…`: what changes the stored data, off unless it was switched on.
+//!
+//! | Answer | When |
+//! |---|---|
+//! | 204, or 200 with data | done |
+//! | 400 `bad_data` | a parameter is wrong, as with everything |
+//! | 501 `unavailable` | the engine cannot do this; the text says what |
+//! | 503 `unavailable` | the routes were not switched on |
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::StatusCode;
+use kymo_core::ErrorKind;
+use kymo_core::config::ConfigDuration;
+
+use super::params::Params;
+use super::{ApiState, run};
+use crate::status::ApiError;
+
+/// Does something to the engine; `Err` says why not. Blocking.
+pub type AdminAction<T> = Arc<dyn Fn(T) -> Result<(), String> + Send + Sync>;
+
+/// What the engine can do when it is asked to; what it cannot is `None`.
+#[derive(Clone, Default)]
+pub struct Admin {
+    /// Merges blocks; waits for the end if the argument says so.
+    pub compact: Option<AdminAction<bool>>,
+}
+
+/// The routes; without an [`Admin`] they answer that they are switched off.
+pub fn admin_routes(state: ApiState, admin: Option<Admin>) -> Router {
+    let tsdb = Router::new()
+        .route("/delete_series", post(delete_series).put(delete_series))
+        .route("/clean_tombstones", post(clean_tombstones).put(clean_tombstones))
+        .route("/snapshot", post(snapshot).put(snapshot))
+        .route("/compact", post(compact).put(compact));
+    Router::new().nest("/api/v1/admin/tsdb", tsdb).with_state((state, admin))
+}
+
+type Asked = State<(ApiState, Option<Admin>)>;
+
+fn switched_on(admin: Option<Admin>) -> Result<Admin, ApiError> {
+    admin.ok_or_else(|| ApiError::of_kind(ErrorKind::unavailable(), "admin APIs disabled"))
+}
+
+fn not_built(what: &str) -> ApiError {
+    ApiError::not_implemented(format!("{what} is not built yet: the engine keeps everything until its retention ends"))
+}
+
+/// `delete_series?match[]=…&start=…&end=…`
+async fn delete_series(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
+    switched_on(admin)?;
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    if !params.has("match[]") {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    params.optional_time("start")?;
+    params.optional_time("end")?;
+    params.matchers().map_err(|reason| ApiError::invalid_parameter("match[]", reason))?;
+    Err(not_built("deleting series"))
+}
+
+async fn clean_tombstones(State((_, admin)): Asked) -> Result<Response, ApiError> {
+    switched_on(admin)?;
+    // Without deletes there is nothing to clean.
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `snapshot?skip_head=…`
+async fn snapshot(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
+    switched_on(admin)?;
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    flag(&params, "skip_head")?;
+    Err(not_built("a snapshot"))
+}
+
+/// `compact?wait=true`
+async fn compact(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
+    let Some(compact) = switched_on(admin)?.compact else { return Err(not_built("compaction on request")) };
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    let waits = flag(&params, "wait")?;
+    // As long as it takes: whoever waits asked for it.
+    let patience = ConfigDuration::from_secs(24 * 60 * 60).as_duration();
+    run(&state, patience, move |_| compact(waits).map_err(ApiError::internal)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A parameter that is `true` or `false`; absent it is `false`.
+fn flag(params: &Params, name: &str) -> Result<bool, ApiError> {
+    match params.first(name) {
+        "" | "false" | "0" => Ok(false),
+        "true" | "1" => Ok(true),
+        other => Err(ApiError::invalid_parameter(
+            name,
+            format_args!("unable to parse boolean {}", kymo_core::text::QuotedText(other)),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::super::fake::{FakeBackend, state};
+    use super::*;
+
+    async fn ask(admin: Option<Admin>, path: &str) -> (u16, String) {
+        let state = state(FakeBackend::new(|_, _| Ok(Default::default())));
+        let request = Request::post(format!("/api/v1/admin/tsdb/{path}")).body(Body::empty()).unwrap();
+        let answer = admin_routes(state, admin).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_unless_it_was_switched_on() {
+        for path in ["delete_series?match[]=up", "clean_tombstones", "snapshot", "compact"] {
+            let (status, body) = ask(None, path).await;
+            assert_eq!(status, 503, "{path}");
+            assert!(body.contains(r#""errorType":"unavailable","error":"admin APIs disabled""#), "{path}: {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn parameters_are_checked_and_what_is_not_built_says_so() {
+        let admin = || Some(Admin::default());
+        assert_eq!(ask(admin(), "clean_tombstones").await, (204, String::new()));
+        let rows = [
+            ("delete_series", 400, "no match[] parameter provided"),
+            ("delete_series?match[]={}", 400, "match[] must contain at least one non-empty matcher"),
+            ("delete_series?match[]=up&start=x", 400, "invalid time value for 'start'"),
+            ("delete_series?match[]=up", 501, "deleting series is not built yet"),
+            ("snapshot?skip_head=perhaps", 400, "unable to parse boolean"),
+            ("snapshot", 501, "a snapshot is not built yet"),
+            ("compact", 501, "compaction on request is not built yet"),
+        ];
+        for (path, status, text) in rows {
+            let (found, body) = ask(admin(), path).await;
+            assert!(found == status && body.contains(text), "{path}: {found} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compaction_is_waited_for_if_asked() {
+        let admin =
+            Admin { compact: Some(Arc::new(|waits| if waits { Ok(()) } else { Err("the disk is full".to_owned()) })) };
+        assert_eq!(ask(Some(admin.clone()), "compact?wait=true").await.0, 204);
+        let (status, body) = ask(Some(admin), "compact").await;
+        assert!(status == 500 && body.contains("the disk is full"), "{body}");
+    }
+}

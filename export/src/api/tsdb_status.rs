@@ -1,0 +1,166 @@
+//! `status/tsdb` and `status/walreplay`: how much there is, and where most of it lies.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, Selector};
+use serde_json::{Value, json};
+
+use super::params::{Params, parse_go_int};
+use super::{ApiState, run};
+use crate::status::ApiError;
+
+/// Entries of each list unless asked otherwise.
+const LIMIT: usize = 10;
+const LIMIT_MAX: usize = 10_000;
+/// How far back a series counts as alive: Prometheus' head spans as much.
+const HEAD_MS: i64 = 3 * 60 * 60 * 1000;
+
+/// `GET /api/v1/status/tsdb?limit=…`
+///
+/// Counts are of series with a sample in the last three hours. Reads all their labels.
+pub(super) async fn tsdb(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    let limit = limit(params.first("limit"))?;
+    let storage = state.storage()?;
+    run(&state, state.options.timeout_max, move |ctx| cardinality(&*storage, limit, ctx))
+        .await
+        .map(|data| axum::Json(json!({"status": "success", "data": data})).into_response())
+}
+
+fn limit(text: &str) -> Result<usize, ApiError> {
+    if text.is_empty() {
+        return Ok(LIMIT);
+    }
+    let limit = parse_go_int(text).ok().and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let limit = limit.ok_or_else(|| ApiError::bad_data("limit must be a positive number"))?;
+    if limit > LIMIT_MAX {
+        return Err(ApiError::invalid_parameter("limit", format_args!("limit must not exceed {LIMIT_MAX}")));
+    }
+    Ok(limit)
+}
+
+fn cardinality(storage: &dyn MetricStorage, limit: usize, ctx: &QueryContext) -> Result<Value, ApiError> {
+    let refused = |error: kymo_core::SelectError| ApiError::of_kind(error.kind(), error.to_string());
+    let now_ms = ctx.clock.now_ms();
+    let selector = Selector::new(Vec::new(), now_ms.saturating_sub(HEAD_MS), i64::MAX);
+    let set = storage.select(&selector, ctx).map_err(refused)?;
+    let (mut names, mut values, mut pairs) = (Counts::default(), BTreeMap::<String, Values>::new(), Counts::default());
+    let mut reserved = ctx.budget.try_reserve(0).map_err(super::body::over_budget)?;
+    for index in 0..set.len() {
+        ctx.check().map_err(refused)?;
+        for (name, value) in set.labels(index).iter() {
+            if name == METRIC_NAME {
+                names.add(value);
+            }
+            let entry = values.entry(name.to_owned()).or_default();
+            if entry.distinct.add(value) {
+                reserved.grow(4 * (name.len() + value.len() + 64) as u64).map_err(super::body::over_budget)?;
+                entry.bytes += value.len() as u64;
+            }
+            entry.bytes += name.len() as u64;
+            pairs.add(&format!("{name}={value}"));
+        }
+    }
+    let statistics = storage.statistics();
+    let label_values = values.iter().map(|(name, of)| (name.as_str(), of.distinct.0.len() as u64));
+    let label_bytes = values.iter().map(|(name, of)| (name.as_str(), of.bytes));
+    Ok(json!({
+        "headStats": {
+            "numSeries": statistics.active_series,
+            "numLabelPairs": values.values().map(|of| of.distinct.0.len() as u64).sum::<u64>(),
+            "chunkCount": 0,
+            "minTime": statistics.min_time_ms.unwrap_or(i64::MAX),
+            "maxTime": statistics.max_time_ms.unwrap_or(i64::MIN),
+        },
+        "seriesCountByMetricName": top(names.iter(), limit),
+        "labelValueCountByLabelName": top(label_values, limit),
+        "memoryInBytesByLabelName": top(label_bytes, limit),
+        "seriesCountByLabelValuePair": top(pairs.iter(), limit),
+    }))
+}
+
+/// How often each text was met.
+#[derive(Default)]
+struct Counts(BTreeMap<String, u64>);
+
+impl Counts {
+    /// Counts a text; says whether it is new.
+    fn add(&mut self, text: &str) -> bool {
+        match self.0.get_mut(text) {
+            Some(count) => {
+                *count += 1;
+                false
+            }
+            None => {
+                self.0.insert(text.to_owned(), 1);
+                true
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(text, count)| (text.as_str(), *count))
+    }
+}
+
+#[derive(Default)]
+struct Values {
+    distinct: Counts,
+    /// Of the name in each series, and of each value once.
+    bytes: u64,
+}
+
+/// The largest counts, of equal ones in the order of their texts.
+fn top<'a>(counts: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Value {
+    let mut counts: Vec<(&str, u64)> = counts.collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    counts.truncate(limit);
+    counts.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+}
+
+/// `GET /api/v1/status/walreplay`: it is over before this is answered.
+pub(super) async fn wal_replay() -> Response {
+    axum::Json(json!({"status": "success", "data": {"min": 0, "max": 0, "current": 0}})).into_response()
+}
+
+impl ApiState {
+    /// The storage, for what a [`QueryBackend`](kymo_core::QueryBackend) does not tell.
+    pub(crate) fn storage(&self) -> Result<std::sync::Arc<dyn MetricStorage>, ApiError> {
+        let nothing = || ApiError::of_kind(ErrorKind::unavailable(), "this server has no storage of its own");
+        self.storage.clone().ok_or_else(nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeBackend, NOW_MS, get, state};
+    use super::super::routes;
+    use super::*;
+
+    #[tokio::test]
+    async fn the_largest_names_labels_and_pairs_are_told() {
+        let storage = std::sync::Arc::new(kymo_core::MemoryStorage::default());
+        let mut batch = kymo_core::SampleBatch::new();
+        for (name, job) in [("up", "a"), ("up", "b"), ("down", "a")] {
+            let labels = kymo_core::Labels::from_pairs([("__name__", name), ("job", job)]);
+            batch.push_float(&labels, NOW_MS - 1_000, 1.0);
+        }
+        storage.append(&batch).unwrap();
+        let state = ApiState { storage: Some(storage), ..state(FakeBackend::new(|_, _| Ok(Default::default()))) };
+        let router = routes(state);
+        let (status, body) = get(&router, "/api/v1/status/tsdb?limit=1").await;
+        assert_eq!(status, 200, "{body}");
+        let data = &serde_json::from_str::<Value>(&body).unwrap()["data"];
+        assert_eq!((&data["headStats"]["numSeries"], &data["headStats"]["numLabelPairs"]), (&json!(3), &json!(4)));
+        assert_eq!(data["seriesCountByMetricName"], json!([{"name": "up", "value": 2}]));
+        assert_eq!(data["labelValueCountByLabelName"], json!([{"name": "__name__", "value": 2}]));
+        assert_eq!(data["memoryInBytesByLabelName"], json!([{"name": "__name__", "value": 30}]));
+        assert_eq!(data["seriesCountByLabelValuePair"], json!([{"name": "__name__=up", "value": 2}]));
+        for (bad, text) in [("0", "limit must be a positive number"), ("10001", "limit must not exceed 10000")] {
+            let (status, body) = get(&router, &format!("/api/v1/status/tsdb?limit={bad}")).await;
+            assert!(status == 400 && body.contains(text), "{body}");
+        }
+    }
+}
