@@ -5,7 +5,7 @@
 //! 2. *Write* those chunks into block files, one per block range. The head is locked for one series at a time; queries
 //!    still read the chunks there.
 //! 3. *Publish* a manifest that lists the blocks and lets replay begin at the new segment. That is the moment.
-//! 4. *Swap*: drop the chunks and show the blocks, while all shards are locked.
+//! 4. *Swap*: drop the chunks and show the blocks, while the head is locked.
 //! 5. Remove the superfluous segments; free series that have been idle.
 //!
 //! A failure before 3 leaves everything as it was, but for files that the next opening removes; what was set apart

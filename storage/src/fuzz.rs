@@ -5,7 +5,7 @@ use std::path::Path;
 use kymo_core::storage::Columns;
 
 use crate::fs::{Fs, SimFs};
-use crate::{block, chunk, manifest, wal};
+use crate::{block, chunk, head, manifest, wal};
 
 /// A frame's payload, with and without what it leans on.
 pub fn wal_payload(bytes: &[u8]) {
@@ -30,6 +30,11 @@ pub fn wal_segment(bytes: &[u8]) {
         assert!(frame.end as usize <= bytes.len());
         read_payload(frame.payload, &mut chain, frame.footing);
     }
+}
+
+/// A sealed run of the head, values and times: the first byte says how many samples, the second how wide times are.
+pub fn head_run(bytes: &[u8]) {
+    head::fuzz_run(bytes);
 }
 
 /// The values of a chunk of a block: the first byte says how many, the second where a range begins.

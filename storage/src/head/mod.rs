@@ -81,5 +81,24 @@ impl Head {
     }
 }
 
+/// Door for the fuzz target: any bytes are refused or a run of the samples they claim.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz_run(bytes: &[u8]) {
+    let [count, width, encoded @ ..] = bytes else { return };
+    let count = usize::from(*count) % crate::sample::RUN_SAMPLES + 1;
+    let mut times = vec![0; count];
+    if codec::times::decode(encoded, -1, *width, &mut times).is_ok() {
+        assert!(times.is_sorted_by(|a, b| a < b), "times rise");
+    }
+    for kept in [0..count, count / 3..count] {
+        let mut columns = kymo_core::storage::Columns::default();
+        columns.times.extend(kept.clone().map(|at| at as i64));
+        if codec::decode(encoded, count, kept, &mut columns).is_ok() {
+            assert_eq!(columns.iter().count(), columns.times.len(), "every time has a value");
+            assert!(columns.starts.is_empty() || columns.starts.len() == columns.times.len(), "starts for all or none");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
