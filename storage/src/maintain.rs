@@ -155,13 +155,19 @@ impl Engine {
         budget.used() >= budget.limit() / 10 * 9
     }
 
-    /// Removes blocks whose newest sample is outside retention; `true` if there were any.
+    /// Removes blocks whose newest sample is outside retention, and the oldest beyond the limit in bytes; `true` if
+    /// there were any.
     fn retire(&self) -> Result<bool, StorageError> {
-        let oldest = self.oldest_ms();
         let mut manifest = self.manifest();
         let blocks = self.blocks();
-        let (old, kept): (Vec<_>, Vec<_>) =
-            blocks.list().iter().cloned().partition(|block| block.footer().max_time_ms < oldest);
+        let mut newest_first = blocks.list().to_vec();
+        newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
+        let (oldest, bytes_max) = (self.oldest_ms(), self.options.retention_bytes.unwrap_or(u64::MAX));
+        let mut bytes = 0u64;
+        let (kept, old): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|block| {
+            bytes = bytes.saturating_add(block.bytes());
+            block.footer().max_time_ms >= oldest && bytes <= bytes_max
+        });
         if old.is_empty() {
             return Ok(false);
         }
@@ -169,8 +175,13 @@ impl Engine {
         self.publish(&mut manifest, next)?;
         self.swap_blocks(kept);
         for block in &old {
+            let footer = block.footer();
+            if footer.max_time_ms >= oldest {
+                // Age hides by itself; what goes for its size is a change that queries must be told.
+                self.changes().touched(footer.min_time_ms, footer.max_time_ms);
+            }
             self.metrics.retired.add(1);
-            tracing::info!(path = %block.path().display(), "block is older than the retention and is removed");
+            tracing::info!(path = %block.path().display(), "block is outside the retention and is removed");
             self.remove_file(block.path());
         }
         Ok(true)

@@ -73,6 +73,9 @@ pub struct Options {
     pub registry: Registry,
     /// How long samples are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Bytes of blocks beyond which the oldest go, whatever their age; `None` for no limit. The log and the head come on
+    /// top.
+    pub retention_bytes: Option<u64>,
     /// When the log is synced.
     pub sync: SyncPolicy,
     /// For [`SyncPolicy::Interval`].
@@ -98,6 +101,7 @@ impl Default for Options {
             budget: Budget::unlimited(),
             registry: Registry::new(),
             retention: Some(Duration::from_secs(30 * 24 * 3_600)),
+            retention_bytes: None,
             sync: SyncPolicy::default(),
             sync_interval: Duration::from_secs(1),
             limits: Limits::default(),

@@ -73,6 +73,71 @@ fn retention_hides_at_once_and_removes_whole_blocks() {
 }
 
 #[test]
+fn the_oldest_blocks_go_when_all_are_too_large() {
+    let disk = SimFs::new(12);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let hours = |n: i64| NOW_MS - seconds(3_600 * n);
+    for n in [30, 20, 10] {
+        engine.append(&scrape(200, hours(n))).unwrap();
+        engine.flush().unwrap();
+    }
+    let bytes = engine.statistics().block_bytes;
+    drop(engine);
+    let limited = Options { retention_bytes: Some(bytes - 1), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, limited.clone()).unwrap();
+    let before = engine.version();
+    assert_eq!(engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap(), Next::Now);
+    assert_eq!(engine.statistics().blocks, 2);
+    assert_eq!(engine.statistics().min_time_ms, Some(hours(20)), "the oldest went");
+    assert_eq!(engine.changed_since(before, &Selector::everything()), Changes::Ranges(vec![(hours(30), hours(30))]));
+    engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    assert_eq!(engine.statistics().blocks, 2, "and no more than must");
+    // Late samples of a time that went are taken, and go with the next look.
+    engine.append(&scrape(200, hours(30))).unwrap();
+    engine.flush().unwrap();
+    engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    assert_eq!(engine.statistics().min_time_ms, Some(hours(20)));
+    drop(engine);
+    let (engine, report) = open(&disk, Options { retention_bytes: Some(0), ..limited }).unwrap();
+    assert_eq!(report.blocks, 2);
+    engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    assert!(dump(&engine).is_empty());
+}
+
+#[test]
+fn compacting_finishes_flush_and_merging_and_takes_steps_when_it_must() {
+    let disk = SimFs::new(13);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    for n in 0..40i64 {
+        let time = NOW_MS - seconds(6 * 3_600 - 500 * n);
+        engine.append(&scrape(30, time)).unwrap();
+        note(&mut model, 30, time);
+        if n % 10 == 9 {
+            engine.flush().unwrap();
+        }
+    }
+    let no_time = MaintainLimit { time: Duration::ZERO, ..MaintainLimit::default() };
+    advance(&clock, 86_400);
+    let mut steps = 0;
+    while engine.maintain(Lane::Merge, no_time).unwrap() == Next::Now {
+        assert_eq!(dump(&engine), model, "after step {steps}");
+        steps += 1;
+    }
+    assert!(steps > 30, "a series a step: {steps}");
+    assert_eq!(dump(&engine), model);
+    engine.append(&scrape(30, NOW_MS - 1)).unwrap();
+    note(&mut model, 30, NOW_MS - 1);
+    engine.compact().unwrap();
+    let statistics = engine.block_statistics().unwrap();
+    assert_eq!((engine.statistics().head_samples, statistics.samples), (0, 41 * 30));
+    assert_eq!(statistics.blocks, 1);
+    assert_eq!(dump(&engine), model);
+}
+
+#[test]
 fn series_that_are_gone_give_their_memory_back_and_their_refs_are_unknown() {
     let disk = SimFs::new(3);
     let clock = clock();
