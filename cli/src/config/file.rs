@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use kymo_core::config::{ByteSize, ConfigDuration};
+use kymo_export::MetricsEndpoint;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{NameEscaping, NameValidation, ScrapeConfig, ScrapeDefaults, ScrapeProtocol};
 use kymo_storage::SyncPolicy;
@@ -34,6 +35,9 @@ pub(super) struct ConfigFile {
     /// How OpenTelemetry's model becomes Prometheus'.
     #[schemars(with = "OtlpConfig")]
     pub(super) otlp: Option<Spanned<OtlpConfig>>,
+    /// A listener of its own for the server's metrics. There is none unless this section is there; the metrics are at
+    /// `/metrics` of the server in any case.
+    pub(super) metrics: Option<MetricsEndpoint>,
     /// Settings of Kymo itself.
     #[serde(deserialize_with = "null_is_default")]
     pub(super) kymo: KymoSection,

@@ -22,6 +22,7 @@ mod value;
 use std::path::{Path, PathBuf};
 
 use kymo_core::status::LabelMap;
+use kymo_export::MetricsEndpoint;
 use kymo_export::client::{HttpBuildError, http_client};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeDefaults};
@@ -45,6 +46,8 @@ pub struct Configuration {
     /// Scrape jobs, complete.
     pub jobs: Vec<JobConfig>,
     pub otlp: OtlpConfig,
+    /// A listener of its own for the server's metrics.
+    pub metrics: Option<MetricsEndpoint>,
     /// Labels that series get where they leave the server.
     pub external_labels: LabelMap,
     /// Where queries are logged.
@@ -120,8 +123,8 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
     }
     let text = show::yaml(&mut file, &notices);
     let Global { external_labels, query_log_file, .. } = file.global;
-    let path = path.to_owned();
-    Ok(Configuration { path, kymo: file.kymo, jobs, otlp, external_labels, query_log_file, notices, text })
+    let (path, metrics) = (path.to_owned(), file.metrics);
+    Ok(Configuration { path, kymo: file.kymo, jobs, otlp, metrics, external_labels, query_log_file, notices, text })
 }
 
 /// The jobs that can be scraped. What they leave open is filled in in the file too.

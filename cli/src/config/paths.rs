@@ -12,6 +12,9 @@ pub(super) fn resolve(file: &mut ConfigFile, folder: &Path) {
     let folder = Folder(folder);
     folder.optional(&mut file.global.query_log_file);
     folder.optional(&mut file.kymo.data_dir);
+    if let Some(metrics) = &mut file.metrics {
+        folder.optional(&mut metrics.bearer_token_file);
+    }
     folder.optional(&mut file.kymo.auth_token_file);
     for entry in &mut file.scrape_configs {
         folder.job(&mut entry.value);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use kymo_core::config::Secret;
+use kymo_export::MetricsEndpoint;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{JobConfig, ScrapeConfig};
 use serde::Serialize;
@@ -28,6 +29,8 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scrape_configs: Vec<&'a ScrapeConfig>,
     otlp: OtlpShown<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<&'a MetricsEndpoint>,
     kymo: &'a KymoSection,
 }
 
@@ -75,6 +78,7 @@ pub(super) fn yaml(file: &mut ConfigFile, notices: &[String]) -> String {
         global: &file.global,
         scrape_configs: file.scrape_configs.iter().map(|entry| &entry.value).collect(),
         otlp: (&otlp).into(),
+        metrics: file.metrics.as_ref(),
         kymo: &file.kymo,
     };
     let mut text = String::new();

@@ -28,6 +28,9 @@ pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> R
     if let Some(address) = addresses.otlp_http {
         line("otlp http", &format!("{}/v1/metrics", url_of(address)));
     }
+    if let Some(address) = addresses.metrics {
+        line("metrics", &url_of(address));
+    }
     if plan.collect != Collect::default() {
         line("collecting", &plan.collect.to_string());
     }

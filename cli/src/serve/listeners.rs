@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
+use kymo_core::registry::Registry;
 use kymo_export::server::{Drained, Server, ServerError, ServerOptions, guard};
+use kymo_export::{MetricsServer, MetricsServerError};
 use kymo_ingest::otlp::{self, OtlpState};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -20,6 +22,7 @@ pub(super) struct Addresses {
     pub(super) http: SocketAddr,
     pub(super) otlp_grpc: Option<SocketAddr>,
     pub(super) otlp_http: Option<SocketAddr>,
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 /// Sockets that are bound and not yet served.
@@ -27,13 +30,15 @@ pub(super) struct Listeners {
     http: Server,
     otlp_http: Option<Server>,
     otlp_grpc: Option<TcpListener>,
+    metrics: Option<MetricsServer>,
     addresses: Addresses,
     /// Of all of them.
     options: ServerOptions,
 }
 
 impl Listeners {
-    pub(super) async fn bind(plan: &Plan) -> Result<Listeners, Failure> {
+    /// `registry` is what the listener for metrics shows, if there is one.
+    pub(super) async fn bind(plan: &Plan, registry: &Registry) -> Result<Listeners, Failure> {
         let http =
             server(plan, plan.listen).await.map_err(|error| refused(error, "--listen", "port 0 picks a free one"))?;
         let otlp_http = match plan.otlp_http {
@@ -50,13 +55,17 @@ impl Listeners {
             }
             None => None,
         };
+        let metrics = plan.config.as_ref().and_then(|config| config.metrics.clone());
+        let metrics = metrics.map(|endpoint| MetricsServer::bind(endpoint, registry.clone()));
+        let metrics = metrics.transpose().map_err(without_metrics)?;
         let grpc_address = otlp_grpc.as_ref().map(TcpListener::local_addr).transpose();
         let addresses = Addresses {
             http: http.addresses()[0],
             otlp_grpc: grpc_address.map_err(|error| Failure::because("cannot start", &error))?,
             otlp_http: otlp_http.as_ref().map(|server| server.addresses()[0]),
+            metrics: metrics.as_ref().and_then(MetricsServer::address),
         };
-        Ok(Listeners { http, otlp_http, otlp_grpc, addresses, options: options(plan) })
+        Ok(Listeners { http, otlp_http, otlp_grpc, metrics, addresses, options: options(plan) })
     }
 
     pub(super) fn addresses(&self) -> Addresses {
@@ -70,6 +79,8 @@ impl Listeners {
             http: tokio::spawn(self.http.run(door.router(), stop.clone())),
             otlp_http: self.otlp_http.map(|server| tokio::spawn(server.run(otlp_door.router(), stop.clone()))),
             otlp_grpc: Grpc::Waiting(self.otlp_grpc),
+            // Its page needs no engine.
+            metrics: self.metrics.map(|server| tokio::spawn(server.run(stop.clone()))),
             door,
             otlp_door,
             options: self.options,
@@ -83,6 +94,7 @@ pub(super) struct Serving {
     http: JoinHandle<Drained>,
     otlp_http: Option<JoinHandle<Drained>>,
     otlp_grpc: Grpc,
+    metrics: Option<JoinHandle<Result<Drained, MetricsServerError>>>,
     door: Door,
     otlp_door: Door,
     options: ServerOptions,
@@ -144,6 +156,12 @@ impl Serving {
                 drained.cut_off += cut_off;
             }
         }
+        if let Some(task) = self.metrics
+            && let Ok(Ok(Drained { finished, cut_off })) = task.await
+        {
+            drained.finished += finished;
+            drained.cut_off += cut_off;
+        }
         if let Grpc::Serving(mut task) = self.otlp_grpc
             && !task.is_finished()
             && tokio::time::timeout(self.options.grace, &mut task).await.is_err()
@@ -166,6 +184,17 @@ async fn server(plan: &Plan, address: SocketAddr) -> Result<Server, ServerError>
     let mut options = options(plan);
     options.listen = vec![address];
     Server::bind(options).await
+}
+
+/// Why there is no listener for metrics.
+fn without_metrics(error: MetricsServerError) -> Failure {
+    let failure = Failure::because("cannot start", &error);
+    match error {
+        MetricsServerError::Listen { .. } => {
+            failure.hint("choose another `port` or `address` in the section `metrics` of the configuration file")
+        }
+        _ => failure.hint("see the section `metrics` of the configuration file"),
+    }
 }
 
 /// Why an address cannot be had, and with which flag to choose another.

@@ -66,7 +66,8 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 
 async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
-    let listeners = Listeners::bind(&plan).await?;
+    let registry = Registry::new();
+    let listeners = Listeners::bind(&plan, &registry).await?;
     let addresses = listeners.addresses();
     if let Some(file) = &plan.ports_file {
         ports::write(file, addresses)?;
@@ -78,7 +79,6 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let shares = Shares::of(&memory, plan.memory_limit.bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started_ms = clock.now_ms();
-    let registry = Registry::new();
     let opening = engine::open(&plan, clock.clone(), shares.storage.clone(), registry.clone());
     let (engine, report) = tokio::select! {
         opened = opening => opened?,

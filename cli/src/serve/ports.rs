@@ -6,11 +6,13 @@ use std::path::Path;
 use super::listeners::Addresses;
 use crate::failure::Failure;
 
-/// Writes `{"http": PORT, "otlp_grpc": PORT, "otlp_http": PORT}`, without what is off. A reader sees all of it or
+/// Writes `{"http": PORT, "otlp_grpc": PORT, "otlp_http": PORT, "metrics": PORT}`, without what is off. A reader sees all of it or
 /// nothing: it is written beside and moved into place.
 pub(super) fn write(file: &Path, addresses: Addresses) -> Result<(), Failure> {
     let mut ports = serde_json::json!({ "http": addresses.http.port() });
-    for (name, address) in [("otlp_grpc", addresses.otlp_grpc), ("otlp_http", addresses.otlp_http)] {
+    for (name, address) in
+        [("otlp_grpc", addresses.otlp_grpc), ("otlp_http", addresses.otlp_http), ("metrics", addresses.metrics)]
+    {
         if let Some(address) = address {
             ports[name] = address.port().into();
         }

@@ -88,6 +88,25 @@ fn a_file_is_acted_on_and_the_start_says_what_is_left_out() {
 }
 
 #[test]
+fn metrics_have_a_listener_of_their_own_where_the_file_asks_for_one() {
+    let Configured { server, _folder, .. } = configured("metrics: {port: 0, path: /own}\n", &[]);
+    let port = server.port_of("metrics").unwrap();
+    assert!(server.out().contains(&format!("metrics     http://127.0.0.1:{port}\n")), "{}", server.out());
+    let answer = http::get(port, "/own").unwrap();
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for metric in ["\nprocess_cpu_usage ", "\nprocess_memory_bytes ", "\nkymo_storage_"] {
+        assert!(answer.body.contains(metric), "{metric:?} is not in\n{}", answer.body);
+    }
+    // Nothing else is told there.
+    assert_eq!(http::get(port, "/api/v1/query?query=up").unwrap().status, 404);
+    assert!(server.terminate().success());
+
+    let Configured { server, _folder, .. } = configured("metrics: {enabled: false}\n", &[]);
+    assert_eq!(server.port_of("metrics"), None);
+    assert_eq!(http::get(server.port, "/metrics").unwrap().status, 200);
+}
+
+#[test]
 fn targets_are_scraped_and_told() {
     let port = target();
     let Configured { server, _folder, .. } = configured(&format!("scrape_configs:\n{}", job("one", port)), &[]);

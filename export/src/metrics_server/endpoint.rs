@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::MetricsServerError;
 
-/// Section `metrics` of a configuration: whether and where a program shows its metrics.
+/// Whether and where a program shows its own metrics, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsEndpoint {
     /// Whether there is an endpoint at all.
