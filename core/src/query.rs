@@ -159,6 +159,8 @@ pub struct EngineOptions {
     pub fill_modifiers: bool,
     /// Drop metric names at the end of the evaluation instead of at each function.
     pub delayed_name_removal: bool,
+    /// Tell counters by the label `__type__` instead of by the metric's name.
+    pub type_and_unit_labels: bool,
     /// Step of subqueries that name none.
     pub default_subquery_step: Duration,
 }
@@ -171,13 +173,15 @@ impl Default for EngineOptions {
             extended_range_selectors: false,
             fill_modifiers: false,
             delayed_name_removal: false,
+            type_and_unit_labels: false,
             default_subquery_step: Duration::from_secs(60),
         }
     }
 }
 
 impl EngineOptions {
-    /// Everything on, as the test scripts assume.
+    /// Everything on that the test scripts assume: all but the labels of type and unit, without which counters are
+    /// told by their names.
     #[must_use]
     pub fn all() -> EngineOptions {
         EngineOptions {

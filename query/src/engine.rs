@@ -170,6 +170,7 @@ impl Engine {
             storage: self.storage.as_ref(),
             ctx,
             samples_max: self.config.max_samples,
+            typed: asked.options.type_and_unit_labels,
             names: if asked.options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
             stats: asked.request.stats,
             explain: asked.request.explain,

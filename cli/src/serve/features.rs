@@ -22,14 +22,16 @@ pub(super) enum Switch {
     ExtendedRangeSelectors,
     FillModifiers,
     DelayedNameRemoval,
+    TypeAndUnitLabels,
 }
 
 /// The switches by name, sorted.
-const SWITCHES: [(&str, Switch); 4] = [
+const SWITCHES: [(&str, Switch); 5] = [
     ("promql-binop-fill-modifiers", Switch::FillModifiers),
     ("promql-delayed-name-removal", Switch::DelayedNameRemoval),
     ("promql-experimental-functions", Switch::ExperimentalFunctions),
     ("promql-extended-range-selectors", Switch::ExtendedRangeSelectors),
+    ("type-and-unit-labels", Switch::TypeAndUnitLabels),
 ];
 
 /// What needs no switch.
@@ -98,6 +100,7 @@ pub(super) fn engine_options(features: &[Feature]) -> EngineOptions {
             Switch::ExtendedRangeSelectors => &mut options.extended_range_selectors,
             Switch::FillModifiers => &mut options.fill_modifiers,
             Switch::DelayedNameRemoval => &mut options.delayed_name_removal,
+            Switch::TypeAndUnitLabels => &mut options.type_and_unit_labels,
         };
         *option = true;
     }

@@ -66,6 +66,8 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) ctx: &'a QueryContext,
     pub(crate) samples_max: u64,
     pub(crate) names: NameRemoval,
+    /// Counters are told by the label of their type.
+    pub(crate) typed: bool,
     pub(crate) stats: StatsWanted,
     /// Whether the plan's costs are wanted.
     pub(crate) explain: bool,
@@ -79,6 +81,7 @@ pub(crate) struct Evaluator<'a> {
     storage: &'a dyn MetricStorage,
     ctx: &'a QueryContext,
     names: NameRemoval,
+    typed: bool,
     meter: Meter<'a>,
     notes: Notes<'a>,
     samples: SampleCounts,
@@ -104,6 +107,7 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         storage: what.storage,
         ctx: what.ctx,
         names: what.names,
+        typed: what.typed,
         meter: Meter::new(what.ctx, what.samples_max),
         notes: Notes::new(what.text),
         samples: SampleCounts::new(what.plan.grid, what.stats),

@@ -55,25 +55,65 @@ impl Said {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Note<'n> {
     InvalidQuantile(f64),
-    InvalidRatio { ratio: f64, capped: f64 },
-    BadBucketLabel { metric: &'n str, value: &'n str },
-    MixedFloatsHistograms { metric: &'n str },
+    InvalidRatio {
+        ratio: f64,
+        capped: f64,
+    },
+    BadBucketLabel {
+        metric: &'n str,
+        value: &'n str,
+    },
+    MixedFloatsHistograms {
+        metric: &'n str,
+    },
     MixedFloatsHistogramsAggregation,
-    MixedClassicNative { metric: &'n str },
+    MixedClassicNative {
+        metric: &'n str,
+    },
     SortInRangeQuery,
-    PossibleNonCounter { metric: &'n str },
-    IncompatibleTypes { lhs: &'n str, op: &'n str, rhs: &'n str },
-    IncompatibleBuckets { op: &'n str },
-    IgnoredInAggregation { op: &'n str },
-    IgnoredInMixedRange { metric: &'n str },
-    NotCounter { metric: &'n str },
-    NotGauge { metric: &'n str },
-    MixedExponentialCustom { metric: &'n str },
-    CounterResetCollision { operation: &'n str },
-    ReconciledBuckets { operation: &'n str },
-    QuantileOfNan { metric: &'n str },
-    QuantileSkewedByNan { metric: &'n str },
-    FractionWithNan { metric: &'n str },
+    /// `kind`: the label of its type, where that decides instead of the name.
+    PossibleNonCounter {
+        metric: &'n str,
+        kind: Option<&'n str>,
+    },
+    IncompatibleTypes {
+        lhs: &'n str,
+        op: &'n str,
+        rhs: &'n str,
+    },
+    IncompatibleBuckets {
+        op: &'n str,
+    },
+    IgnoredInAggregation {
+        op: &'n str,
+    },
+    IgnoredInMixedRange {
+        metric: &'n str,
+    },
+    NotCounter {
+        metric: &'n str,
+    },
+    NotGauge {
+        metric: &'n str,
+    },
+    MixedExponentialCustom {
+        metric: &'n str,
+    },
+    CounterResetCollision {
+        operation: &'n str,
+    },
+    ReconciledBuckets {
+        operation: &'n str,
+    },
+    QuantileOfNan {
+        metric: &'n str,
+    },
+    QuantileSkewedByNan {
+        metric: &'n str,
+    },
+    FractionWithNan {
+        metric: &'n str,
+    },
 }
 
 /// Classic buckets that were made to rise, gathered over steps and series.
@@ -252,13 +292,15 @@ impl Note<'_> {
             Note::SortInRangeQuery => {
                 (Warning, "sort is ineffective for range queries since results are always ordered by labels".to_owned())
             }
-            Note::PossibleNonCounter { metric } => (
-                Info,
-                format!(
-                    "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
-                    quoted(metric)
-                ),
-            ),
+            Note::PossibleNonCounter { metric, kind } => {
+                let why = match kind {
+                    None => "name does not end in _total/_sum/_count/_bucket".to_owned(),
+                    Some(kind) => {
+                        format!("__type__ label is not set to \"counter\" or \"histogram\", got {}", quoted(kind))
+                    }
+                };
+                (Info, format!("metric might not be a counter, {why}: {}", quoted(metric)))
+            }
             Note::IncompatibleTypes { lhs, op, rhs } => (
                 Info,
                 format!("incompatible sample types encountered for binary operator {}: {lhs} {op} {rhs}", quoted(op)),

@@ -68,6 +68,9 @@ impl Ranges {
 const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
 const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
 
+/// The label with a metric's type.
+const TYPE_LABEL: &str = "__type__";
+
 /// Ends of names that counters have.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
@@ -180,19 +183,26 @@ impl Evaluator<'_> {
     /// Gathers the steps at which series of one metric gave a rate, if the metric is none that should.
     fn note_non_counter(&mut self, found: &mut Option<NoCounter>, series: &Series, place: (NodeId, Span)) {
         let Some(metric) = series.labels.metric_name() else { return };
-        if let Some(same) = found.as_mut().filter(|found| found.metric == metric) {
+        let kind = self.typed.then(|| series.labels.get(TYPE_LABEL).unwrap_or_default());
+        let is_same = |found: &&mut NoCounter| found.metric == metric && found.kind.as_deref() == kind;
+        if let Some(same) = found.as_mut().filter(is_same) {
             same.steps.union_with(&series.column.floats);
             return;
         }
         self.say_non_counter(found.take(), place);
-        if !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
-            *found = Some(NoCounter { metric: metric.to_owned(), steps: series.column.floats.clone() });
+        let is_counter = match kind {
+            Some(kind) => matches!(kind, "counter" | "histogram"),
+            None => COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)),
+        };
+        if !is_counter {
+            let (metric, kind) = (metric.to_owned(), kind.map(str::to_owned));
+            *found = Some(NoCounter { metric, kind, steps: series.column.floats.clone() });
         }
     }
 
     fn say_non_counter(&mut self, found: Option<NoCounter>, (id, span): (NodeId, Span)) {
-        let Some(NoCounter { metric, steps }) = found else { return };
-        let note = Note::PossibleNonCounter { metric: &metric };
+        let Some(NoCounter { metric, kind, steps }) = found else { return };
+        let note = Note::PossibleNonCounter { metric: &metric, kind: kind.as_deref() };
         if self.grid(id) == self.plan.grid {
             self.notes.add_info_at(note, span, &steps);
         } else {
@@ -201,9 +211,11 @@ impl Evaluator<'_> {
     }
 }
 
-/// A metric that is no counter by its name.
+/// A metric that is no counter by its name, or by the label of its type.
 struct NoCounter {
     metric: String,
+    /// The label, where it decides.
+    kind: Option<String>,
     /// Steps at which it gave a rate.
     steps: StepSet,
 }

@@ -1,17 +1,15 @@
-//! `anchored` and `smoothed` over native histograms, and start timestamps, as scripts.
+//! `anchored` and `smoothed` over native histograms, and labels of type, as scripts.
 
 use std::sync::Arc;
 
-use kymo_core::{MetricStorage, QueryBackend};
+use kymo_core::query::{EngineOptions, Grid, QueryRequest};
+use kymo_core::{MetricStorage, QueryBackend, QueryContext};
 
+use crate::Engine;
 use crate::promqltest::{memory_storage, run_script};
-use crate::{Engine, EngineConfig};
 
 fn hold(script: &str) {
-    let config = EngineConfig { options: kymo_core::query::EngineOptions::all(), ..EngineConfig::default() };
-    let over = |storage: Arc<dyn MetricStorage>| {
-        Box::new(Engine::with_config(storage, config.clone())) as Box<dyn QueryBackend>
-    };
+    let over = |storage: Arc<dyn MetricStorage>| Box::new(Engine::new(storage)) as Box<dyn QueryBackend>;
     let report = run_script("inline", script, &mut memory_storage, &over).unwrap();
     assert!(report.failed.is_empty() && report.passed > 0, "{:#?}", report.failed);
 }
@@ -64,5 +62,31 @@ fn histograms_are_anchored_and_smoothed_like_floats() {
          eval instant at 5m rate(kinds[4m] anchored)
            expect warn msg: PromQL warning: vector contains a mix of histograms with exponential and custom buckets schemas for metric name \"kinds\" (1:6)
         ",
+    );
+}
+
+#[test]
+fn a_counter_is_told_by_the_label_of_its_type_where_that_is_on() {
+    let storage = memory_storage();
+    let over = |storage: Arc<dyn MetricStorage>| Box::new(Engine::new(storage)) as Box<dyn QueryBackend>;
+    let data = "load 1m
+           x{__type__=\"counter\"} 0+1x5
+           y_total{__type__=\"gauge\"} 0+1x5
+        ";
+    run_script("inline", data, &mut || Arc::clone(&storage), &over).unwrap();
+    let engine = Engine::new(storage);
+    let infos = |text: &str, typed: bool| {
+        let mut request = QueryRequest::new(text, Grid::Instant { at_ms: 300_000 });
+        let mut options = EngineOptions::all();
+        options.type_and_unit_labels = typed;
+        request.options = Some(options);
+        engine.query(&request, &QueryContext::unlimited()).unwrap().annotations.infos
+    };
+    assert_eq!(infos("rate(x[5m])", true), [""; 0]);
+    assert_eq!(infos("rate(y_total[5m])", false), [""; 0]);
+    assert_eq!(
+        infos("rate(y_total[5m])", true),
+        ["PromQL info: metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", \
+          got \"gauge\": \"y_total\" (1:6)"]
     );
 }
