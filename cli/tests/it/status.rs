@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use crate::http;
-use crate::process::{Server, kymo, run};
+use crate::process::{Server, kymo, run, wait_for};
 
 #[test]
 fn a_server_shows_its_requests_queries_and_lanes() {
@@ -28,8 +28,11 @@ fn a_server_shows_its_requests_queries_and_lanes() {
     let json = run(["status", &server.url(), "--json"]);
     let status: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(status["contexts"][0]["path"], "global");
-    let metrics = http::get(server.port, "/metrics").unwrap();
-    assert!(metrics.body.contains("kymo_context_requests_total{path=\"global"));
+    // They are brought up to date once a second.
+    wait_for("the contexts' metrics", || {
+        let metrics = http::get(server.port, "/metrics").ok()?;
+        metrics.body.contains("kymo_context_requests_total{path=\"global.http\"}").then_some(())
+    });
 }
 
 #[cfg(unix)]
