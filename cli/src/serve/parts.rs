@@ -60,7 +60,7 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn of(memory: &Budget, limit_bytes: u64) -> Shares {
-        let share = |name, percent| memory.child(name, limit_bytes / 100 * percent);
+        let share = |name, percent| memory.child_set_by(name, limit_bytes / 100 * percent, "--memory-limit");
         Shares {
             storage: share("storage", STORAGE_PERCENT),
             ingest: share("ingest", INGEST_PERCENT),

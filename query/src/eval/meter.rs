@@ -182,6 +182,6 @@ impl Drop for Hold {
 /// Prometheus' words, and then what they leave open.
 fn too_many_samples(wanted: u64, max: u64) -> QueryError {
     let text = "query processing would load too many samples into memory in query execution";
-    let text = format!("{text}: {wanted} at once, and the limit is {max} (EngineConfig::max_samples)");
+    let text = format!("{text}: {wanted} at once, and the limit is {max} (--query-max-samples sets it)");
     QueryError::execute(ErrorKind::Limit, text)
 }

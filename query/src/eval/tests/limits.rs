@@ -96,7 +96,7 @@ fn a_query_over_the_sample_limit_is_refused_and_lets_everything_go() {
         let refused = limited.query(&QueryRequest::new(text, RANGE), &ctx).expect_err(text);
         let expected = "query processing would load too many samples into memory in query execution";
         assert!(refused.message.starts_with(expected), "{text}: {}", refused.message);
-        assert!(refused.message.contains("and the limit is 100 (EngineConfig::max_samples)"), "{}", refused.message);
+        assert!(refused.message.contains("and the limit is 100 (--query-max-samples sets it)"), "{}", refused.message);
         assert_eq!(refused.kind, ErrorKind::Limit, "{text}");
         assert_eq!(ctx.budget.used(), 0);
     }
