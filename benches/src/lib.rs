@@ -14,6 +14,8 @@
 
 pub mod cases;
 pub mod groups;
+pub mod heap;
+pub mod instructions;
 pub mod load;
 pub mod machine;
 pub mod report;

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use kymo_benches::cases::handles::Handles;
 use kymo_benches::groups::engine::{Held, Rows};
 use kymo_benches::groups::{self, Group, Setup};
 use kymo_benches::load::{self, SCRAPES_MEASURED, SERIES_MEASURED};
+use kymo_benches::{heap, instructions};
 
 /// An hour: enough for ratios of servers' CPU time and queries.
 const SCRAPES: usize = 240;
@@ -54,8 +56,17 @@ struct Cli {
     hold: Option<Held>,
 }
 
+#[global_allocator]
+static ALLOCATOR: heap::Counting = heap::Counting;
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let counted = instructions::serve(|name, times| Handles::new()?.by_name(name, times));
+    let result = match counted {
+        Ok(true) => Ok(true),
+        Ok(false) => run(Cli::parse()),
+        Err(error) => Err(error),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -122,5 +123,42 @@ pub fn on_two_cores(work: &(dyn Fn(u64) + Sync), trials: usize) -> Option<Spread
             found.push(slower.as_nanos() as f64 / times as f64);
         }
     }
+    Spread::of(found)
+}
+
+/// CPU time per time of the slower of two threads, each on a core of its own, that do the same at once while a third reads
+/// without pause. `None` when there is one core.
+///
+/// CPU time, as three threads share two cores: what the reader takes away is not theirs, but every cache line that it makes
+/// them fetch again is.
+pub fn beside_a_reader(work: &(dyn Fn(u64) + Sync), read: &(dyn Fn() + Sync), trials: usize) -> Option<Spread> {
+    let [first, second] = machine::two_cores()?;
+    let times = calibrate(&mut Case::new("", work)) * 8;
+    let is_over = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                read();
+            }
+        });
+        let trial = |_| {
+            let barrier = Barrier::new(2);
+            let run = |core: usize| {
+                machine::pin_thread(core);
+                barrier.wait();
+                let before = machine::thread_cpu();
+                work(times);
+                machine::thread_cpu().saturating_sub(before)
+            };
+            thread::scope(|scope| {
+                let threads = [scope.spawn(|| run(first)), scope.spawn(|| run(second))];
+                let took = threads.map(|thread| thread.join().unwrap_or(Duration::MAX));
+                took[0].max(took[1]).as_nanos() as f64 / times as f64
+            })
+        };
+        let found = (0..trials).map(trial).collect();
+        is_over.store(true, Ordering::Relaxed);
+        found
+    });
     Spread::of(found)
 }

@@ -4,11 +4,14 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
-use kymo_core::Registry;
+use anyhow::{Context, Result, bail, ensure};
+use kymo_core::metric::{MetricKind, MetricPoint};
 use kymo_core::random::{Random, SeededRandom};
 use kymo_core::registry::{Counter, Family, Gauge, Histogram};
+use kymo_core::ring::RingWriter;
+use kymo_core::{HotMetricsRing, Registry, StringPool};
 
 /// Upper bounds of the histograms.
 pub const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -22,6 +25,10 @@ pub struct Handles {
     gauge: Gauge,
     histogram: Histogram,
     family: Family<Counter, 2>,
+    family_5: Family<Counter, 5>,
+    pool: StringPool,
+    ring: HotMetricsRing,
+    writer: Mutex<RingWriter>,
     shared: AtomicU64,
     owned: AtomicU64,
     bare: BareHistogram,
@@ -56,11 +63,16 @@ impl Handles {
     /// A handle that does not show what was recorded.
     pub fn new() -> Result<Handles> {
         let registry = Registry::new();
+        let ring = HotMetricsRing::new(1 << 16, 1 << 10);
         let handles = Handles {
             counter: registry.counter("requests_total").register()?,
             gauge: registry.gauge("queue_length").register()?,
             histogram: registry.histogram("duration_seconds").buckets(&BOUNDS).register()?,
             family: registry.counter("responses_total").labels(["method", "path"]).family()?,
+            family_5: registry.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
+            pool: StringPool::new(100_000, 8 << 20),
+            writer: Mutex::new(ring.writer().context("a ring has a lane")?),
+            ring,
             shared: AtomicU64::new(0),
             owned: AtomicU64::new(0),
             bare: BareHistogram::default(),
@@ -75,6 +87,11 @@ impl Handles {
         ensure!(handles.gauge.value() == handles.values[2], "the gauge shows {}", handles.gauge.value());
         ensure!(handles.histogram.count() == 3, "the histogram shows {}", handles.histogram.count());
         let [method, path] = &handles.label_values[0];
+        handles.lookup_5(1);
+        handles.intern(ROTATION as u64);
+        handles.push(3);
+        ensure!(handles.pool.size().strings == ROTATION / 2, "the pool holds {:?}", handles.pool.size());
+        ensure!(handles.ring.drain(|_| ()).points == 3, "the ring lost points");
         let looked_up = handles.family.with([method, path]).value();
         ensure!(looked_up == 2.0, "the labelled counter shows {looked_up}");
         Ok(handles)
@@ -150,13 +167,99 @@ impl Handles {
     pub fn lookup(&self, times: u64) {
         #[inline(never)]
         fn inc(family: &Family<Counter, 2>, values: [&str; 2]) {
-            family.with(values).inc();
+            family.at(values).inc();
         }
         for n in 0..times {
             let [method, path] = &self.label_values[n as usize % ROTATION];
             inc(black_box(&self.family), [method, path]);
         }
     }
+}
+
+impl Handles {
+    /// Ours: finds a counter by five label values and adds one.
+    pub fn lookup_5(&self, times: u64) {
+        #[inline(never)]
+        fn inc(family: &Family<Counter, 5>, values: [&str; 5]) {
+            family.at(values).inc();
+        }
+        for n in 0..times {
+            let [method, path] = &self.label_values[n as usize % ROTATION];
+            inc(black_box(&self.family_5), ["200", "web-17.example", method, path, "eu-west-1"]);
+        }
+    }
+
+    /// Ours: the ids of 32 strings in turn.
+    pub fn intern(&self, times: u64) {
+        #[inline(never)]
+        fn intern(pool: &StringPool, text: &str) {
+            black_box(pool.intern_string(text));
+        }
+        (0..times).for_each(|n| intern(black_box(&self.pool), &self.label_values[n as usize % ROTATION][1]));
+    }
+
+    /// Ours: pushes points over the oldest. By one thread.
+    pub fn push(&self, times: u64) {
+        #[inline(never)]
+        fn push(writer: &mut RingWriter, point: MetricPoint) {
+            writer.push_metric(point);
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        for n in 0..times {
+            push(
+                black_box(&mut writer),
+                MetricPoint::new(1, MetricKind::Gauge, n as i64, self.values[n as usize % ROTATION]),
+            );
+        }
+    }
+
+    /// What a scrape reads of the counter.
+    pub fn read_counter(&self) {
+        black_box(self.counter.value());
+    }
+
+    /// What a scrape reads of the histogram.
+    pub fn read_histogram(&self) {
+        black_box(self.histogram.sum());
+    }
+
+    /// What a scrape reads of a series that was looked up.
+    pub fn read_lookup(&self) {
+        let [method, path] = &self.label_values[0];
+        black_box(self.family.at([method, path]).value());
+    }
+
+    /// One of them by name, for counting its instructions.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn by_name(&self, name: &str, times: u64) -> Result<()> {
+        match name {
+            "counter" => self.counter(times),
+            "owned" => self.owned_add(times),
+            "gauge" => self.gauge(times),
+            "store" => self.store(times),
+            "histogram" => self.histogram(times),
+            "bare histogram" => self.bare_histogram(times),
+            "lookup" => self.lookup(times),
+            "lookup 5" => self.lookup_5(times),
+            _ => bail!("no operation is called {name:?}"),
+        }
+        Ok(())
+    }
+}
+
+/// Counters with two labels, as many as are told: for what a series weighs.
+///
+/// # Errors
+/// The family cannot be made.
+pub fn counters(series: usize) -> Result<Registry> {
+    let registry = Registry::new();
+    let family = registry.counter("many_total").labels(["method", "path"]).family()?;
+    for n in 0..series {
+        family.at([["GET", "POST"][n % 2], &format!("/api/v1/resource/{}", n / 2)]).inc();
+    }
+    Ok(registry)
 }
 
 #[cfg(test)]

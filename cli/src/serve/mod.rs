@@ -67,6 +67,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
 async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let registry = Registry::new();
+    registry.on_overflow(|overflow| tracing::warn!(metric = overflow.family, label = overflow.label, "{overflow}"));
     let listeners = Listeners::bind(&plan, &registry).await?;
     let addresses = listeners.addresses();
     if let Some(file) = &plan.ports_file {

@@ -4,6 +4,7 @@ mod arrows;
 mod formats;
 mod links;
 mod names;
+mod rust_version;
 mod tree;
 
 use std::fmt;
@@ -76,7 +77,9 @@ pub(crate) fn run(workspace: &Workspace, source: &Source) -> Result<bool> {
         })
         .collect();
 
-    let mut findings = arrows::check(&workspace.metadata()?)?;
+    let metadata = workspace.metadata()?;
+    let mut findings = arrows::check(&metadata)?;
+    findings.extend(rust_version::check(&metadata)?);
     findings.extend(links::check(&workspace.root, &texts));
     findings.extend(formats::check(&texts));
     findings.extend(names::check(&workspace.root, &texts));
