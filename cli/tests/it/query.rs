@@ -44,7 +44,8 @@ impl Asked {
     fn query(&self, expression: &str, arguments: &[&str]) -> Said {
         let said = self.server.query(&[&[expression, "--time", &self.at()], arguments].concat());
         assert_eq!(said.status, 0, "{said:?}");
-        assert_eq!(said.err, "");
+        // A selector that matches nothing is told; nothing else is.
+        assert!(said.err.lines().all(|line| line.contains(" matches nothing: ")), "{said:?}");
         said
     }
 }
@@ -66,7 +67,9 @@ fn answers_come_as_table_json_and_csv() {
         ],
         "{table}"
     );
-    assert_eq!(asked.query("nothing", &[]).out, "no data\n");
+    let nothing = asked.query("nothing", &[]);
+    assert_eq!(nothing.out, "no data\n");
+    assert!(nothing.err.contains("no series has __name__=\"nothing\""), "{nothing:?}");
 
     let csv = asked.query("temperature or wind", &["--output", "csv"]).out;
     assert_eq!(
