@@ -1,4 +1,4 @@
-//! The tree at one moment, as values: for people ([`text`]), for programs (JSON, by serde), as a stream.
+//! The tree at one moment, as values: as text for people, as JSON for programs (by serde), and as a stream.
 
 mod gather;
 mod stream;
