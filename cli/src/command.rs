@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::compact::CompactArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
 use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
+    Compact(CompactArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Reference(ReferenceArgs),

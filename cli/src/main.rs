@@ -6,6 +6,7 @@
 //!         ─▶ status       what a running program does and waits for
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
+//!         ─▶ compact      a data directory that no server has open, written as small as it will be
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! is; what remains here is tested by running the program (`tests/it`).
 
 mod command;
+mod compact;
 mod describe;
 mod failure;
 mod inspect;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

@@ -20,7 +20,15 @@ pub(super) async fn open(
     budget: Budget,
     registry: Registry,
 ) -> Result<(Engine, OpenReport), Failure> {
-    let options = Options { clock, budget, registry, retention: plan.retention, sync: plan.sync, ..Options::default() };
+    let options = Options {
+        clock,
+        budget,
+        registry,
+        retention: plan.retention,
+        retention_bytes: plan.retention_bytes,
+        sync: plan.sync,
+        ..Options::default()
+    };
     let dir = plan.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))
@@ -29,7 +37,7 @@ pub(super) async fn open(
 }
 
 /// Why a data directory cannot be opened, and what to do.
-fn refused(dir: &Path, error: &StorageError) -> Failure {
+pub(crate) fn refused(dir: &Path, error: &StorageError) -> Failure {
     let failure = Failure::new(format!("cannot open the data directory {}: {}", dir.display(), chain(error)));
     match error {
         StorageError::Locked { .. } => {

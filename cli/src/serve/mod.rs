@@ -30,6 +30,7 @@ mod signals;
 mod tree;
 mod upkeep;
 
+pub(crate) use engine::refused;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;

@@ -56,6 +56,9 @@ pub(crate) struct ServeArgs {
     /// How long samples are kept, as a Prometheus duration; 0 keeps them for ever [default: 30d]
     #[arg(long, env = "KYMO_RETENTION", hide_env_values = true, value_name = "DURATION")]
     pub(super) retention: Option<Retention>,
+    /// Bytes of blocks beyond which the oldest go, in bytes or with KiB, MiB, GiB [default: no limit]
+    #[arg(long, env = "KYMO_RETENTION_SIZE", hide_env_values = true, value_name = "SIZE")]
+    pub(super) retention_size: Option<MemoryBytes>,
     /// Memory for everything together, in bytes or with KiB, MiB, GiB [default: 60 % of what the process may have]
     #[arg(long, env = "KYMO_MEMORY_LIMIT", hide_env_values = true, value_name = "SIZE")]
     pub(super) memory_limit: Option<MemoryBytes>,

@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) collect: Collect,
     pub(super) tokens: BearerTokens,
     pub(super) retention: Option<Duration>,
+    /// Bytes of blocks beyond which the oldest go.
+    pub(super) retention_bytes: Option<u64>,
     pub(super) memory_limit: MemoryLimit,
     pub(super) sync: SyncPolicy,
     pub(super) ports_file: Option<PathBuf>,
@@ -89,6 +91,7 @@ impl Plan {
             collect: args.collect.or(collect).unwrap_or(watched_unasked),
             tokens,
             retention: args.retention.or(retention).map_or(Some(RETENTION), |retention| retention.0),
+            retention_bytes: args.retention_size.map(|size| size.0),
             memory_limit: args
                 .memory_limit
                 .or(memory_limit)
@@ -142,6 +145,7 @@ impl Plan {
             ("query-queue", self.queries.waiting_max.to_string()),
             ("query-timeout", self.queries.timeout.to_string()),
             ("retention", Retention(self.retention).to_string()),
+            ("retention-size", self.retention_bytes.map_or("0".to_owned(), |bytes| bytes.to_string())),
             ("status-socket", self.status_socket.to_string()),
             ("sync", self.sync.to_string()),
         ];
