@@ -49,7 +49,8 @@ pub(super) struct Member {
 
 impl Folding for Ranks<'_> {
     fn add(&mut self, series: &Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
-        if !series.column.histograms.is_empty() {
+        // Where nothing is chosen, nothing is looked at.
+        if series.column.histograms.iter().any(|(step, _)| self.k.at(*step as usize) >= 1.0) {
             notes.add(Note::IgnoredInAggregation { op: self.op.as_str() }, self.span);
         }
         let group = self.at.of(self.by, &series.labels);
