@@ -30,8 +30,14 @@ pub fn serve(work: impl FnOnce(&str, u64) -> Result<()>) -> Result<bool> {
 /// Instructions of one operation of this program, its loop included; or why they are not known.
 #[must_use]
 pub fn of(name: &str) -> Figure {
-    match count(name, TIMES).and_then(|few| Ok((few, count(name, 2 * TIMES)?))) {
-        Ok((few, many)) => Figure::Of(many.saturating_sub(few) as f64 / TIMES as f64),
+    of_times(name, TIMES)
+}
+
+/// The same of an operation that takes long, as the mean of so many.
+#[must_use]
+pub fn of_times(name: &str, times: u64) -> Figure {
+    match count(name, times).and_then(|few| Ok((few, count(name, 2 * times)?))) {
+        Ok((few, many)) => Figure::Of(many.saturating_sub(few) as f64 / times as f64),
         Err(error) => Figure::missing(format!("{error:#}")),
     }
 }

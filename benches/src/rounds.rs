@@ -82,6 +82,29 @@ pub fn in_turn(cases: &mut [Case<'_>], rounds: usize) -> Vec<Spread> {
     found.into_iter().map(|values| Spread::of(values).unwrap_or(Spread { min: f64::NAN, median: f64::NAN })).collect()
 }
 
+/// How much more CPU time of this thread each case takes than the first, in percent.
+///
+/// Every case is done as often as the first, in turn, and each round compares what was done next to each other: a
+/// difference far below a machine's noise still moves the middle of many such pairs. Every second round goes backwards, so
+/// that what a round does to the one that comes later falls on both sides.
+pub fn beyond_first<const N: usize>(cases: &mut [Case<'_>; N], rounds: usize) -> [Spread; N] {
+    let times = cases.iter_mut().map(calibrate).min().unwrap_or(1);
+    let mut found: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    for round in 0..rounds {
+        let mut took = [0.0; N];
+        for step in 0..N {
+            let index = if round % 2 == 0 { step } else { N - 1 - step };
+            let before = machine::thread_cpu();
+            (cases[index].run)(times);
+            took[index] = machine::thread_cpu().saturating_sub(before).as_nanos() as f64;
+        }
+        for (found, took_of) in found.iter_mut().zip(&took) {
+            found.push((took_of / took[0] - 1.0) * 100.0);
+        }
+    }
+    found.map(|values| Spread::of(values).unwrap_or(Spread { min: f64::NAN, median: f64::NAN }))
+}
+
 /// How often a case fits into a batch; also its warm-up.
 fn calibrate(case: &mut Case<'_>) -> u64 {
     let mut times = 1;

@@ -9,7 +9,7 @@ use kymo_context::{Context, ContextMutex, Settings, Watch, WatchOptions};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::machine;
+use super::work::{rounds_of, work};
 
 /// CPU work of one request.
 const WORK_NANOS: u128 = 50_000;
@@ -125,28 +125,6 @@ impl Contexts {
     fn work(&self) {
         self.seed.set(work(self.seed.get(), self.rounds));
     }
-}
-
-/// Arithmetic that depends on itself, so that its time is that of its rounds.
-#[inline(never)]
-fn work(mut state: u64, rounds: u64) -> u64 {
-    for _ in 0..rounds {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-    }
-    black_box(state)
-}
-
-fn rounds_of(nanos: u128) -> u64 {
-    const SAMPLE: u64 = 1_000_000;
-    let best = (0..10).map(|seed| {
-        let before = machine::thread_cpu();
-        black_box(work(seed + 1, SAMPLE));
-        machine::thread_cpu().saturating_sub(before).as_nanos()
-    });
-    let sample_nanos = best.min().unwrap_or(1).max(1);
-    (u128::from(SAMPLE) * nanos / sample_nanos) as u64
 }
 
 /// A tree with so many contexts that live and have values, as a busy server has.

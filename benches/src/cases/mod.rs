@@ -7,3 +7,5 @@ pub mod exposition;
 pub mod handles;
 pub mod otlp;
 pub mod pages;
+pub mod requests;
+mod work;

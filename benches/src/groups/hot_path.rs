@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::cases::handles::{self, Handles, ROTATION};
+use crate::cases::requests::Requests;
 use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::{self, Case};
 use crate::{heap, instructions};
@@ -10,6 +11,12 @@ use crate::{heap, instructions};
 const ROUNDS: usize = 101;
 const TRIALS: usize = 60;
 const SERIES: usize = 10_000;
+/// Rounds of requests: what is recorded is small beside them.
+const REQUEST_ROUNDS: usize = 1_001;
+/// Requests whose instructions are counted, each set of labels as often as the others.
+const REQUESTS: u64 = 2 * ROTATION as u64;
+/// Percent of a request that its metrics may take through handles that are kept, and when each series is looked up.
+const OVERHEAD_MAX: [f64; 2] = [0.2, 1.0];
 
 /// Adds the rows of this group.
 ///
@@ -20,6 +27,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     alone(&handles, report);
     together(&handles, report);
     counted(report);
+    beside_work(report)?;
     weighed(&handles, report)
 }
 
@@ -78,6 +86,35 @@ fn counted(report: &mut Report) {
     report.row(ours("counter by 2 label values", "lookup"));
     report.row(ours("counter by 5 label values", "lookup 5"));
     report.note("Instructions count the loop too; `cargo xtask instructions` takes it off and holds them to limits.");
+}
+
+/// What a program pays that records everything about requests of 50 µs: 4 counters, a gauge and 2 histograms of 2 labels.
+fn beside_work(report: &mut Report) -> Result<()> {
+    let requests = Requests::new()?;
+    let mut cases = [
+        Case::new("bare", |times| requests.bare(times)),
+        Case::new("kept", |times| requests.kept(times)),
+        Case::new("looked up", |times| requests.looked_up(times)),
+    ];
+    let micros = rounds::in_turn(&mut cases[..1], ROUNDS)[0].median / 1e3;
+    let [_, kept, looked_up] = rounds::beyond_first(&mut cases, REQUEST_ROUNDS).map(|spread| spread.median);
+    let bare = instructions::of_times("bare request", REQUESTS);
+    let more = |name| match (&bare, instructions::of_times(name, REQUESTS)) {
+        (Figure::Of(bare), Figure::Of(with)) => Figure::Of((with / bare - 1.0) * 100.0),
+        (Figure::Missing(why), _) => Figure::missing(why),
+        (_, missing) => missing,
+    };
+    let mut row = |what, unit, figure: Figure, max| report.row(Row::new(what, unit, figure).goal(Goal::AtMost(max)));
+    let [kept_max, looked_up_max] = OVERHEAD_MAX;
+    row("overhead of all metrics, kept handles", "% of CPU time", kept.into(), kept_max);
+    row("the same", "% of instructions", more("request"), kept_max);
+    row("overhead of all metrics, `Family::at`", "% of CPU time", looked_up.into(), looked_up_max);
+    row("the same", "% of instructions", more("request, looked up"), looked_up_max);
+    report.note(format!(
+        "The overhead is that of 4 counters, a gauge and 2 histograms of 2 labels each on a request of {micros:.1} µs of \
+         arithmetic, {REQUEST_ROUNDS} rounds with and without in turn."
+    ));
+    Ok(())
 }
 
 fn weighed(handles: &Handles, report: &mut Report) -> Result<()> {
