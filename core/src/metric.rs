@@ -103,15 +103,6 @@ impl MetricType {
         }
     }
 
-    /// A native histogram for readers that know classic ones only: everything in the bucket that has no bound. `None` for
-    /// all other values.
-    pub fn as_classic(&self) -> Option<MetricType> {
-        let Self::NativeHistogram { histogram, exemplars } = self else { return None };
-        let count = histogram.count() as u64;
-        let buckets = vec![Bucket { upper_bound: f64::INFINITY, cumulative_count: count }];
-        Some(Self::Histogram { buckets, sum: histogram.sum, count, exemplars: exemplars.clone() })
-    }
-
     /// Which kind this is.
     pub fn kind(&self) -> MetricKind {
         match self {

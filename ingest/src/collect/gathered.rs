@@ -2,6 +2,7 @@
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use kymo_core::histogram::NativeHistogram;
 use kymo_core::{FamilyType, METRIC_NAME, Metadata};
 
 /// The samples of one round, all of one moment. Reused, so a round of known series allocates next to nothing.
@@ -28,7 +29,18 @@ struct Family {
 struct Sample {
     /// Where its key ends; it begins where the one before ends.
     key_end: usize,
-    value: f64,
+    value: Value,
+}
+
+/// What a sample says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Float(f64),
+    /// Observations in exponential buckets, counted since `start_ms` (ms since the Unix epoch, 0 = unknown).
+    Histogram {
+        histogram: Box<NativeHistogram>,
+        start_ms: i64,
+    },
 }
 
 impl Gathered {
@@ -76,16 +88,25 @@ impl Gathered {
     /// A sample without labels and without a family: `up`.
     pub(super) fn bare(&mut self, name: &str, value: f64) {
         self.string(name);
-        self.end_key(value);
+        self.end_key(Value::Float(value));
     }
 
     /// All samples with their keys, in the order pushed.
-    pub(super) fn samples(&self) -> impl Iterator<Item = (&[u8], f64)> {
+    pub(super) fn samples(&self) -> impl Iterator<Item = (&[u8], &Value)> {
         let mut start = 0;
         self.samples.iter().map(move |sample| {
             let key = &self.keys[start..sample.key_end];
             start = sample.key_end;
-            (key, sample.value)
+            (key, &sample.value)
+        })
+    }
+
+    /// Samples that are floats, for tests of sources that have no others.
+    #[cfg(test)]
+    pub(super) fn floats(&self) -> impl Iterator<Item = (&[u8], f64)> {
+        self.samples().filter_map(|(key, value)| match value {
+            Value::Float(value) => Some((key, *value)),
+            Value::Histogram { .. } => None,
         })
     }
 
@@ -111,7 +132,7 @@ impl Gathered {
         parts.iter().for_each(|part| self.keys.extend_from_slice(part.as_bytes()));
     }
 
-    fn end_key(&mut self, value: f64) {
+    fn end_key(&mut self, value: Value) {
         self.samples.push(Sample { key_end: self.keys.len(), value });
     }
 }
@@ -147,6 +168,20 @@ impl FamilyWriter<'_> {
 
     /// Adds a sample whose name is the family's and `suffix` (`_bucket`, `_sum`, …).
     pub fn push_part<'l>(&mut self, suffix: &str, labels: impl IntoIterator<Item = (&'l str, &'l str)>, value: f64) {
+        self.sample(suffix, labels, Value::Float(value));
+    }
+
+    /// Adds a native histogram that counts since `start_ms` (ms since the Unix epoch, 0 = unknown).
+    pub fn push_histogram<'l>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        histogram: NativeHistogram,
+        start_ms: i64,
+    ) {
+        self.sample("", labels, Value::Histogram { histogram: Box::new(histogram), start_ms });
+    }
+
+    fn sample<'l>(&mut self, suffix: &str, labels: impl IntoIterator<Item = (&'l str, &'l str)>, value: Value) {
         let name = std::mem::take(&mut self.gathered.families[self.family].name);
         self.gathered.string_of([&name, suffix]);
         self.gathered.families[self.family].name = name;
@@ -168,14 +203,14 @@ mod tests {
         gathered.bare("up", 1.0);
         gathered.family(FamilyType::Histogram, "h", "Help.").push_part("_bucket", [("a", "x"), ("le", "")], 2.0);
         gathered.family(FamilyType::Counter, "h", "Another help is not taken.").push([], 3.0);
-        let samples: Vec<(Vec<(&str, &str)>, f64)> =
-            gathered.samples().map(|(key, value)| (pairs_of_key(key).collect(), value)).collect();
+        let samples: Vec<(Vec<(&str, &str)>, Value)> =
+            gathered.samples().map(|(key, value)| (pairs_of_key(key).collect(), value.clone())).collect();
         assert_eq!(
             samples,
             [
-                (vec![("__name__", "up")], 1.0),
-                (vec![("__name__", "h_bucket"), ("a", "x"), ("le", "")], 2.0),
-                (vec![("__name__", "h")], 3.0)
+                (vec![("__name__", "up")], Value::Float(1.0)),
+                (vec![("__name__", "h_bucket"), ("a", "x"), ("le", "")], Value::Float(2.0)),
+                (vec![("__name__", "h")], Value::Float(3.0))
             ]
         );
         let untold: Vec<_> = gathered.untold().map(|(name, metadata)| (name.to_owned(), metadata.clone())).collect();

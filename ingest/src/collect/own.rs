@@ -1,6 +1,7 @@
 //! This process: its registry and what else the program says of it, as samples.
 
 use kymo_core::FamilyType;
+use kymo_core::histogram::NativeHistogram;
 use kymo_core::metric::{MetricKind, MetricType};
 use kymo_core::registry::{FamilySnapshot, Registry, SeriesSnapshot};
 use kymo_core::text::FloatText;
@@ -22,7 +23,7 @@ impl Source for Own {
     }
 }
 
-/// Adds a family as the series that a scrape of it would give.
+/// Adds a family as the series that a scrape of it would give; native histograms as native ones.
 pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
     let family_type = match family.kind {
         MetricKind::Counter => FamilyType::Counter,
@@ -37,10 +38,6 @@ pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
 }
 
 fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
-    // What is gathered are floats.
-    if let Some(value) = series.value.as_classic() {
-        return push_series(writer, &SeriesSnapshot { value, ..series.clone() });
-    }
     let (sum, count) = match &series.value {
         MetricType::Counter { value, .. } | MetricType::Gauge { value } => return writer.push(labels(series), *value),
         MetricType::Histogram { buckets, sum, count, .. } => {
@@ -59,7 +56,10 @@ fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
             }
             (sum, count)
         }
-        MetricType::NativeHistogram { .. } => return,
+        MetricType::NativeHistogram { histogram, .. } => {
+            let start_ms = series.created_ms.unwrap_or(0);
+            return writer.push_histogram(labels(series), NativeHistogram::clone(histogram), start_ms);
+        }
     };
     writer.push_part("_sum", labels(series), *sum);
     writer.push_part("_count", labels(series), *count as f64);

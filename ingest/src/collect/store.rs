@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kymo_core::batch::RowValue;
+use kymo_core::batch::{PushSeries, RowValue};
+use kymo_core::histogram::NativeHistogram;
 use kymo_core::storage::{AppendReport, RejectReason};
 use kymo_core::{AppendError, Clock, Labels, LabelsBuilder, LossLedger, MetricStorage, SampleBatch, SeriesRef};
 
-use super::gathered::{Gathered, pairs_of_key};
+use super::gathered::{Gathered, Value, pairs_of_key};
 
 /// Series of one source. A host with hundreds of processors and disks has a few tens of thousands; more is a fault.
 pub(super) const SERIES_MAX: usize = 100_000;
@@ -81,13 +82,13 @@ impl SourceStore {
                 }
                 known.round = self.round;
                 match known.series {
-                    Some(series) => self.batch.push_float(series, time_ms, value),
-                    None => self.batch.push_float(&known.labels, time_ms, value),
+                    Some(series) => push(&mut self.batch, series, time_ms, value),
+                    None => push(&mut self.batch, &known.labels, time_ms, value),
                 }
                 self.rows.push(known.labels.clone());
             } else if self.known.len() < self.series_max {
                 let labels = self.labels_of(key);
-                self.batch.push_float(&labels, time_ms, value);
+                push(&mut self.batch, &labels, time_ms, value);
                 self.rows.push(labels.clone());
                 self.known.insert(key.into(), Known { labels, series: None, round: self.round });
             } else {
@@ -158,13 +159,17 @@ impl SourceStore {
             self.again.clear();
             let mut again_rows = Vec::new();
             for &row in &report.unknown_refs {
-                let (labels, time_ms) = (&rows[row], self.batch.row(row).time_ms);
+                let (labels, row) = (&rows[row], self.batch.row(row));
                 named.push((labels.clone(), None));
-                // A marker for a series that the engine let go of would only bring it back.
-                if let RowValue::Float(value) = self.batch.row(row).value {
-                    self.again.push_float(labels, time_ms, value);
-                    again_rows.push(labels);
+                match row.value {
+                    RowValue::Float(value) => self.again.push_float(labels, row.time_ms, value),
+                    RowValue::Histogram(value) => self.again.push_histogram(labels, row.time_ms, value.clone()),
+                    // A marker for a series that the engine let go of would only bring it back.
+                    RowValue::Stale => continue,
+                    RowValue::Increment(_) | RowValue::Total(_) => unreachable!("a collector has neither"),
                 }
+                self.again.set_start(row.start_ms);
+                again_rows.push(labels);
             }
             match engine.storage.append(&self.again) {
                 Ok(report) => {
@@ -209,6 +214,19 @@ impl SourceStore {
             self.builder.set(name, value);
         }
         self.builder.labels()
+    }
+}
+
+/// Adds a row. A start after the sample, as when the clock was set back, is left out: it would say nothing.
+fn push<'a>(batch: &mut SampleBatch, series: impl Into<PushSeries<'a>>, time_ms: i64, value: &Value) {
+    match value {
+        Value::Float(value) => batch.push_float(series, time_ms, *value),
+        Value::Histogram { histogram, start_ms } => {
+            batch.push_histogram(series, time_ms, NativeHistogram::clone(histogram));
+            if *start_ms <= time_ms {
+                batch.set_start(*start_ms);
+            }
+        }
     }
 }
 

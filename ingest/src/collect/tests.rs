@@ -1,5 +1,7 @@
 //! From a source to the engine: refs, markers, the ledger, the loop.
 
+mod registry;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,17 +39,20 @@ impl Recorder {
         std::mem::take(&mut *self.appended.lock().unwrap())
     }
 
-    /// Everything stored, `series @time value`, time since [`NOW_MS`].
+    /// Everything stored, `series @time value`, times since [`NOW_MS`].
     fn stored(&self) -> Vec<String> {
         let set = self.memory.select(&Selector::everything(), &QueryContext::unlimited()).unwrap();
         let (mut columns, mut lines) = (Columns::default(), Vec::new());
         for at in 0..set.len() {
             set.read(at, &mut columns).unwrap();
-            for (time, value) in columns.iter() {
+            for (row, (time, value)) in columns.iter().enumerate() {
                 let value = match value {
                     ColumnValue::Float(value) => value.to_string(),
                     ColumnValue::Stale => "stale".to_owned(),
-                    ColumnValue::Histogram(_) => unreachable!("collectors give floats"),
+                    ColumnValue::Histogram(value) => match columns.starts.get(row) {
+                        None | Some(0) => format!("{} observed", value.count()),
+                        Some(start) => format!("{} observed since {}", value.count(), start - NOW_MS),
+                    },
                 };
                 lines.push(format!("{} @{} {value}", set.labels(at), time - NOW_MS));
             }

@@ -40,7 +40,7 @@ mod tests {
         let values = || {
             let mut out = Gathered::default();
             read(&Roots::under(dir.path()), &mut out).unwrap();
-            out.samples().map(|(_, value)| value).collect::<Vec<f64>>()
+            out.floats().map(|(_, value)| value).collect::<Vec<f64>>()
         };
         assert_eq!(values(), [0.0]);
         fs::create_dir_all(dir.path().join("sys/fs/selinux")).unwrap();

@@ -26,7 +26,7 @@ fn lines(out: &Gathered) -> Vec<String> {
         let labels = Labels::from_pairs(pairs_of_key(key));
         format!("{} {}", SeriesText(&labels), FloatText::general(value).as_str())
     };
-    let mut lines: Vec<String> = out.samples().map(line).collect();
+    let mut lines: Vec<String> = out.floats().map(line).collect();
     lines.sort_unstable();
     lines
 }
@@ -151,7 +151,7 @@ fn any_line_of_the_kernel_cut_anywhere_is_an_error_or_a_value() {
             fs::write(&path, &whole[..len]).unwrap();
             let mut out = Gathered::default();
             host.gather(&mut out);
-            assert!(out.samples().count() > 50, "{file} cut at {len}: the results of all parts are there");
+            assert!(out.floats().count() > 50, "{file} cut at {len}: the results of all parts are there");
         }
         fs::remove_file(&path).unwrap();
     }
