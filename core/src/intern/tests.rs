@@ -43,6 +43,29 @@ fn threads_that_ask_first_at_once_get_one_id() {
     assert_eq!(pool.size().strings, 200);
 }
 
+/// The same while the table grows and is replaced under those who look: each thread meets the strings in another order.
+#[test]
+fn threads_get_one_id_for_each_string_while_the_table_grows() {
+    const STRINGS: usize = 2_000;
+    // Prime to the number of strings, so that each order has all of them.
+    const STRIDES: [usize; 4] = [1, 3, 7, 9];
+    let pool = StringPool::new(STRINGS, 1 << 20);
+    let barrier = Barrier::new(STRIDES.len());
+    let found = thread::scope(|scope| {
+        let asking = STRIDES.map(|stride| {
+            let (pool, barrier) = (&pool, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                let texts = (0..STRINGS).map(|n| format!("value {}", n * stride % STRINGS));
+                texts.map(|text| (pool.intern_string(&text).unwrap(), text)).collect::<BTreeMap<StringId, String>>()
+            })
+        });
+        asking.map(|thread| thread.join().unwrap())
+    });
+    assert!(found.iter().all(|ids| *ids == found[0]), "threads were given different ids");
+    assert_eq!((found[0].len(), pool.size().strings), (STRINGS, STRINGS));
+}
+
 /// The published attempt's ids wrapped, so that an old id came to mean another string.
 #[test]
 fn an_id_never_comes_to_mean_another_string() {
