@@ -11,6 +11,7 @@ mod dependencies;
 mod fuzz;
 mod generate;
 mod instructions;
+mod memcheck;
 mod peers;
 mod process;
 mod test;
@@ -59,6 +60,8 @@ enum Job {
     Fuzz(fuzz::Options),
     /// Count the instructions that recording takes and hold them to limits
     Instructions,
+    /// Run the tests of unsafe code under valgrind's memory checker (two minutes)
+    Memcheck,
     /// Run the benches
     Bench(bench::Options),
     /// Hurt a running server and count what it loses
@@ -93,6 +96,7 @@ fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
         Job::Conformance(options) => conformance::run(workspace, &options, &binary::Source::Build)?.passed(),
         Job::Fuzz(options) => fuzz::run(workspace, &options)?.passed(),
         Job::Instructions => instructions::run(workspace)?.passed(),
+        Job::Memcheck => memcheck::run(workspace).map(|()| true)?,
         Job::Bench(options) => bench::run(workspace, &options).map(|()| true)?,
         Job::Torture(options) => torture::run(workspace, &options)?,
     };
