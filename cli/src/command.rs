@@ -24,7 +24,7 @@ pub(crate) struct Kymo {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Query(QueryArgs),
     Status(StatusArgs),
     Promqltest(PromqltestArgs),

@@ -1,31 +1,71 @@
-//! `kymo compact`: flush and merging finished at once, in a data directory that no server has open.
+//! `kymo compact`: flush and merging finished at once, in a data directory that no server has open, or by a server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kymo_core::MetricStorage;
 use kymo_core::text::write_size_rounded;
+use kymo_core::{MetricStorage, QueryContext};
+use kymo_export::client::{ClientOptions, PrometheusClient};
 use kymo_storage::fs::RealFs;
 use kymo_storage::{Engine, Options};
 
 use crate::failure::{Failure, chain};
 use crate::output;
+use crate::query::bearer;
 use crate::serve::refused;
+
+/// How long a server may take: as long as it likes.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Write a data directory as small as it will be: everything out of the log, everything merged
 ///
-/// The directory must not be in use. Whatever happens meanwhile, nothing is lost; it can be run again.
+/// A directory must not be in use; a server that has it open does the same when it is asked with --server, if it was
+/// started with --enable-admin-api. Whatever happens meanwhile, nothing is lost; it can be run again.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kymo compact --data-dir /var/lib/kymo")]
+#[command(after_help = "\
+Examples:
+  kymo compact --data-dir /var/lib/kymo
+  kymo compact --server http://127.0.0.1:9911")]
 pub(crate) struct CompactArgs {
     /// Where the data lives
     #[arg(long, env = "KYMO_DATA_DIR", hide_env_values = true, value_name = "DIR", default_value = "./kymo-data")]
     data_dir: PathBuf,
+    /// Have this server do it to its own data
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    server: Option<String>,
+    /// File with the bearer token that the server asks for
+    #[arg(long, env = "KYMO_AUTH_TOKEN_FILE", hide_env_values = true, value_name = "FILE", requires = "server")]
+    auth_token_file: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &CompactArgs) -> Result<ExitCode, Failure> {
-    let dir = &args.data_dir;
+    match &args.server {
+        Some(server) => by_server(server, args.auth_token_file.as_deref()),
+        None => directory(&args.data_dir),
+    }
+}
+
+/// Asks a server and waits, however long it takes.
+fn by_server(server: &str, token: Option<&Path>) -> Result<ExitCode, Failure> {
+    // The client waits on this thread, so another must drive its connection.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::because("cannot start the async threads", &error))?;
+    let mut options = ClientOptions::new(server);
+    options.timeout = PATIENCE;
+    options.http.authorization = token.map(bearer).transpose()?;
+    let client = PrometheusClient::new(options, runtime.handle().clone())
+        .map_err(|error| Failure::because("cannot ask the server", &error))?;
+    client.compact(&QueryContext::unlimited()).map_err(|error| {
+        Failure::new(format!("{server} did not compact its data: {}", error.message))
+            .hint("is it running, and with --enable-admin-api?")
+    })?;
+    output::print(&format!("{server}: everything is in blocks, and merged\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn directory(dir: &Path) -> Result<ExitCode, Failure> {
     if !dir.join("MANIFEST").is_file() {
         return Err(Failure::new(format!("{} is no data directory", dir.display()))
             .hint("name one that kymo serve has written with --data-dir"));
@@ -35,7 +75,7 @@ pub(crate) fn run(args: &CompactArgs) -> Result<ExitCode, Failure> {
     let (engine, _) = Engine::open(Arc::new(RealFs), dir, options).map_err(|error| refused(dir, &error))?;
     let before = engine.statistics();
     let failed = |error| Failure::new(format!("cannot compact {}: {}", dir.display(), chain(&error)));
-    engine.compact().map_err(failed)?;
+    engine.compact(|| true).map_err(failed)?;
     engine.close().map_err(failed)?;
     let after = engine.statistics();
     let size = |bytes: u64| {

@@ -34,7 +34,7 @@ use command::{Command, Kymo};
 fn main() -> ExitCode {
     let kymo = Kymo::parse();
     let done = logging::start(&kymo.log).and_then(|()| match kymo.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Query(args) => query::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),

@@ -17,7 +17,10 @@ const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 const PATHS: [&str; 4] = ["/api/v1/resource/1", "/api/v1/resource/22", "/api/v1/resource/3", "/api/v1/resource/4"];
 
 #[inline(never)]
-fn nothing(_: &Counter) {}
+fn nothing(_: &Counter) {
+    // A call without any effect would be left out.
+    black_box(());
+}
 
 #[inline(never)]
 fn counter(counter: &Counter) {

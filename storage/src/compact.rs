@@ -98,14 +98,15 @@ impl Engine {
 
     /// Moves the head into blocks and merges all blocks as far as they ever will be, also those of time that is not over.
     ///
-    /// Appends and queries go on meanwhile.
+    /// Appends and queries go on meanwhile. `goes_on` is asked between steps of a few milliseconds to seconds; work that it
+    /// ends is taken up by the next merge.
     ///
     /// # Errors
     /// The disk's. Nothing is lost by a failure; it can be tried again.
-    pub fn compact(&self) -> Result<(), StorageError> {
+    pub fn compact(&self, mut goes_on: impl FnMut() -> bool) -> Result<(), StorageError> {
         self.flush()?;
-        let allowance = Allowance { until: None, bytes: u64::MAX };
-        while self.merge_some(&allowance, true)? {}
+        let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
+        while goes_on() && self.merge_some(&allowance, true)? {}
         Ok(())
     }
 

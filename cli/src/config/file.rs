@@ -226,6 +226,10 @@ pub struct KymoSection {
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ConfigDuration")]
     pub retention: Option<Retention>,
+    /// Most bytes of blocks on disk, `0` for any number; beyond it the oldest go first. Default `0`.
+    #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ByteSize")]
+    pub retention_size: Option<MemoryBytes>,
     /// Memory for everything together. Default 60 % of what the process may have.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ByteSize")]

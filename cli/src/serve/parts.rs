@@ -8,7 +8,7 @@ use kymo_context::ContextFacts;
 use kymo_core::pool::ThreadPool;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
-use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage};
+use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage, QueryContext};
 use kymo_export::api::{self, Admin, ApiOptions, ApiState, FactsState, Lifecycle, QueryLog, TargetFamilies};
 use kymo_export::exposition::{self, Exposition};
 use kymo_export::process::Process;
@@ -30,7 +30,7 @@ use super::scrape;
 use super::tree::Tree;
 use super::upkeep::Upkeep;
 use crate::describe::Limit;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 
 /// Threads of the ingest pool. An append is CPU work under short locks, and waits only for its log write.
 const INGEST_THREADS: usize = 4;
@@ -192,6 +192,7 @@ impl Parts {
             engine: language,
             ..ApiOptions::default()
         };
+        let admin = plan.enable_admin_api.then(|| admin(&engine));
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock, &tree.global)?,
             tree,
@@ -209,7 +210,7 @@ impl Parts {
                 .with_query_log(query_log)
                 .with_storage(storage)
                 .with_sources(sources),
-            admin: plan.enable_admin_api.then(Admin::default),
+            admin,
             collectors,
             watching: JoinSet::new(),
         })
@@ -306,6 +307,16 @@ fn collectors(asked: Collect, parts: &CollectParts, process: &Arc<Process>) -> R
         collectors.push(Collector::own(CollectorOptions::own(), parts.clone(), move || process.families())?);
     }
     Ok(collectors)
+}
+
+/// What the engine can do when it is asked to.
+fn admin(engine: &Arc<Engine>) -> Admin {
+    let engine = engine.clone();
+    let compact = move |ctx: &QueryContext| {
+        engine.compact(|| ctx.check().is_ok()).map_err(|error| chain(&error))?;
+        ctx.check().map_err(|error| error.to_string())
+    };
+    Admin { compact: Some(Arc::new(compact)) }
 }
 
 fn lifecycle(reload: &Arc<Reload>, quit: CancellationToken) -> Lifecycle {

@@ -68,7 +68,18 @@ impl Plan {
     pub(super) fn new(args: ServeArgs) -> Result<Plan, Failure> {
         let config = args.config.as_deref().map(config::load).transpose().map_err(|faults| Failure::faults(&faults))?;
         let file = config.as_ref().map(|config| config.kymo.clone()).unwrap_or_default();
-        let KymoSection { data_dir, listen, otlp, collect, retention, memory_limit, sync, auth_token_file, .. } = file;
+        let KymoSection {
+            data_dir,
+            listen,
+            otlp,
+            collect,
+            retention,
+            retention_size,
+            memory_limit,
+            sync,
+            auth_token_file,
+            ..
+        } = file;
         let tokens = match args.auth_token_file.or(auth_token_file) {
             Some(file) => tokens(&file)?,
             None => BearerTokens::default(),
@@ -91,7 +102,7 @@ impl Plan {
             collect: args.collect.or(collect).unwrap_or(watched_unasked),
             tokens,
             retention: args.retention.or(retention).map_or(Some(RETENTION), |retention| retention.0),
-            retention_bytes: args.retention_size.map(|size| size.0),
+            retention_bytes: args.retention_size.or(retention_size).map(|size| size.0),
             memory_limit: args
                 .memory_limit
                 .or(memory_limit)

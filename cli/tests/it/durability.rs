@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use tempfile::TempDir;
 
-use crate::process::Server;
+use crate::http;
+use crate::process::{Server, run, wait_for};
 use crate::remote_write::{Request, now_ms};
 
 const SAMPLES: i64 = 100;
@@ -74,11 +75,43 @@ fn a_second_signal_leaves_at_once_and_the_status_says_so() {
     endless.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 100", "the server waits for the body");
     server.signal("TERM");
-    crate::process::wait_for("the drain", || server.err().contains("stopping").then_some(()));
+    wait_for("the drain", || server.err().contains("stopping").then_some(()));
     server.signal("TERM");
     let status = server.wait();
     assert_eq!(status.code(), Some(128 + 15), "{status}\n{}", server.err());
 
     let server = Server::start(&folder);
     assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+}
+
+#[test]
+fn data_is_compacted_by_a_server_and_without_one() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    write(&server, "kept", now_ms() - SAMPLES * 1000);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let refused = run(["compact", "--server", &url]);
+    assert!(refused.status == 1 && refused.err.contains("--enable-admin-api"), "{refused:?}");
+    let data = folder.path().join("data");
+    let in_use = run(["compact".as_ref(), "--data-dir".as_ref(), data.as_os_str()]);
+    assert_eq!(in_use.status, 1, "{in_use:?}");
+    assert!(server.terminate().success());
+
+    let alone = run(["compact".as_ref(), "--data-dir".as_ref(), data.as_os_str()]);
+    assert!(alone.status == 0 && alone.out.contains("became 1 blocks"), "{alone:?}");
+    let nothing = run(["compact".as_ref(), "--data-dir".as_ref(), folder.path().as_os_str()]);
+    assert!(nothing.status == 1 && nothing.err.contains("is no data directory"), "{nothing:?}");
+
+    let server = Server::start_with(folder.path(), &["--enable-admin-api"]);
+    write(&server, "late", now_ms() - SAMPLES * 1000);
+    let by_server = run(["compact", "--server", &format!("http://127.0.0.1:{}", server.port)]);
+    assert_eq!(by_server.status, 0, "{by_server:?}");
+    for metric in ["kept", "late"] {
+        assert_eq!(count(&server, metric), SAMPLES.to_string());
+    }
+    // Told at the next round of upkeep.
+    let in_blocks = format!("\nkymo_storage_block_samples {}\n", 2 * SAMPLES);
+    wait_for("all samples in blocks", || {
+        http::get(server.port, "/metrics").is_ok_and(|answer| answer.body.contains(&in_blocks)).then_some(())
+    });
 }

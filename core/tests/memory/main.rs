@@ -149,9 +149,12 @@ fn recording_allocates_nothing_and_series_and_strings_are_small() {
         per_series(touched),
         per_series(listed)
     );
-    assert!(per_series(registered + listed) <= 100.0, "{}", per_series(registered + listed));
-    // Eight and what a slab is longer than what is in it.
-    assert!(per_series(touched) <= 8.0 * 1.3, "{}", per_series(touched));
+    // What stands in where unsafe code cannot be had keeps series in maps and is larger.
+    if cfg!(not(kymo_portable)) {
+        assert!(per_series(registered + listed) <= 100.0, "{}", per_series(registered + listed));
+        // Eight and what a slab is longer than what is in it.
+        assert!(per_series(touched) <= 8.0 * 1.3, "{}", per_series(touched));
+    }
 
     const STRINGS: usize = 100_000;
     let strings: Vec<String> = (0..STRINGS).map(|n| format!("some-attribute-value-{n:06}")).collect();

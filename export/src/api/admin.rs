@@ -3,6 +3,7 @@
 //! | Answer | When |
 //! |---|---|
 //! | 204, or 200 with data | done |
+//! | 202 | begun, as nobody waits for the end |
 //! | 400 `bad_data` | a parameter is wrong, as with everything |
 //! | 501 `unavailable` | the engine cannot do this; the text says what |
 //! | 503 `unavailable` | the routes were not switched on |
@@ -14,21 +15,21 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
-use kymo_core::ErrorKind;
 use kymo_core::config::ConfigDuration;
+use kymo_core::{ErrorKind, QueryContext};
 
 use super::params::Params;
 use super::{ApiState, run};
 use crate::status::ApiError;
 
-/// Does something to the engine; `Err` says why not. Blocking.
-pub type AdminAction<T> = Arc<dyn Fn(T) -> Result<(), String> + Send + Sync>;
+/// Does something to the engine, as long as the context is not cancelled; `Err` says why not. Blocking.
+pub type AdminAction = Arc<dyn Fn(&QueryContext) -> Result<(), String> + Send + Sync>;
 
 /// What the engine can do when it is asked to; what it cannot is `None`.
 #[derive(Clone, Default)]
 pub struct Admin {
-    /// Merges blocks; waits for the end if the argument says so.
-    pub compact: Option<AdminAction<bool>>,
+    /// Moves everything into blocks and merges them as far as they ever will be.
+    pub compact: Option<AdminAction>,
 }
 
 /// The routes; without an [`Admin`] they answer that they are switched off.
@@ -85,8 +86,20 @@ async fn compact(State((state, admin)): Asked, request: Request) -> Result<Respo
     let waits = flag(&params, "wait")?;
     // As long as it takes: whoever waits asked for it.
     let patience = ConfigDuration::from_secs(24 * 60 * 60).as_duration();
-    run(&state, patience, move |_| compact(waits).map_err(ApiError::internal)).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let work = async move { run(&state, patience, move |ctx| compact(ctx).map_err(ApiError::internal)).await };
+    if waits {
+        work.await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    tokio::spawn(async move {
+        if let Err(error) = work.await {
+            tracing::warn!(
+                error = error.message(),
+                "a compaction that was asked for failed; it can be asked for again"
+            );
+        }
+    });
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// A parameter that is `true` or `false`; absent it is `false`.
@@ -149,10 +162,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_compaction_is_waited_for_if_asked() {
-        let admin =
-            Admin { compact: Some(Arc::new(|waits| if waits { Ok(()) } else { Err("the disk is full".to_owned()) })) };
-        assert_eq!(ask(Some(admin.clone()), "compact?wait=true").await.0, 204);
-        let (status, body) = ask(Some(admin), "compact").await;
+        let done: Admin = Admin { compact: Some(Arc::new(|_| Ok(()))) };
+        assert_eq!(ask(Some(done.clone()), "compact?wait=true").await.0, 204);
+        assert_eq!(ask(Some(done), "compact").await.0, 202);
+        let failing = Admin { compact: Some(Arc::new(|_| Err("the disk is full".to_owned()))) };
+        let (status, body) = ask(Some(failing.clone()), "compact?wait=true").await;
         assert!(status == 500 && body.contains("the disk is full"), "{body}");
+        assert_eq!(ask(Some(failing), "compact?wait=false").await.0, 202);
     }
 }

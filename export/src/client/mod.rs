@@ -104,6 +104,14 @@ impl PrometheusClient {
         Ok(PrometheusClient { http, base, runtime, options, get_only: AtomicBool::new(false) })
     }
 
+    /// Has the server move everything into blocks and merge them, and waits until it has.
+    ///
+    /// # Errors
+    /// The server's, which has such a path only if it is Kymo and was told to; or that it cannot be reached.
+    pub fn compact(&self, ctx: &QueryContext) -> Result<(), QueryError> {
+        self.ask(&["admin", "tsdb", "compact"], &[("wait", "true".to_owned())], Way::Post, ctx).map(drop)
+    }
+
     /// Asks and waits for the whole answer.
     fn ask(
         &self,

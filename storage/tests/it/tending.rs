@@ -130,7 +130,7 @@ fn compacting_finishes_flush_and_merging_and_takes_steps_when_it_must() {
     assert_eq!(dump(&engine), model);
     engine.append(&scrape(30, NOW_MS - 1)).unwrap();
     note(&mut model, 30, NOW_MS - 1);
-    engine.compact().unwrap();
+    engine.compact(|| true).unwrap();
     let statistics = engine.block_statistics().unwrap();
     assert_eq!((engine.statistics().head_samples, statistics.samples), (0, 41 * 30));
     assert_eq!(statistics.blocks, 1);

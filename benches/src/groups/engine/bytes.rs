@@ -47,7 +47,7 @@ pub(in crate::groups) fn of(load: &Load, dir: &Path) -> Result<OnDisk> {
         appending.append_up_to(load, (appending.appended() + 60).min(load.shape().scrapes))?;
         appending.engine().maintain(Lane::Flush, MaintainLimit::default())?;
     }
-    appending.engine().compact()?;
+    appending.engine().compact(|| true)?;
     appending.engine().close()?;
     appending.abandon();
     let (engine, opened) = open(dir)?;

@@ -58,7 +58,7 @@ pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
         let dir = folder(setup, &format!("class {what}"))?;
         let mut appending = Appending::new(&load, &dir)?;
         appending.append_up_to(&load, shape.scrapes)?;
-        let ((), compacted) = timed(|| Ok(appending.engine().compact()?))?;
+        let ((), compacted) = timed(|| Ok(appending.engine().compact(|| true)?))?;
         appending.abandon();
         let (engine, _) = open(&dir)?;
         check_bits(&load, &engine)?;
