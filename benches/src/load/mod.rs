@@ -73,7 +73,7 @@ pub fn base_ms_of_now() -> i64 {
     base_ms_before(SystemClock::new().now_ms(), SCRAPES_MEASURED)
 }
 
-/// The base from which `scrapes` scrapes end [`AGE_MS`] before `now_ms`, on a whole interval.
+/// The base from which `scrapes` scrapes end `AGE_MS` before `now_ms`, on a whole interval.
 #[must_use]
 pub fn base_ms_before(now_ms: i64, scrapes: usize) -> i64 {
     (now_ms - AGE_MS - INTERVAL_MS * scrapes as i64).div_euclid(INTERVAL_MS) * INTERVAL_MS

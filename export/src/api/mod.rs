@@ -11,7 +11,7 @@
 //!    they are sent.
 //!
 //! What the parts say of themselves (`targets`, `status/config`, …) is [`status_routes`], over a
-//! [`StatusSource`](kymo_core::status::StatusSource); stopping and reloading is [`lifecycle_routes`].
+//! [`StatusSource`]; stopping and reloading is [`lifecycle_routes`].
 //!
 //! 4. Queries run in turns by client, are shown while they run, can be cancelled, and are logged with their cost.
 //!

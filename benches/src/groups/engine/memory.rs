@@ -33,7 +33,7 @@ const FLUSHES: usize = 6;
 /// What is held in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Held {
-    /// Points that [`hot_points`] wrote.
+    /// Points that `hot_points` wrote.
     HotPoints,
     /// Series beyond those of the measured set.
     Further,
