@@ -57,7 +57,7 @@ struct OneLine {
 }
 
 impl Ast {
-    /// The tree's text over several lines, [`format`]'s second half; `None` if it were longer than
+    /// The tree's text over several lines, [`format()`]'s second half; `None` if it were longer than
     /// [`FORMATTED_BYTES_MAX`].
     pub fn pretty(&self) -> Option<String> {
         let (text, ranges) = self.printed_ranges();
