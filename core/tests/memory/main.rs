@@ -160,6 +160,8 @@ fn recording_allocates_nothing_and_series_and_strings_are_small() {
     let strings: Vec<String> = (0..STRINGS).map(|n| format!("some-attribute-value-{n:06}")).collect();
     let (interned, ()) = bytes(|| strings.iter().for_each(|text| assert!(pool.intern_string(text).is_some())));
     println!("bytes of {STRINGS} strings of {} bytes: {interned}", strings[0].len());
-    assert!(interned < 8_000_000, "{interned}");
+    if cfg!(not(kymo_portable)) {
+        assert!(interned < 8_000_000, "{interned}");
+    }
     assert!(allocations(|| assert!(strings.iter().all(|text| pool.intern_string(text).is_some()))) == 0);
 }
