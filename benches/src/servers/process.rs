@@ -248,7 +248,10 @@ impl Server {
                     ensure!(answer.is_success(), "{target} answers {}", answer.status);
                 }
                 self.settle()?;
-                Ok(Some(bytes_below(&data.join("data"))? + bytes_below(&data.join("indexdb"))?))
+                // Newer versions keep the index below `data`, too.
+                let index = data.join("indexdb");
+                let index_bytes = if index.is_dir() { bytes_below(&index)? } else { 0 };
+                Ok(Some(bytes_below(&data.join("data"))? + index_bytes))
             }
             Kind::Prometheus => {
                 // What blocks of all samples, the head's too, would take.
