@@ -6,8 +6,11 @@ use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
 use crate::promqltest::PromqltestArgs;
 use crate::query::QueryArgs;
+use crate::restore::RestoreArgs;
 use crate::serve::ServeArgs;
+use crate::snapshot::SnapshotArgs;
 use crate::status::StatusArgs;
+use crate::verify::VerifyArgs;
 
 /// A metrics engine that speaks Prometheus
 ///
@@ -30,6 +33,9 @@ pub(crate) enum Command {
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
     Compact(CompactArgs),
+    Verify(VerifyArgs),
+    Snapshot(SnapshotArgs),
+    Restore(RestoreArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Reference(ReferenceArgs),

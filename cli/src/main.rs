@@ -7,6 +7,8 @@
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
 //!         ─▶ compact      a data directory that no server has open, written as small as it will be
+//!         ─▶ verify       a data directory checked, in use or not
+//!         ─▶ snapshot, restore   a copy of it taken while it is in use, and put to use
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -20,10 +22,14 @@ mod failure;
 mod inspect;
 mod logging;
 mod output;
+mod progress;
 mod promqltest;
 mod query;
+mod restore;
 mod serve;
+mod snapshot;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -40,6 +46,9 @@ fn main() -> ExitCode {
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
         Command::Compact(args) => compact::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

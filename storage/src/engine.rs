@@ -2,7 +2,7 @@
 //!
 //! Locks, by rank: `flushing`, `merging` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head → `metadata` →
 //! `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
-//! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published.
+//! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or a snapshot is taken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,8 +61,8 @@ pub struct Engine {
     pub(crate) changes: Mutex<ChangeLog>,
     /// Swapped as a whole, while the head is locked.
     pub(crate) blocks: RwLock<Arc<Blocks>>,
-    /// What is on disk. Held while it is replaced, until the list of blocks says the same; appends and selects
-    /// never need it.
+    /// What is on disk. Held while it is replaced, until the list of blocks says the same, and while a snapshot links
+    /// its files; appends and selects never need it.
     pub(crate) manifest: Mutex<Manifest>,
     /// Held for the length of a flush: the lane's and that of closing must not meet. Where the log goes on behind
     /// what an earlier flush set apart and could not write.

@@ -1,10 +1,13 @@
 //! Doors for the fuzz targets: each takes any bytes and must neither panic nor allocate beyond them.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use kymo_core::Budget;
 use kymo_core::storage::Columns;
 
 use crate::fs::{Fs, SimFs};
+use crate::verify::{Depth, VerifyReport};
 use crate::{block, chunk, head, manifest, wal};
 
 /// A frame's payload, with and without what it leans on.
@@ -54,7 +57,10 @@ pub fn chunk(bytes: &[u8]) {
 /// A block file, and its pages without the checksums that guard them.
 pub fn block(bytes: &[u8]) {
     let (disk, path) = with_file(bytes);
-    let _ = block::check_whole(&disk, path);
+    let (cache, budget) = (Arc::new(block::BlockCache::new(&Budget::unlimited(), 1 << 20)), Budget::unlimited());
+    if let Ok(block) = block::Block::open(&disk, path, &budget, &cache) {
+        block::check(&block, Depth::Samples, &mut VerifyReport::default(), &mut |_| {});
+    }
     block::check_pages(bytes);
     let _ = block::Footer::decode(bytes, 1 << 20);
 }

@@ -6,6 +6,7 @@ use axum::Router;
 use kymo::config::Collect;
 use kymo_context::ContextFacts;
 use kymo_core::pool::ThreadPool;
+use kymo_core::random::OsRandom;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage, QueryContext};
@@ -18,7 +19,7 @@ use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
 use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
 use kymo_query::EngineConfig;
-use kymo_storage::Engine;
+use kymo_storage::{Engine, SnapshotExtent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -311,12 +312,17 @@ fn collectors(asked: Collect, parts: &CollectParts, process: &Arc<Process>) -> R
 
 /// What the engine can do when it is asked to.
 fn admin(engine: &Arc<Engine>) -> Admin {
-    let engine = engine.clone();
+    let (engine, taken) = (engine.clone(), engine.clone());
+    let random = OsRandom::new();
+    let snapshot = move |skip_head: bool| {
+        let extent = if skip_head { SnapshotExtent::BlocksOnly } else { SnapshotExtent::Everything };
+        taken.take_snapshot(extent, &random).map_err(|error| chain(&error))
+    };
     let compact = move |ctx: &QueryContext| {
         engine.compact(|| ctx.check().is_ok()).map_err(|error| chain(&error))?;
         ctx.check().map_err(|error| error.to_string())
     };
-    Admin { compact: Some(Arc::new(compact)) }
+    Admin { compact: Some(Arc::new(compact)), snapshot: Some(Arc::new(snapshot)) }
 }
 
 fn lifecycle(reload: &Arc<Reload>, quit: CancellationToken) -> Lifecycle {

@@ -4,6 +4,7 @@
 
 mod api_peers;
 mod config;
+mod copies;
 mod describe;
 mod differential;
 mod doors;
@@ -20,3 +21,4 @@ mod remote_write;
 mod scrape_peers;
 mod serve;
 mod status;
+mod verify;

@@ -17,6 +17,7 @@ use axum::routing::post;
 use http::StatusCode;
 use kymo_core::config::ConfigDuration;
 use kymo_core::{ErrorKind, QueryContext};
+use serde_json::json;
 
 use super::params::Params;
 use super::{ApiState, run};
@@ -25,11 +26,16 @@ use crate::status::ApiError;
 /// Does something to the engine, as long as the context is not cancelled; `Err` says why not. Blocking.
 pub type AdminAction = Arc<dyn Fn(&QueryContext) -> Result<(), String> + Send + Sync>;
 
+/// Takes a snapshot, of blocks only if told so, and gives its name; `Err` says why there is none. Blocking.
+pub type SnapshotAction = Arc<dyn Fn(bool) -> Result<String, String> + Send + Sync>;
+
 /// What the engine can do when it is asked to; what it cannot is `None`.
 #[derive(Clone, Default)]
 pub struct Admin {
     /// Moves everything into blocks and merges them as far as they ever will be.
     pub compact: Option<AdminAction>,
+    /// Takes a snapshot below the data directory.
+    pub snapshot: Option<SnapshotAction>,
 }
 
 /// The routes; without an [`Admin`] they answer that they are switched off.
@@ -73,10 +79,14 @@ async fn clean_tombstones(State((_, admin)): Asked) -> Result<Response, ApiError
 
 /// `snapshot?skip_head=…`
 async fn snapshot(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
-    switched_on(admin)?;
+    let admin = switched_on(admin)?;
     let params = Params::read(request, state.options.form_bytes_max).await?;
-    flag(&params, "skip_head")?;
-    Err(not_built("a snapshot"))
+    let skip_head = flag(&params, "skip_head")?;
+    let Some(snapshot) = admin.snapshot else { return Err(not_built("a snapshot")) };
+    let patience = ConfigDuration::from_secs(24 * 60 * 60).as_duration();
+    let refused = |reason: String| ApiError::internal(format!("create snapshot: {reason}"));
+    let name = run(&state, patience, move |_| snapshot(skip_head).map_err(refused)).await?;
+    Ok(axum::Json(json!({"status": "success", "data": {"name": name}})).into_response())
 }
 
 /// `compact?wait=true`
@@ -162,12 +172,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_compaction_is_waited_for_if_asked() {
-        let done: Admin = Admin { compact: Some(Arc::new(|_| Ok(()))) };
+        let done: Admin = Admin { compact: Some(Arc::new(|_| Ok(()))), ..Admin::default() };
         assert_eq!(ask(Some(done.clone()), "compact?wait=true").await.0, 204);
         assert_eq!(ask(Some(done), "compact").await.0, 202);
-        let failing = Admin { compact: Some(Arc::new(|_| Err("the disk is full".to_owned()))) };
+        let failing = Admin { compact: Some(Arc::new(|_| Err("the disk is full".to_owned()))), ..Admin::default() };
         let (status, body) = ask(Some(failing.clone()), "compact?wait=true").await;
         assert!(status == 500 && body.contains("the disk is full"), "{body}");
         assert_eq!(ask(Some(failing), "compact?wait=false").await.0, 202);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_answered_by_its_name() {
+        let named = |skip_head: bool| if skip_head { Err("the disk is full".to_owned()) } else { Ok("now".to_owned()) };
+        let admin = || Some(Admin { snapshot: Some(Arc::new(named)), ..Admin::default() });
+        let (status, body) = ask(admin(), "snapshot?skip_head=false").await;
+        assert_eq!((status, &*body), (200, r#"{"data":{"name":"now"},"status":"success"}"#));
+        let (status, body) = ask(admin(), "snapshot?skip_head=true").await;
+        assert!(status == 500 && body.contains("create snapshot: the disk is full"), "{body}");
     }
 }

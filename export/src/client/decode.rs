@@ -111,6 +111,15 @@ fn series_list(raw: &RawValue) -> Result<Vec<ResultSeries>, QueryError> {
     read::<Vec<WireSeries>>(raw)?.into_iter().map(WireSeries::into_columns).collect()
 }
 
+/// The answer of `admin/tsdb/snapshot`.
+pub(super) fn snapshot(body: &[u8]) -> Result<String, QueryError> {
+    #[derive(Deserialize)]
+    struct Taken {
+        name: String,
+    }
+    open::<Taken>(body).map(|(taken, _)| taken.name)
+}
+
 /// The answer of `series`.
 pub(super) fn series(body: &[u8]) -> Result<Listed<Labels>, QueryError> {
     let (list, annotations) = open::<Vec<WireLabels>>(body)?;

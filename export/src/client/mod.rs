@@ -112,6 +112,15 @@ impl PrometheusClient {
         self.ask(&["admin", "tsdb", "compact"], &[("wait", "true".to_owned())], Way::Post, ctx).map(drop)
     }
 
+    /// Has the server take a snapshot below its data directory, of blocks only if `skip_head`; gives its name.
+    ///
+    /// # Errors
+    /// The server's, or that it cannot be reached.
+    pub fn snapshot(&self, skip_head: bool, ctx: &QueryContext) -> Result<String, QueryError> {
+        let params = [("skip_head", skip_head.to_string())];
+        decode::snapshot(&self.ask(&["admin", "tsdb", "snapshot"], &params, Way::Post, ctx)?.body)
+    }
+
     /// Asks and waits for the whole answer.
     fn ask(
         &self,

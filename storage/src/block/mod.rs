@@ -10,6 +10,7 @@
 //! every page one in the directory, every chunk its own. `docs/format/block.md` is the page.
 
 mod cache;
+mod check;
 mod directory;
 mod postings;
 mod read;
@@ -22,10 +23,9 @@ mod times;
 mod write;
 
 pub(crate) use cache::BlockCache;
+pub(crate) use check::check;
 #[cfg(feature = "fuzz")]
 pub(crate) use directory::check_pages;
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) use read::check_whole;
 pub(crate) use read::{Block, ChunkRef};
 pub(crate) use scan::Scan;
 pub use statistics::{BlockStatistics, EncodingStatistics};

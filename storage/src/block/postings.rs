@@ -126,6 +126,11 @@ impl PostingsPage {
         (low..high).map(|entry| (self.entries[entry].1, entry))
     }
 
+    /// Every name and value, with the runs of series that carry it.
+    pub(super) fn all(&self) -> impl Iterator<Item = ((u32, u32), &[(u32, u32)])> {
+        (0..self.entries.len()).map(|entry| ((self.entries[entry].0, self.entries[entry].1), self.runs(entry)))
+    }
+
     /// The entry of a name and value.
     pub(super) fn find(&self, name: u32, value: u32) -> Option<usize> {
         self.entries.binary_search_by_key(&(name, value), |entry| (entry.0, entry.1)).ok()

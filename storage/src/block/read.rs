@@ -622,37 +622,3 @@ impl<'a> SymbolCursor<'a> {
         })
     }
 }
-
-/// Opens the block at `path` and reads all of it: sections, chunks, labels, postings, exemplars and metadata.
-///
-/// # Errors
-/// The first fault, with file and offset.
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn check_whole(fs: &dyn Fs, path: &Path) -> Result<u64, StorageError> {
-    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 1 << 20));
-    let block = Block::open(fs, path, &Budget::unlimited(), &cache)?;
-    let check = || -> Result<u64, SelectError> {
-        for section in block.footer.sections {
-            block.section(section)?;
-        }
-        let mut samples = 0;
-        let mut columns = Columns::default();
-        for series in 0..block.len() {
-            block.labels(series)?;
-            columns.clear();
-            for chunk in block.chunks(series)? {
-                block.read(&chunk, i64::MIN, i64::MAX, &mut columns)?;
-            }
-            samples += columns.times.len() as u64;
-        }
-        (0..block.directory.postings.len()).try_for_each(|page| block.postings_page(page).map(drop))?;
-        block.exemplars()?;
-        block.metadata()?;
-        Ok(samples)
-    };
-    check().map_err(|error| StorageError::Io {
-        path: path.to_owned(),
-        doing: "reading the block's content",
-        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()),
-    })
-}

@@ -8,6 +8,7 @@ use kymo_core::{Budget, Labels, MatchOp, Matcher, Selector};
 use super::*;
 use crate::chunk::Effort;
 use crate::fs::{Fs, SimFs};
+use crate::verify::{Depth, VerifyReport};
 
 const SHAPE: Shape = Shape { range_ms: 7_200_000, chunk_samples: 480, effort: Effort::Small };
 
@@ -164,27 +165,53 @@ fn matchers_find_what_they_say() {
     assert_eq!([at(-5, -1), at(-1, 0), at(0, 1), at(999, 1_000), at(1_000, 30_000)], [0, 1, 1, 1, 0]);
 }
 
+/// Everything that is wrong with a block, and its samples.
+fn checked(disk: &SimFs, path: &Path, depth: Depth) -> VerifyReport {
+    let mut report = VerifyReport::default();
+    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 1 << 20));
+    match Block::open(disk, path, &Budget::unlimited(), &cache) {
+        Ok(block) => check(&block, depth, &mut report, &mut |_| {}),
+        Err(error) => report.error(path, &error),
+    }
+    report
+}
+
 #[test]
 fn every_flip_is_noticed_and_every_cut_is_an_error() {
     let path = Path::new("/a.block");
     let disk = SimFs::new(3);
     write(&disk, path, 3, 9, SHAPE);
     let bytes = disk.read_file(path).unwrap();
-    assert_eq!(check_whole(&disk, path).unwrap(), 27);
+    for depth in [Depth::Structure, Depth::Samples] {
+        let report = checked(&disk, path, depth);
+        assert!(report.is_sound(), "{:?}", report.faults);
+        assert_eq!((report.series, report.samples), (3, 27));
+    }
     for at in 0..bytes.len() as u64 {
         for bit in 0..8 {
             disk.corrupt(path, at, 1 << bit).unwrap();
-            let found = check_whole(&disk, path);
-            assert!(found.is_err(), "bit {bit} of byte {at} went unnoticed: {found:?}");
-            let text = found.unwrap_err().to_string();
-            assert!(text.contains("/a.block"), "{text}");
+            let report = checked(&disk, path, Depth::Structure);
+            assert!(!report.is_sound(), "bit {bit} of byte {at} went unnoticed");
+            assert!(report.faults.iter().all(|fault| fault.path == path), "{:?}", report.faults);
             disk.corrupt(path, at, 1 << bit).unwrap();
         }
     }
     for len in (0..bytes.len() as u64).rev() {
         disk.open(path, crate::fs::OpenMode::Append).unwrap().set_len(len).unwrap();
-        assert!(check_whole(&disk, path).is_err(), "cut at {len}");
+        assert!(!checked(&disk, path, Depth::Structure).is_sound(), "cut at {len}");
     }
+}
+
+#[test]
+fn a_damaged_chunk_is_told_with_its_series_and_place() {
+    let path = Path::new("/a.block");
+    let disk = SimFs::new(3);
+    write(&disk, path, 3, 9, SHAPE);
+    disk.corrupt(path, HEADER_LEN as u64 + 1, 4).unwrap();
+    let report = checked(&disk, path, Depth::Structure);
+    let [chunk, section] = &report.faults[..] else { panic!("{:?}", report.faults) };
+    assert!(chunk.series.is_some() && chunk.offset == Some(16) && chunk.what.contains("checksum"), "{chunk:?}");
+    assert!(section.series.is_none() && section.what.contains("section of chunks"), "{section:?}");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod contract;
+mod copies;
 mod corruption;
 mod kill;
 mod recovery;
 mod simulation;
 mod tending;
+mod verify;
 mod world;
