@@ -161,6 +161,8 @@ pub struct EngineOptions {
     pub delayed_name_removal: bool,
     /// Tell counters by the label `__type__` instead of by the metric's name.
     pub type_and_unit_labels: bool,
+    /// Rates and resets go by the start timestamps of samples too, and `start_timestamp` shows them.
+    pub start_timestamps: bool,
     /// Step of subqueries that name none.
     pub default_subquery_step: Duration,
 }
@@ -174,6 +176,7 @@ impl Default for EngineOptions {
             fill_modifiers: false,
             delayed_name_removal: false,
             type_and_unit_labels: false,
+            start_timestamps: false,
             default_subquery_step: Duration::from_secs(60),
         }
     }
@@ -190,6 +193,7 @@ impl EngineOptions {
             extended_range_selectors: true,
             fill_modifiers: true,
             delayed_name_removal: true,
+            start_timestamps: true,
             ..EngineOptions::default()
         }
     }

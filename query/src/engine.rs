@@ -171,6 +171,7 @@ impl Engine {
             ctx,
             samples_max: self.config.max_samples,
             typed: asked.options.type_and_unit_labels,
+            starts: asked.options.start_timestamps,
             names: if asked.options.delayed_name_removal { NameRemoval::Delayed } else { NameRemoval::AtOnce },
             stats: asked.request.stats,
             explain: asked.request.explain,

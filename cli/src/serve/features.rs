@@ -23,15 +23,17 @@ pub(super) enum Switch {
     FillModifiers,
     DelayedNameRemoval,
     TypeAndUnitLabels,
+    StartTimestamps,
 }
 
 /// The switches by name, sorted.
-const SWITCHES: [(&str, Switch); 5] = [
+const SWITCHES: [(&str, Switch); 6] = [
     ("promql-binop-fill-modifiers", Switch::FillModifiers),
     ("promql-delayed-name-removal", Switch::DelayedNameRemoval),
     ("promql-experimental-functions", Switch::ExperimentalFunctions),
     ("promql-extended-range-selectors", Switch::ExtendedRangeSelectors),
     ("type-and-unit-labels", Switch::TypeAndUnitLabels),
+    ("use-start-timestamps", Switch::StartTimestamps),
 ];
 
 /// What needs no switch.
@@ -101,6 +103,7 @@ pub(super) fn engine_options(features: &[Feature]) -> EngineOptions {
             Switch::FillModifiers => &mut options.fill_modifiers,
             Switch::DelayedNameRemoval => &mut options.delayed_name_removal,
             Switch::TypeAndUnitLabels => &mut options.type_and_unit_labels,
+            Switch::StartTimestamps => &mut options.start_timestamps,
         };
         *option = true;
     }

@@ -147,10 +147,11 @@ impl Evaluator<'_> {
         self.finish(vector)
     }
 
-    /// `start_timestamp`: what a selector gave; samples that an expression makes have none.
+    /// `start_timestamp`: what a selector gave, if start timestamps are looked at; what an expression makes has none.
     fn start_timestamp(&mut self, arg: NodeId) -> Result<Vector, QueryError> {
         let mut vector = self.take_vector(arg);
-        if !matches!(self.ast[self.ast.unwrap_parens(arg)].kind, ExprKind::VectorSelector(_)) {
+        let selector = matches!(self.ast[self.ast.unwrap_parens(arg)].kind, ExprKind::VectorSelector(_));
+        if !selector || !self.starts {
             vector.series.clear();
         }
         self.map_floats(vector, |value, _| value)

@@ -68,6 +68,8 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) names: NameRemoval,
     /// Counters are told by the label of their type.
     pub(crate) typed: bool,
+    /// Start timestamps are looked at.
+    pub(crate) starts: bool,
     pub(crate) stats: StatsWanted,
     /// Whether the plan's costs are wanted.
     pub(crate) explain: bool,
@@ -82,6 +84,7 @@ pub(crate) struct Evaluator<'a> {
     ctx: &'a QueryContext,
     names: NameRemoval,
     typed: bool,
+    starts: bool,
     meter: Meter<'a>,
     notes: Notes<'a>,
     samples: SampleCounts,
@@ -108,6 +111,7 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         ctx: what.ctx,
         names: what.names,
         typed: what.typed,
+        starts: what.starts,
         meter: Meter::new(what.ctx, what.samples_max),
         notes: Notes::new(what.text),
         samples: SampleCounts::new(what.plan.grid, what.stats),

@@ -71,6 +71,9 @@ pub(crate) enum Note<'n> {
         metric: &'n str,
     },
     SortInRangeQuery,
+    StartTimeOverlap {
+        metric: &'n str,
+    },
     /// `kind`: the label of its type, where that decides instead of the name.
     PossibleNonCounter {
         metric: &'n str,
@@ -291,6 +294,9 @@ impl Note<'_> {
             }
             Note::SortInRangeQuery => {
                 (Warning, "sort is ineffective for range queries since results are always ordered by labels".to_owned())
+            }
+            Note::StartTimeOverlap { metric } => {
+                (Warning, for_metric("start timestamps overlap with earlier samples", metric))
             }
             Note::PossibleNonCounter { metric, kind } => {
                 let why = match kind {

@@ -24,7 +24,7 @@ pub(crate) enum Answer {
     Values,
     /// Their times in seconds, for `timestamp`.
     Times,
-    /// Their start timestamps in seconds, for `start_timestamp`; nothing for a sample without one.
+    /// Their start timestamps in seconds, for `start_timestamp`; 0 for a sample without one.
     Starts,
     /// The times of floats in seconds; histograms as they are.
     FloatTimes,
@@ -151,7 +151,7 @@ impl Picks {
 
 fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column) {
     let seconds = |pick: u32| columns.times[pick as usize] as f64 / 1000.0;
-    let start = |pick: u32| columns.starts.get(pick as usize).filter(|&&ms| ms != 0).map(|&ms| ms as f64 / 1000.0);
+    let start = |pick: u32| columns.starts.get(pick as usize).copied().unwrap_or_default() as f64 / 1000.0;
     if let [run] = columns.runs[..]
         && run.kind == RunKind::Float
     {
@@ -165,7 +165,7 @@ fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column)
         }
         for (step, &pick) in picks.of_step.iter().enumerate().filter(|(_, pick)| **pick != NONE) {
             match answer {
-                Answer::Starts => start(pick).into_iter().for_each(|value| column.set(step, value)),
+                Answer::Starts => column.set(step, start(pick)),
                 _ => column.set(step, seconds(pick)),
             }
         }
@@ -189,9 +189,7 @@ fn gather(columns: &Columns, picks: &Picks, answer: Answer, column: &mut Column)
             Some(RunKind::Float) if answer == Answer::Values => column.set(step, columns.floats[floats + within]),
             Some(RunKind::Float) if answer == Answer::FloatTimes => column.set(step, seconds(pick)),
             Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Times => column.set(step, seconds(pick)),
-            Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Starts => {
-                start(pick).into_iter().for_each(|value| column.set(step, value));
-            }
+            Some(RunKind::Float | RunKind::Histogram) if answer == Answer::Starts => column.set(step, start(pick)),
             Some(RunKind::Histogram) => {
                 let histogram = match &shared {
                     Some((of, histogram)) if *of == pick => Arc::clone(histogram),

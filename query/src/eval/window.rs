@@ -15,6 +15,7 @@ use super::column::{Column, StepSet};
 use super::meter::Meter;
 use super::times::ByTimes;
 use crate::functions::rate::{Extrapolation, Kind};
+use crate::functions::starts::Starts;
 use crate::plan::Source;
 
 /// Samples of one series, floats and histograms apart, staleness markers left out.
@@ -24,6 +25,10 @@ pub(crate) struct Samples {
     pub(crate) values: Vec<f64>,
     pub(crate) histogram_times: Vec<i64>,
     pub(crate) histograms: Vec<Arc<NativeHistogram>>,
+    /// Start timestamps of the floats; empty if none has one.
+    starts: Vec<i64>,
+    /// Of the histograms.
+    histogram_starts: Vec<i64>,
     /// As [`Columns::times_id`], of the float times.
     times_id: u64,
 }
@@ -37,6 +42,7 @@ impl Samples {
         {
             std::mem::swap(&mut self.times, &mut columns.times);
             std::mem::swap(&mut self.values, &mut columns.floats);
+            std::mem::swap(&mut self.starts, &mut columns.starts);
             self.times_id = columns.times_id;
             return;
         }
@@ -48,8 +54,26 @@ impl Samples {
                 self.histogram_times.extend_from_slice(&columns.times[at..at + run.len]);
                 self.histograms.extend(histograms.by_ref().take(run.len).cloned().map(Arc::new));
             }
+            if let Some(starts) = columns.starts.get(at..at + run.len) {
+                match run.kind {
+                    RunKind::Float => self.starts.extend_from_slice(starts),
+                    RunKind::Histogram => self.histogram_starts.extend_from_slice(starts),
+                    RunKind::Stale => {}
+                }
+            }
             at += run.len;
         }
+    }
+
+    /// Forgets start timestamps, for what does not look at them.
+    pub(crate) fn forget_starts(&mut self) {
+        self.starts.clear();
+        self.histogram_starts.clear();
+    }
+
+    /// The floats' start timestamps.
+    pub(crate) fn starts(&self) -> Starts<'_> {
+        Starts { times: &self.times, starts: &self.starts }
     }
 
     /// Takes what an expression gave at the steps of a subquery.
@@ -74,6 +98,7 @@ impl Samples {
         self.values.clear();
         self.histogram_times.clear();
         self.histograms.clear();
+        self.forget_starts();
         self.times_id = 0;
     }
 }
@@ -136,6 +161,10 @@ pub(crate) struct View<'a> {
     pub(crate) values: &'a [f64],
     pub(crate) histogram_times: &'a [i64],
     pub(crate) histograms: &'a [Arc<NativeHistogram>],
+    /// Of the floats.
+    pub(crate) starts: Starts<'a>,
+    /// Of the histograms.
+    pub(crate) histogram_starts: Starts<'a>,
     /// Where `values` begins in the series.
     pub(crate) first: usize,
 }
@@ -250,12 +279,18 @@ impl Windows {
             if begin == end && h_begin == h_end {
                 continue;
             }
+            let (h_begin, h_end) = (h_begin as usize, h_end as usize);
+            let (times, histogram_times) = (&samples.times[begin..end], &samples.histogram_times[h_begin..h_end]);
+            let starts = samples.starts.get(begin..end).unwrap_or_default();
+            let histogram_starts = samples.histogram_starts.get(h_begin..h_end).unwrap_or_default();
             visit(View {
                 window: Window::of(asked.source, asked.grid, step),
-                times: &samples.times[begin..end],
+                times,
                 values: &samples.values[begin..end],
-                histogram_times: &samples.histogram_times[h_begin as usize..h_end as usize],
-                histograms: &samples.histograms[h_begin as usize..h_end as usize],
+                histogram_times,
+                histograms: &samples.histograms[h_begin..h_end],
+                starts: Starts { times, starts },
+                histogram_starts: Starts { times: histogram_times, starts: histogram_starts },
                 first: begin,
             })?;
         }

@@ -6,6 +6,7 @@ use kymo_core::NativeHistogram;
 use kymo_core::histogram::{BucketCounts, HistogramCounts, HistogramSum, MergeNotes, MixedBuckets, ResetHint};
 
 use super::rate::{Edges, Meaning, edge_samples};
+use super::starts::Starts;
 use crate::eval::window::Window;
 
 /// Change between the edges of the window, without extrapolation, of native histograms (`extendedHistogramRate`, 3.13).
@@ -121,11 +122,12 @@ pub(crate) struct Remarks {
     pub(crate) collision: bool,
 }
 
-/// Change over histograms in time order, at least two, resets added (`histogramRate`, 3.x).
+/// Change over histograms in time order, at least two, resets added (`histogramRate`, 3.x). `starts` are theirs.
 ///
 /// `None`, with a remark, if bucket kinds are mixed. The result is a gauge.
 pub(crate) fn change(
     histograms: &[Arc<NativeHistogram>],
+    starts: Starts<'_>,
     meaning: Meaning,
     remarks: &mut Remarks,
 ) -> Option<NativeHistogram> {
@@ -136,7 +138,7 @@ pub(crate) fn change(
     // The layout of a first sample from before a reset does not matter: it is not looked at again.
     let second = histograms.get(1)?;
     let nothing;
-    let start: &NativeHistogram = if counter && second.detect_reset(first) {
+    let start: &NativeHistogram = if counter && (starts.is_reset(1) || second.detect_reset(first)) {
         nothing = empty_like(second);
         &nothing
     } else {
@@ -150,7 +152,7 @@ pub(crate) fn change(
         mixed |= between.has_custom_bounds() != custom;
         schema = schema.min(between.schema);
     }
-    let computed = if mixed { None } else { difference(histograms, start, schema, counter, remarks) };
+    let computed = if mixed { None } else { difference(histograms, starts, (start, schema, counter), remarks) };
     remarks.mixed_buckets |= computed.is_none();
     let mut result = computed?;
     remarks.not_gauge |= !counter && (first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge);
@@ -161,17 +163,16 @@ pub(crate) fn change(
 
 fn difference(
     histograms: &[Arc<NativeHistogram>],
-    start: &NativeHistogram,
-    schema: i8,
-    counter: bool,
+    starts: Starts<'_>,
+    (start, schema, counter): (&NativeHistogram, i8, bool),
     remarks: &mut Remarks,
 ) -> Option<NativeHistogram> {
     let last = histograms.last()?;
     let mut sum = HistogramSum::new(&last.at_schema(schema).ok()?);
     remarks.reconciled_sub |= sum.subtract(start).ok()?.bounds_reconciled;
     let mut before = start;
-    for histogram in histograms[1..].iter().filter(|_| counter) {
-        if histogram.detect_reset(before) {
+    for (idx, histogram) in histograms.iter().enumerate().skip(1).filter(|_| counter) {
+        if starts.is_reset(idx) || histogram.detect_reset(before) {
             remarks.reconciled_add |= sum.add(before).ok()?.bounds_reconciled;
         }
         before = histogram;
@@ -179,11 +180,28 @@ fn difference(
     Some(sum.value())
 }
 
-/// Change between the last two histograms; `None`, with a remark, if bucket kinds are mixed.
+/// Change over histograms since they were nothing: that since the first, and the first. One is enough.
+///
+/// `None`, with a remark, if bucket kinds are mixed.
+pub(crate) fn change_since_zero(
+    histograms: &[Arc<NativeHistogram>],
+    starts: Starts<'_>,
+    remarks: &mut Remarks,
+) -> Option<NativeHistogram> {
+    let [first] = histograms else {
+        let mut sum = change(histograms, starts, Meaning::Counter, remarks)?;
+        remarks.reconciled_add |= merged(sum.add(histograms.first()?), remarks)?;
+        return Some(sum);
+    };
+    Some(first.to_float())
+}
+
+/// Change between the last two histograms; `reset` as in [`last_two`](super::rate::last_two). `None`, with a remark, if bucket kinds are mixed.
 pub(crate) fn last_two(
     earlier: &NativeHistogram,
     later: &NativeHistogram,
     meaning: Meaning,
+    reset: bool,
     remarks: &mut Remarks,
 ) -> Option<NativeHistogram> {
     let gauges = [earlier, later].map(|h| h.hint == ResetHint::Gauge);
@@ -191,7 +209,7 @@ pub(crate) fn last_two(
     remarks.not_counter |= counter && (gauges[0] || gauges[1]);
     remarks.not_gauge |= !counter && gauges != [true, true];
     let mut result = later.to_float();
-    if !counter || !later.detect_reset(earlier) {
+    if !counter || !(reset || later.detect_reset(earlier)) {
         match result.subtract(earlier) {
             Ok(notes) => remarks.reconciled_sub |= notes.bounds_reconciled,
             Err(MixedBuckets) => {
@@ -318,6 +336,8 @@ mod tests {
 
     use super::*;
 
+    const NO_STARTS: Starts<'static> = Starts { times: &[], starts: &[] };
+
     fn counter(counts: [u64; 2], sum: f64) -> Arc<NativeHistogram> {
         Arc::new(NativeHistogram {
             schema: 0,
@@ -340,13 +360,13 @@ mod tests {
     fn a_change_adds_what_resets_lost() {
         let mut remarks = Remarks::default();
         let rising = [counter([1, 1], 2.0), counter([2, 3], 9.0), counter([4, 4], 12.0)];
-        let found = change(&rising, Meaning::Counter, &mut remarks).unwrap();
+        let found = change(&rising, NO_STARTS, Meaning::Counter, &mut remarks).unwrap();
         assert_eq!((found.count(), found.sum, found.hint), (6.0, 10.0, ResetHint::Gauge));
         let reset = [counter([1, 1], 2.0), counter([2, 3], 9.0), counter([1, 0], 1.0)];
-        let found = change(&reset, Meaning::Counter, &mut remarks).unwrap();
+        let found = change(&reset, NO_STARTS, Meaning::Counter, &mut remarks).unwrap();
         assert_eq!((found.count(), found.sum), (4.0, 8.0));
         assert_eq!(remarks, Remarks::default());
-        change(&rising, Meaning::Gauge, &mut remarks).unwrap();
+        change(&rising, NO_STARTS, Meaning::Gauge, &mut remarks).unwrap();
         assert!(remarks.not_gauge && !remarks.not_counter);
     }
 

@@ -11,4 +11,5 @@ pub(crate) mod over_time;
 pub(crate) mod rate;
 pub(crate) mod regression;
 pub(crate) mod sorted_window;
+pub(crate) mod starts;
 pub(crate) mod window_sum;

@@ -1,5 +1,6 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, also over `anchored` and `smoothed` ranges.
 
+use super::starts::Starts;
 use crate::eval::window::Window;
 
 /// Whether a drop in value is a reset.
@@ -19,6 +20,16 @@ impl Resets {
     pub(crate) fn find(&mut self, values: &[f64]) {
         self.0.clear();
         self.0.extend(values.windows(2).enumerate().filter(|(_, w)| w[1] < w[0]).map(|(i, _)| i as u32 + 1));
+    }
+
+    /// The same of samples that may tell by their start timestamps where they began anew.
+    pub(crate) fn find_with_starts(&mut self, values: &[f64], starts: Starts<'_>) {
+        if starts.starts.is_empty() {
+            return self.find(values);
+        }
+        self.0.clear();
+        let began_anew = |&at: &usize| values[at] < values[at - 1] || starts.is_reset(at);
+        self.0.extend((1..values.len()).filter(began_anew).map(|at| at as u32));
     }
 
     /// What the counter lost in `values`, which begin at `first` of the series: the sum of the values
@@ -68,6 +79,28 @@ impl Extrapolation {
         let seconds = if kind == Kind::Rate { window.seconds() } else { 1.0 };
         let mut found = Extrapolation { sampled, to_start, to_end, seconds, factor: 0.0 };
         found.factor = found.factor_from(to_start);
+        found
+    }
+
+    /// Of counters at `times` that were zero at `zero_ms`, which lies in the window before them: nothing is guessed
+    /// about the time before.
+    fn from_zero(times: &[i64], zero_ms: i64, window: Window, kind: Kind) -> Extrapolation {
+        let &[first_ms, .., last_ms] = times else {
+            let sampled = times.first().map_or(0.0, |&at_ms| (at_ms - zero_ms) as f64 / 1000.0);
+            let seconds = if kind == Kind::Rate { window.seconds() } else { 1.0 };
+            // Of one sample the distance to the next is not known, so the end is not reached for either.
+            return Extrapolation { sampled, to_start: 0.0, to_end: 0.0, seconds, factor: 1.0 / seconds };
+        };
+        let between = (last_ms - first_ms) as f64 / 1000.0 / (times.len() - 1) as f64;
+        let to_end = (window.end_ms - last_ms) as f64 / 1000.0;
+        let mut found = Extrapolation {
+            sampled: (last_ms - zero_ms) as f64 / 1000.0,
+            to_start: 0.0,
+            to_end: if to_end >= between * 1.1 { between / 2.0 } else { to_end },
+            seconds: if kind == Kind::Rate { window.seconds() } else { 1.0 },
+            factor: 0.0,
+        };
+        found.factor = found.factor_from(0.0);
         found
     }
 
@@ -123,6 +156,32 @@ pub(crate) fn extrapolated(
     Some(change * edges.of_counter(first_value, change))
 }
 
+/// By what the change of counters since they were zero is multiplied, if the first says that this was in the window.
+///
+/// That change is the one since the first sample and the first sample; one sample is enough.
+pub(crate) fn since_zero(starts: Starts<'_>, window: Window, kind: Kind) -> Option<f64> {
+    let zero_ms = starts.zero_ms(window.start_ms).filter(|_| kind.meaning() == Meaning::Counter)?;
+    Some(Extrapolation::from_zero(starts.times, zero_ms, window, kind).factor)
+}
+
+/// [`extrapolated`], where `resets` were found with start timestamps, and the first of them may say when the counter
+/// was zero.
+pub(crate) fn extrapolated_with_starts(
+    values: &[f64],
+    starts: Starts<'_>,
+    window: Window,
+    kind: Kind,
+    resets: &Resets,
+    first: usize,
+) -> Option<f64> {
+    let Some(factor) = since_zero(starts, window, kind) else {
+        return extrapolated(starts.times, values, window, kind, resets, first);
+    };
+    let (&first_value, &last_value) = (values.first()?, values.last()?);
+    let change = last_value - first_value + resets.lost(values, first) + first_value;
+    Some(change * factor)
+}
+
 /// [`extrapolated`] for all windows of a series of floats: the loop that dashboards wait for.
 ///
 /// `of_step` are begin and end of windows in `values`, `edges` what follows from their times; a window of fewer than
@@ -175,13 +234,20 @@ impl Kind {
     }
 }
 
-/// Change between the last two samples; `per_second` divides by their distance.
-pub(crate) fn last_two(earlier: (i64, f64), later: (i64, f64), meaning: Meaning, per_second: bool) -> Option<f64> {
+/// Change between the last two samples; `per_second` divides by their distance. `reset`: whether a counter is known
+/// to have begun anew between them, whatever their values.
+pub(crate) fn last_two(
+    earlier: (i64, f64),
+    later: (i64, f64),
+    meaning: Meaning,
+    per_second: bool,
+    reset: bool,
+) -> Option<f64> {
     let distance_ms = later.0 - earlier.0;
     if distance_ms == 0 {
         return None;
     }
-    let reset = meaning == Meaning::Counter && later.1 < earlier.1;
+    let reset = meaning == Meaning::Counter && (reset || later.1 < earlier.1);
     let change = if reset { later.1 } else { later.1 - earlier.1 };
     Some(if per_second { change / (distance_ms as f64 / 1000.0) } else { change })
 }
@@ -333,9 +399,10 @@ mod tests {
 
     #[test]
     fn the_last_two_samples_decide_irate_and_idelta() {
-        assert_eq!(last_two((0, 10.0), (10_000, 20.0), Meaning::Counter, true), Some(1.0));
-        assert_eq!(last_two((0, 10.0), (10_000, 5.0), Meaning::Counter, true), Some(0.5));
-        assert_eq!(last_two((0, 10.0), (10_000, 5.0), Meaning::Gauge, false), Some(-5.0));
+        assert_eq!(last_two((0, 10.0), (10_000, 20.0), Meaning::Counter, true, false), Some(1.0));
+        assert_eq!(last_two((0, 10.0), (10_000, 20.0), Meaning::Counter, true, true), Some(2.0));
+        assert_eq!(last_two((0, 10.0), (10_000, 5.0), Meaning::Counter, true, false), Some(0.5));
+        assert_eq!(last_two((0, 10.0), (10_000, 5.0), Meaning::Gauge, false, false), Some(-5.0));
     }
 
     #[test]

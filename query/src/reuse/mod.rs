@@ -50,7 +50,7 @@ pub(crate) struct Question {
 
 /// [`EngineOptions`], which does not hash, as far as it changes answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Options([bool; 6], std::time::Duration);
+struct Options([bool; 7], std::time::Duration);
 
 impl Question {
     /// `None` for a grid that has no steps to take over.
@@ -64,6 +64,7 @@ impl Question {
                 options.fill_modifiers,
                 options.delayed_name_removal,
                 options.type_and_unit_labels,
+                options.start_timestamps,
             ],
             options.default_subquery_step,
         );

@@ -15,6 +15,7 @@ use crate::functions::over_time::{self, SlidingExtreme};
 use crate::functions::rate::{self, Edges, Extrapolation, Kind, Meaning, Resets};
 use crate::functions::regression;
 use crate::functions::sorted_window::SortedWindow;
+use crate::functions::starts::{self, Started};
 use crate::functions::window_sum::{self, WindowSums};
 use crate::parser::{RangeExtension, Span};
 use crate::plan::{Counting, Source};
@@ -49,6 +50,8 @@ pub(super) struct OneSeries<'a> {
 struct Found {
     mixed: bool,
     ignored: bool,
+    /// Spans of counters overlap by their start timestamps.
+    overlap: bool,
     remarks: Remarks,
     /// Quantiles outside of `[0, 1]`.
     wrong: Vec<f64>,
@@ -102,7 +105,8 @@ impl<'a> RangeFunction<'a> {
         let (mut found, mut pace) = (Found::default(), Pace::default());
         let (source, span, counting) = (self.source, self.span, self.counting);
         let asked = Asked { grid: one.grid, source, kind: Kind::of_name(self.name) };
-        if one.samples.histograms.is_empty() && source.extension == RangeExtension::None {
+        let plain = one.samples.histograms.is_empty() && one.samples.starts().starts.is_empty();
+        if plain && source.extension == RangeExtension::None {
             let bounds = windows.of_floats(one.samples, asked)?;
             if self.floats(evaluator, one.samples, bounds, column, &mut found)? {
                 evaluator.samples.count_windows(counting, bounds);
@@ -127,6 +131,9 @@ impl<'a> RangeFunction<'a> {
         }
         if found.ignored {
             evaluator.notes.add(Note::IgnoredInMixedRange { metric: one.metric }, span);
+        }
+        if found.overlap {
+            evaluator.notes.add(Note::StartTimeOverlap { metric: one.metric }, span);
         }
         found.wrong.into_iter().for_each(|q| evaluator.notes.add(Note::InvalidQuantile(q), span));
         evaluator.notes.remarks(found.remarks, one.metric, span);
@@ -243,12 +250,19 @@ impl<'a> RangeFunction<'a> {
                 });
             }
             if kind.meaning() == Meaning::Counter {
-                resets.find(&samples.values);
+                resets.find_with_starts(&samples.values, samples.starts());
             }
             return run(&mut |view, found| {
-                Ok(match of_one_kind(view, found) {
-                    Only::Floats => rate::extrapolated(view.times, view.values, view.window, kind, resets, view.first)
-                        .map(Sample::Float),
+                let of_one_kind = of_one_kind(view, found);
+                found.overlap |= kind.meaning() == Meaning::Counter
+                    && !matches!(of_one_kind, Only::Neither)
+                    && (view.starts.any_overlap() || view.histogram_starts.any_overlap());
+                Ok(match of_one_kind {
+                    Only::Floats => {
+                        let (values, starts) = (view.values, view.starts);
+                        rate::extrapolated_with_starts(values, starts, view.window, kind, resets, view.first)
+                            .map(Sample::Float)
+                    }
                     Only::Histograms => extrapolated_histograms(view, kind, &mut found.remarks),
                     Only::Neither => None,
                 })
@@ -363,7 +377,13 @@ fn shared(histogram: NativeHistogram) -> Sample {
 }
 
 fn extrapolated_histograms(view: &View<'_>, kind: Kind, remarks: &mut Remarks) -> Option<Sample> {
-    let mut change = histogram::change(view.histograms, kind.meaning(), remarks)?;
+    let starts = view.histogram_starts;
+    if let Some(factor) = rate::since_zero(starts, view.window, kind) {
+        let mut change = histogram::change_since_zero(view.histograms, starts, remarks)?;
+        change.multiply(factor);
+        return Some(shared(change));
+    }
+    let mut change = histogram::change(view.histograms, starts, kind.meaning(), remarks)?;
     let edges = Extrapolation::of(view.histogram_times, view.window, kind);
     let factor = match kind.meaning() {
         Meaning::Counter => edges.of_counter(view.histograms.first()?.count(), change.count()),
@@ -386,20 +406,20 @@ fn extended_histograms(view: &View<'_>, kind: Kind, edges: Edges, remarks: &mut 
 fn last_two(view: &View<'_>, found: &mut Found, meaning: Meaning) -> Option<Sample> {
     let per_second = meaning == Meaning::Counter;
     if let (&[.., t0, t1], &[.., a, b], true) = (view.times, view.values, view.histograms.is_empty()) {
-        return rate::last_two((t0, a), (t1, b), meaning, per_second).map(Sample::Float);
+        let reset = view.starts.is_reset(view.times.len() - 1);
+        return rate::last_two((t0, a), (t1, b), meaning, per_second, reset).map(Sample::Float);
     }
-    let floats = view.times.iter().zip(view.values).rev().take(2).map(|(&t, &v)| (t, Sample::Float(v)));
-    let histograms = view.histogram_times.iter().zip(view.histograms).rev().take(2);
-    let histograms = histograms.map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
-    let mut newest: Vec<(i64, Sample)> = floats.chain(histograms).collect();
-    newest.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-    let [(t1, later), (t0, earlier), ..] = newest.as_slice() else { return None };
-    match (earlier, later) {
+    let mut newest = both_kinds(view);
+    let (t1, later) = newest.pop()?;
+    let (t0, earlier) = newest.pop()?;
+    let reset = starts::is_reset(t0, t1);
+    let (t0, t1) = (t0.at_ms, t1.at_ms);
+    match (&earlier, &later) {
         (Sample::Float(a), Sample::Float(b)) => {
-            rate::last_two((*t0, *a), (*t1, *b), meaning, per_second).map(Sample::Float)
+            rate::last_two((t0, *a), (t1, *b), meaning, per_second, reset).map(Sample::Float)
         }
         (Sample::Histogram(a), Sample::Histogram(b)) => {
-            let mut change = histogram::last_two(a, b, meaning, &mut found.remarks)?;
+            let mut change = histogram::last_two(a, b, meaning, reset, &mut found.remarks)?;
             if per_second {
                 change.divide((t1 - t0) as f64 / 1000.0);
             }
@@ -410,6 +430,16 @@ fn last_two(view: &View<'_>, found: &mut Found, meaning: Meaning) -> Option<Samp
             None
         }
     }
+}
+
+/// The samples of a window in time order.
+fn both_kinds(view: &View<'_>) -> Vec<(Started, Sample)> {
+    let floats = view.values.iter().enumerate().map(|(idx, &value)| (view.starts.at(idx), Sample::Float(value)));
+    let histograms = view.histograms.iter().enumerate();
+    let histograms = histograms.map(|(idx, h)| (view.histogram_starts.at(idx), Sample::Histogram(Arc::clone(h))));
+    let mut all: Vec<(Started, Sample)> = floats.chain(histograms).collect();
+    all.sort_by_key(|(at, _)| at.at_ms);
+    all
 }
 
 /// A sum or mean of a window.
@@ -461,20 +491,21 @@ fn end_of(view: &View<'_>, end: End) -> Option<(i64, Sample)> {
 /// `None` for an anchored range that holds nothing behind its start.
 fn turns(name: &str, view: &View<'_>, anchored: bool) -> Option<usize> {
     let of_floats = if name == "changes" { over_time::changes } else { over_time::resets };
-    if view.histograms.is_empty() {
+    if view.histograms.is_empty() && view.starts.starts.is_empty() {
         let first = if anchored { rate::anchored_first(view.times, view.window)? } else { 0 };
         return Some(of_floats(&view.values[first..]));
     }
-    let floats = view.times.iter().zip(view.values).map(|(&t, &v)| (t, Sample::Float(v)));
-    let histograms =
-        view.histogram_times.iter().zip(view.histograms).map(|(&t, h)| (t, Sample::Histogram(Arc::clone(h))));
-    let mut all: Vec<(i64, Sample)> = floats.chain(histograms).collect();
-    all.sort_by_key(|&(time, _)| time);
-    let times: Vec<i64> = all.iter().map(|&(time, _)| time).collect();
+    let all = both_kinds(view);
+    let times: Vec<i64> = all.iter().map(|(at, _)| at.at_ms).collect();
     let first = if anchored { rate::anchored_first(&times, view.window)? } else { 0 };
     let turns = all[first..].windows(2);
     let turns = turns
         .map(|pair| match (&pair[0].1, &pair[1].1) {
+            (Sample::Float(_), Sample::Float(_)) | (Sample::Histogram(_), Sample::Histogram(_))
+                if starts::is_reset(pair[0].0, pair[1].0) =>
+            {
+                1
+            }
             (Sample::Float(a), Sample::Float(b)) => of_floats(&[*a, *b]),
             (Sample::Histogram(a), Sample::Histogram(b)) => usize::from(histogram::turned(name, a, b)),
             _ => 1,

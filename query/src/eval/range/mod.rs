@@ -68,6 +68,9 @@ impl Ranges {
 const ANCHORED_FUNCTIONS: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
 const SMOOTHED_FUNCTIONS: [&str; 3] = ["delta", "increase", "rate"];
 
+/// Functions that look at start timestamps, where those are on. Not over anchored and smoothed ranges.
+const START_TIMESTAMP_FUNCTIONS: [&str; 4] = ["increase", "irate", "rate", "resets"];
+
 /// The label with a metric's type.
 const TYPE_LABEL: &str = "__type__";
 
@@ -105,6 +108,8 @@ impl Evaluator<'_> {
             ranges.sort();
         }
         let mut no_counter: Option<NoCounter> = None;
+        let by_starts =
+            self.starts && source.extension == RangeExtension::None && START_TIMESTAMP_FUNCTIONS.contains(&name);
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let span = self.span(call.args[0]);
         let mut function = RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?);
@@ -117,6 +122,9 @@ impl Evaluator<'_> {
                     bytes += set.estimate_bytes(index);
                     reader.read(set.as_ref(), index, &self.meter)?;
                     samples.take(&mut reader.columns);
+                    if !by_starts {
+                        samples.forget_starts();
+                    }
                 }
                 Ranges::Computed { vector, grid } => {
                     self.meter.check()?;

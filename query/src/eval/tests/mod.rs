@@ -3,6 +3,7 @@
 mod extended;
 mod families;
 mod limits;
+mod starts;
 pub(crate) mod steps;
 
 use std::sync::Arc;
