@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use axum::http::Method;
 use kymo_context::{Paint, Status};
 use kymo_core::config::HttpClientConfig;
 use kymo_export::client::{HttpClient, http_client};
@@ -122,8 +121,7 @@ async fn of_server(client: &HttpClient, url: &str) -> Result<Status, Failure> {
         Failure::because(format_args!("cannot ask {url}"), error)
             .hint("is it running? Name another server, a socket or a process id: kymo status TARGET")
     };
-    let request = client.request(Method::GET, address).map_err(|error| failed(&error))?;
-    let answer = request.send().await.map_err(|error| failed(&error))?;
+    let answer = client.get(address).await.map_err(|error| failed(&error))?;
     let status = answer.status();
     if status == 401 {
         return Err(Failure::new(format!("{url} answers 401")).hint("give a token with --auth-token-file FILE"));

@@ -11,8 +11,10 @@ use kymo_ingest::scrape::{BoxError, ClientFactory, ScrapeClient};
 pub(super) fn clients() -> ClientFactory {
     Arc::new(|config: &HttpClientConfig| -> Result<ScrapeClient, BoxError> {
         let client = http_client(config)?;
-        let http = client.unsigned().clone();
-        Ok(ScrapeClient::signed(http, move |request| client.sign(request).map_err(BoxError::from)))
+        Ok(ScrapeClient::new(move |request| {
+            let client = client.clone();
+            async move { client.send(request).await.map_err(BoxError::from) }
+        }))
     })
 }
 

@@ -186,10 +186,15 @@ scrape_configs:
 
 #[test]
 fn a_job_that_cannot_be_asked_as_it_says_is_named_and_left_out() {
-    let file = file("scrape_configs: [{job_name: e, oauth2: {client_id: x, token_url: 'http://x'}}]");
+    let file = file("scrape_configs: [{job_name: e, tls_config: {server_name: 127.0.0.1}}]");
     let said = config("check", &file);
     assert!(said.status == 0 && said.out.contains("0 scrape jobs"), "{said:?}");
-    assert!(said.out.contains("not acted on: scrape job \"e\", because oauth2 is not supported"), "{said:?}");
+    assert!(
+        said.out.contains(
+            "not acted on: scrape job \"e\", because tls_config server_name that is an IP address is not supported"
+        ),
+        "{said:?}"
+    );
 }
 
 #[test]

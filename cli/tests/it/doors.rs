@@ -262,3 +262,16 @@ fn with_a_file_only_what_it_asks_for_is_watched() {
     assert!(!server.out().contains("collecting"), "{}", server.out());
     assert_eq!(data(&server, "/api/v1/status/flags")["collect"], "none");
 }
+
+#[test]
+fn a_target_behind_the_proxy_of_the_environment_is_scraped_through_it() {
+    // It answers whatever it is asked, as a proxy that knows where `target.test` is.
+    let proxy = format!("http://127.0.0.1:{}", target());
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("prometheus.yml");
+    let job = job("far", 80).replace("127.0.0.1", "target.test") + "    proxy_from_environment: true\n";
+    fs::write(&path, format!("scrape_configs:\n{job}")).unwrap();
+    let flags = ["--config", path.to_str().unwrap()];
+    let server = Server::start_in(folder.path(), &flags, ("HTTP_PROXY", proxy.as_ref()));
+    wait_for_value(&server, "answer{instance=\"target.test:80\"}", "42");
+}

@@ -22,7 +22,7 @@ pub struct HttpClientConfig {
     /// The `Authorization` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
-    /// OAuth 2.0 client credentials. A job with them is named and left out: no tokens are fetched.
+    /// OAuth 2.0 client credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<OAuth2>,
     /// A bearer token: the older way to write `authorization`.
@@ -156,7 +156,8 @@ pub struct TlsConfig {
     /// A file with the key of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// The name the server's certificate must carry, if it is not the URL's. A job with one is named and left out.
+    /// The name the server is asked for and its certificate must carry, if it is not the URL's: a host's name, and not
+    /// together with a proxy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_name: String,
     /// Accepts any certificate.
@@ -198,9 +199,9 @@ pub struct ProxyConfig {
     /// Hosts that are reached directly, comma-separated; only with a URL.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub no_proxy: String,
-    /// Takes the proxy from the environment instead. A job that asks for it is named and left out.
+    /// Takes the proxies from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` instead; the machine itself is reached directly.
     pub proxy_from_environment: bool,
-    /// Headers sent to the proxy when connecting. A job with them is named and left out.
+    /// Headers sent to the proxy when connecting.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
 }

@@ -11,7 +11,7 @@
 
 mod decode;
 mod histogram;
-mod http_client;
+mod http;
 mod plan;
 mod request;
 #[cfg(test)]
@@ -29,7 +29,7 @@ use kymo_core::{
 use reqwest::{Method, StatusCode, Url, header};
 use tokio::runtime::Handle;
 
-pub use http_client::{HttpBuildError, HttpClient, http_client};
+pub use http::{HttpBuildError, HttpClient, HttpSendError, http_client};
 
 /// How often a waiting caller looks whether it was cancelled or its deadline passed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -173,15 +173,23 @@ impl PrometheusClient {
         if !post && !form.is_empty() {
             url.set_query(Some(&form));
         }
-        let mut request = self
-            .http
-            .request(method, url)
-            .map_err(|error| QueryError::execute(ErrorKind::Invalid, with_causes(&error)))?;
-        request = request.timeout(self.options.timeout);
+        let mut request = reqwest::Request::new(method, url);
+        *request.timeout_mut() = Some(self.options.timeout);
         if post {
-            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+            let form_type = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+            request.headers_mut().insert(header::CONTENT_TYPE, form_type);
+            *request.body_mut() = Some(form.into());
         }
-        request.send().await.map_err(|error| self.unreachable(&error))
+        self.http.send(request).await.map_err(|error| self.unsent(&error))
+    }
+
+    fn unsent(&self, error: &HttpSendError) -> QueryError {
+        let kind = match error {
+            HttpSendError::Settings(_) => ErrorKind::Invalid,
+            _ if error.is_timeout() => ErrorKind::Timeout,
+            _ => ErrorKind::unavailable(),
+        };
+        QueryError::execute(kind, format!("cannot ask {}: {}", self.base, with_causes(error)))
     }
 
     async fn read(&self, mut response: reqwest::Response, ctx: &QueryContext) -> Result<Answered, QueryError> {

@@ -310,7 +310,14 @@ async fn settings_that_cannot_be_honoured_are_named() {
     let header = BTreeMap::from([("a b".to_owned(), Default::default())]);
     let rows = [
         (tls(old), "tls_config max_version below TLS12 is not supported"),
-        (tls(TlsConfig { server_name: "x".into(), ..Default::default() }), "tls_config server_name is not supported"),
+        (
+            tls(TlsConfig { server_name: "::1".into(), ..Default::default() }),
+            "tls_config server_name that is an IP address is not supported",
+        ),
+        (
+            tls(TlsConfig { server_name: "a/b".into(), ..Default::default() }),
+            "tls_config server_name that is no name of a host is not supported",
+        ),
         (tls(missing), "/nothing/here.pem: cannot read"),
         (
             HttpClientConfig { http_headers: header, ..Default::default() },

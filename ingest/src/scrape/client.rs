@@ -1,26 +1,27 @@
 //! How targets are asked over HTTP.
 
 use std::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kymo_core::config::HttpClientConfig;
 use kymo_core::{Budget, Reservation};
+use reqwest::header::{HeaderName, HeaderValue};
 
 use super::error::ScrapeError;
 
 /// What went wrong outside of this crate.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Adds to a request what must be read anew for each, such as a token from a file.
-type Sign = Arc<dyn Fn(reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, BoxError> + Send + Sync>;
+/// An answer's head, once it is there.
+type Answering = Pin<Box<dyn Future<Output = Result<reqwest::Response, BoxError>> + Send>>;
 
 /// The HTTP client of one job.
 #[derive(Clone)]
 pub struct ScrapeClient {
-    http: reqwest::Client,
-    sign: Option<Sign>,
+    send: Arc<dyn Fn(reqwest::Request) -> Answering + Send + Sync>,
 }
 
 /// Makes the client of a job from its settings; called once for each job and each `http_sd_configs` of it.
@@ -28,36 +29,36 @@ pub type ClientFactory = Arc<dyn Fn(&HttpClientConfig) -> Result<ScrapeClient, B
 
 impl From<reqwest::Client> for ScrapeClient {
     fn from(http: reqwest::Client) -> ScrapeClient {
-        ScrapeClient { http, sign: None }
+        ScrapeClient::new(move |request| {
+            let answering = http.execute(request);
+            // The URL is said by whoever shows the error.
+            async { answering.await.map_err(|error| error.without_url().into()) }
+        })
     }
 }
 
 impl ScrapeClient {
-    /// A client that passes each request through `sign` before it is sent.
+    /// A client that sends by `send`, which adds credentials and whatever else the job's settings ask for.
     #[must_use]
-    pub fn signed(
-        http: reqwest::Client,
-        sign: impl Fn(reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, BoxError> + Send + Sync + 'static,
-    ) -> ScrapeClient {
-        ScrapeClient { http, sign: Some(Arc::new(sign)) }
+    pub fn new<F>(send: impl Fn(reqwest::Request) -> F + Send + Sync + 'static) -> ScrapeClient
+    where
+        F: Future<Output = Result<reqwest::Response, BoxError>> + Send + 'static,
+    {
+        ScrapeClient { send: Arc::new(move |request| Box::pin(send(request))) }
     }
 
     pub(super) async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<reqwest::Response, BoxError> {
-        let mut request = self.http.get(url);
+        let mut request = reqwest::Request::new(reqwest::Method::GET, url.parse()?);
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            request.headers_mut().append(HeaderName::try_from(*name)?, HeaderValue::try_from(*value)?);
         }
-        if let Some(sign) = &self.sign {
-            request = sign(request)?;
-        }
-        // The URL is said by whoever shows the error.
-        request.send().await.map_err(|error| error.without_url().into())
+        (self.send)(request).await
     }
 }
 
 impl std::fmt::Debug for ScrapeClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScrapeClient").field("signed", &self.sign.is_some()).finish_non_exhaustive()
+        f.debug_struct("ScrapeClient").finish_non_exhaustive()
     }
 }
 
