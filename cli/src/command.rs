@@ -1,6 +1,7 @@
 //! The command line as a whole.
 
 use crate::compact::CompactArgs;
+use crate::delete::DeleteArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
 use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
     Compact(CompactArgs),
+    Delete(DeleteArgs),
     Verify(VerifyArgs),
     Snapshot(SnapshotArgs),
     Restore(RestoreArgs),

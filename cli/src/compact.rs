@@ -2,22 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use kymo_core::text::write_size_rounded;
-use kymo_core::{MetricStorage, QueryContext};
-use kymo_export::client::{ClientOptions, PrometheusClient};
-use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, Options};
+use kymo_core::MetricStorage;
+use kymo_export::client::PrometheusClient;
 
+use crate::administer::{self, Administered, size};
 use crate::failure::{Failure, chain};
 use crate::output;
-use crate::query::bearer;
-use crate::serve::refused;
-
-/// How long a server may take: as long as it likes.
-const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Write a data directory as small as it will be: everything out of the log, everything merged
 ///
@@ -49,40 +40,18 @@ pub(crate) fn run(args: &CompactArgs) -> Result<ExitCode, Failure> {
 
 /// Asks a server and waits, however long it takes.
 fn by_server(server: &str, token: Option<&Path>) -> Result<ExitCode, Failure> {
-    // The client waits on this thread, so another must drive its connection.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::because("cannot start the async threads", &error))?;
-    let mut options = ClientOptions::new(server);
-    options.timeout = PATIENCE;
-    options.http.authorization = token.map(bearer).transpose()?;
-    let client = PrometheusClient::new(options, runtime.handle().clone())
-        .map_err(|error| Failure::because("cannot ask the server", &error))?;
-    client.compact(&QueryContext::unlimited()).map_err(|error| {
-        Failure::new(format!("{server} did not compact its data: {}", error.message))
-            .hint("is it running, and with --enable-admin-api?")
-    })?;
+    Administered::new(server, token)?.ask("compact its data", PrometheusClient::compact)?;
     output::print(&format!("{server}: everything is in blocks, and merged\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn directory(dir: &Path) -> Result<ExitCode, Failure> {
-    if !dir.join("MANIFEST").is_file() {
-        return Err(Failure::new(format!("{} is no data directory", dir.display()))
-            .hint("name one that kymo serve has written with --data-dir"));
-    }
-    // What is kept is for the server to say: nothing is retired here.
-    let options = Options { retention: None, ..Options::default() };
-    let (engine, _) = Engine::open(Arc::new(RealFs), dir, options).map_err(|error| refused(dir, &error))?;
+    let engine = administer::open(dir)?;
     let before = engine.statistics();
     let failed = |error| Failure::new(format!("cannot compact {}: {}", dir.display(), chain(&error)));
     engine.compact(|| true).map_err(failed)?;
     engine.close().map_err(failed)?;
     let after = engine.statistics();
-    let size = |bytes: u64| {
-        let mut text = String::new();
-        write_size_rounded(&mut text, bytes);
-        text
-    };
     output::print(&format!(
         "{}: {} blocks of {} and {} of log became {} blocks of {} with {} samples\n",
         dir.display(),

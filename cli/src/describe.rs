@@ -316,6 +316,11 @@ fn writing_limits() -> Vec<Limit> {
             "the series is rejected as `label_too_long`",
         ),
         Limit::new("time ahead of the clock", duration(FUTURE_LIMIT), "the sample is rejected as `too_far_in_future`"),
+        Limit::new(
+            "deletes whose bytes are not given back yet",
+            kymo_storage::TOMBSTONES_MAX,
+            "422; clean tombstones first",
+        ),
         Limit::new("age of a sample", "the retention", "the sample is rejected as `outside_retention`"),
     ]
 }

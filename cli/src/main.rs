@@ -7,6 +7,7 @@
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
 //!         ─▶ compact      a data directory that no server has open, written as small as it will be
+//!         ─▶ delete       series taken away in a range of time, by a server or in a directory that none has open
 //!         ─▶ verify       a data directory checked, in use or not
 //!         ─▶ snapshot, restore   a copy of it taken while it is in use, and put to use
 //!         ─▶ completions, man, reference   the program describing itself
@@ -15,8 +16,10 @@
 //! Deliberately absent: anything that needs a unit test. What has rules of its own lives in the crate whose field it
 //! is; what remains here is tested by running the program (`tests/it`).
 
+mod administer;
 mod command;
 mod compact;
+mod delete;
 mod describe;
 mod failure;
 mod inspect;
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
         Command::Compact(args) => compact::run(&args),
+        Command::Delete(args) => delete::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Restore(args) => restore::run(&args),

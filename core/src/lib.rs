@@ -77,6 +77,6 @@ pub use ring::HotMetricsRing;
 pub use state::{DiskQueue, StateStore};
 pub use status::StatusSource;
 pub use storage::{
-    AppendError, AppendReport, Changes, Columns, MetricStorage, QueryContext, RejectReason, SelectError, Selector,
-    SeriesSet,
+    AppendError, AppendReport, Changes, Columns, Deletion, MetricStorage, QueryContext, RejectReason, SelectError,
+    Selector, SeriesSet,
 };

@@ -13,8 +13,8 @@ use crate::histogram::NativeHistogram;
 use crate::increments::{NewTotal, SeriesTotals, Taken, fault_of_increment, fault_of_total};
 use crate::labels::{Labels, LabelsRef};
 use crate::storage::{
-    AppendError, AppendReport, Changes, ColumnValue, Columns, FUTURE_LIMIT, MetricStorage, QueryContext, RejectReason,
-    RowCounts, SelectError, Selector, SeriesSet, StorageStatistics,
+    AppendError, AppendReport, Changes, ColumnValue, Columns, Deletion, FUTURE_LIMIT, MetricStorage, QueryContext,
+    RejectReason, RowCounts, SelectError, Selector, SeriesSet, StorageStatistics,
 };
 
 /// Metadata versions kept per family.
@@ -102,6 +102,19 @@ impl MemoryStorage {
     /// Makes every ref handed out so far unknown, as closing and opening a data directory does.
     pub fn reopen(&self) {
         self.lock().opening += 1;
+    }
+
+    /// Removes what the deletion is about; running totals go on from where they are.
+    pub fn delete(&self, what: &Deletion) {
+        let mut state = self.lock();
+        state.version += 1;
+        let mut gone = Vec::new();
+        for (index, series) in state.series.iter_mut().enumerate().filter(|(_, s)| what.matches(s.labels.as_ref())) {
+            gone.extend(series.samples.keys().filter(|time| what.covers(**time)).map(|time| (index, *time)));
+            series.samples.retain(|time, _| !what.covers(*time));
+            series.exemplars.retain(|exemplar| !what.covers(exemplar.time_ms));
+        }
+        gone.into_iter().for_each(|(index, time_ms)| state.changed(index, time_ms));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

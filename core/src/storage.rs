@@ -408,6 +408,40 @@ impl Selector {
     }
 }
 
+/// What a delete is about: samples and exemplars of matching series in a range of time.
+///
+/// It hides what was written before it; what is written later stays, whatever its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deletion {
+    /// A series matches if all matchers of any one of these lists hold.
+    pub any_of: Vec<Vec<Matcher>>,
+    /// First time, inclusive.
+    pub start_ms: i64,
+    /// Last time, inclusive.
+    pub end_ms: i64,
+}
+
+impl Deletion {
+    /// Everything that was ever written to series for which all `matchers` hold.
+    #[must_use]
+    pub fn of(matchers: Vec<Matcher>) -> Deletion {
+        Deletion { any_of: vec![matchers], start_ms: i64::MIN, end_ms: i64::MAX }
+    }
+
+    /// Whether it is about a series.
+    #[must_use]
+    pub fn matches(&self, labels: LabelsRef<'_>) -> bool {
+        let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or_default());
+        self.any_of.iter().any(|all| all.iter().all(holds))
+    }
+
+    /// Whether it is about a time.
+    #[must_use]
+    pub fn covers(&self, time_ms: i64) -> bool {
+        self.start_ms <= time_ms && time_ms <= self.end_ms
+    }
+}
+
 /// A flag that tells running work to stop. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct CancelFlag(Arc<AtomicBool>);

@@ -1,27 +1,256 @@
-//! The live blocks, as one immutable list that is swapped.
+//! The live blocks, as one immutable list that is swapped, and what is not shown of them.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
-use kymo_core::LabelsRef;
+use kymo_core::{Labels, LabelsRef, SelectError, Selector};
+use roaring::RoaringBitmap;
 
-use crate::block::Block;
+use crate::block::{Block, ChunkRef};
+use crate::hidden::{Hidden, Hides};
 use crate::sample::Sample;
+use crate::tombstones::{Tombstone, Tombstones};
+
+/// A block, and the tombstones that hide something of it.
+#[derive(Debug)]
+pub(crate) struct LiveBlock {
+    block: Arc<Block>,
+    /// Deletes up to this one hide nothing of the block.
+    deletes_through: u64,
+    /// Later ones that reach into its time.
+    pending: Vec<Arc<Pending>>,
+    shown: OnceLock<Shown>,
+}
+
+/// A tombstone and the series of one block that it matches, which are looked up when they are wanted first.
+#[derive(Debug)]
+struct Pending {
+    tombstone: Arc<Tombstone>,
+    series: OnceLock<Arc<RoaringBitmap>>,
+}
+
+/// What is left of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) samples: u64,
+    /// First and last time of them.
+    pub(crate) bounds: Option<(i64, i64)>,
+}
+
+impl Deref for LiveBlock {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+impl LiveBlock {
+    pub(crate) fn new(block: Block, deletes_through: u64) -> LiveBlock {
+        LiveBlock { block: Arc::new(block), deletes_through, pending: Vec::new(), shown: OnceLock::new() }
+    }
+
+    pub(crate) fn block(&self) -> &Arc<Block> {
+        &self.block
+    }
+
+    /// Deletes up to this one hide nothing of the block.
+    pub(crate) fn deletes_through(&self) -> u64 {
+        self.deletes_through
+    }
+
+    /// Tombstones that may hide something of it.
+    pub(crate) fn tombstones(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn is_pending(&self, tombstone: u64) -> bool {
+        self.pending.binary_search_by_key(&tombstone, |p| p.tombstone.id).is_ok()
+    }
+
+    /// The same block under these tombstones.
+    fn under(self: &Arc<Self>, tombstones: &Tombstones) -> Arc<LiveBlock> {
+        let footer = self.footer();
+        let reaches =
+            |t: &&Arc<Tombstone>| t.id > self.deletes_through && t.reaches(footer.min_time_ms, footer.max_time_ms);
+        let reaching: Vec<&Arc<Tombstone>> = tombstones.list().iter().filter(reaches).collect();
+        let is_same = reaching.iter().map(|t| t.id).eq(self.pending.iter().map(|p| p.tombstone.id));
+        if reaching.is_empty() && (self.deletes_through < tombstones.applied() || !is_same) {
+            // Not further than what was applied: a replay has more before it, and may make blocks on its way.
+            return Arc::new(self.cleaned(tombstones.applied()));
+        }
+        if is_same {
+            return Arc::clone(self);
+        }
+        let known = |id: u64| self.pending.iter().find(|p| p.tombstone.id == id).cloned();
+        let pending = reaching.into_iter().map(|t| {
+            known(t.id).unwrap_or_else(|| Arc::new(Pending { tombstone: Arc::clone(t), series: OnceLock::new() }))
+        });
+        Arc::new(LiveBlock {
+            block: Arc::clone(&self.block),
+            deletes_through: self.deletes_through,
+            pending: pending.collect(),
+            shown: OnceLock::new(),
+        })
+    }
+
+    /// The same block, of which deletes up to this one hide nothing.
+    fn cleaned(&self, deletes_through: u64) -> LiveBlock {
+        LiveBlock {
+            block: Arc::clone(&self.block),
+            deletes_through: deletes_through.max(self.deletes_through),
+            pending: Vec::new(),
+            shown: OnceLock::new(),
+        }
+    }
+
+    /// The same block without its tombstones, if they hide nothing of it. Looks into the block.
+    pub(crate) fn settled(&self) -> Result<Option<Arc<LiveBlock>>, SelectError> {
+        let Some(last) = self.pending.last() else { return Ok(None) };
+        let hides = self.hides(i64::MIN, i64::MAX)?;
+        let has_exemplars = || self.exemplars().map(|all| all.iter().any(|(series, _)| hides.of(*series).is_some()));
+        if !hides.is_empty() && (self.shown()?.samples < self.footer().samples || has_exemplars()?) {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(self.cleaned(last.tombstone.id))))
+    }
+
+    /// What is hidden of it in a window.
+    pub(crate) fn hides(&self, start_ms: i64, end_ms: i64) -> Result<Hides, SelectError> {
+        let mut hides = Hides::default();
+        for pending in &self.pending {
+            let tombstone = &pending.tombstone;
+            if tombstone.reaches(start_ms, end_ms) {
+                hides.push(pending.series(&self.block)?, tombstone.what.start_ms, tombstone.what.end_ms);
+            }
+        }
+        Ok(hides)
+    }
+
+    /// Shows series that satisfy the matchers and have a chunk with something to be seen in the window: labels, those
+    /// chunks, and what is hidden of them. In order of their labels.
+    pub(crate) fn select(
+        &self,
+        what: &Selector,
+        mut found: impl FnMut(&Labels, &[ChunkRef], Option<&Hidden>) -> Result<(), SelectError>,
+    ) -> Result<(), SelectError> {
+        let hides = self.hides(what.start_ms, what.end_ms)?;
+        if hides.is_empty() {
+            return self.block.select(what, |_, labels, chunks| found(labels, chunks, None));
+        }
+        let mut seen = Vec::new();
+        self.block.select(what, |series, labels, chunks| {
+            let Some(hidden) = hides.of(series) else { return found(labels, chunks, None) };
+            seen.clear();
+            for chunk in chunks {
+                if self.shows(chunk, &hidden, what)? {
+                    seen.push(*chunk);
+                }
+            }
+            if seen.is_empty() { Ok(()) } else { found(labels, &seen, Some(&hidden)) }
+        })
+    }
+
+    /// Whether anything of a chunk is seen in the window.
+    fn shows(&self, chunk: &ChunkRef, hidden: &Hidden, what: &Selector) -> Result<bool, SelectError> {
+        if !hidden.meets(chunk.min_time_ms, chunk.max_time_ms) {
+            return Ok(true);
+        }
+        if hidden.covers(chunk.min_time_ms, chunk.max_time_ms) {
+            return Ok(false);
+        }
+        Ok(self.block.times(chunk.row.column)?.iter().any(|time| what.covers(*time) && !hidden.contains(*time)))
+    }
+
+    /// Shows the label names of matching series.
+    pub(crate) fn label_names(&self, what: &Selector, mut show: impl FnMut(&str)) -> Result<(), SelectError> {
+        if self.hides(what.start_ms, what.end_ms)?.is_empty() {
+            return self.block.label_names(what, show);
+        }
+        self.select(what, |labels, _, _| {
+            labels.iter().for_each(|(name, _)| show(name));
+            Ok(())
+        })
+    }
+
+    /// Shows the values of a label of matching series.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        what: &Selector,
+        mut show: impl FnMut(&str),
+    ) -> Result<(), SelectError> {
+        if self.hides(what.start_ms, what.end_ms)?.is_empty() {
+            return self.block.label_values(name, what, show);
+        }
+        self.select(what, |labels, _, _| {
+            labels.get(name).into_iter().for_each(&mut show);
+            Ok(())
+        })
+    }
+
+    /// What is left of it. Looks into the block once, if there are tombstones.
+    pub(crate) fn shown(&self) -> Result<Shown, SelectError> {
+        let footer = self.footer();
+        if self.pending.is_empty() {
+            let bounds = (footer.samples > 0).then_some((footer.min_time_ms, footer.max_time_ms));
+            return Ok(Shown { samples: footer.samples, bounds });
+        }
+        if let Some(shown) = self.shown.get() {
+            return Ok(*shown);
+        }
+        let hides = self.hides(i64::MIN, i64::MAX)?;
+        let mut shown = Shown { samples: 0, bounds: None };
+        let mut add = |samples: u64, first: i64, last: i64| {
+            shown.samples += samples;
+            shown.bounds = Some(shown.bounds.map_or((first, last), |b| (b.0.min(first), b.1.max(last))));
+        };
+        for series in 0..self.block.len() {
+            let hidden = hides.of(series).unwrap_or_default();
+            for chunk in self.block.chunks(series)? {
+                let (first, last) = (chunk.min_time_ms, chunk.max_time_ms);
+                if !hidden.meets(first, last) {
+                    add(u64::from(chunk.samples), first, last);
+                } else if !hidden.covers(first, last) {
+                    let times = self.block.times(chunk.row.column)?;
+                    times.iter().filter(|time| !hidden.contains(**time)).for_each(|time| add(1, *time, *time));
+                }
+            }
+        }
+        Ok(*self.shown.get_or_init(|| shown))
+    }
+}
+
+impl Pending {
+    fn series(&self, block: &Block) -> Result<Arc<RoaringBitmap>, SelectError> {
+        if let Some(series) = self.series.get() {
+            return Ok(Arc::clone(series));
+        }
+        let mut series = RoaringBitmap::new();
+        for matchers in &self.tombstone.what.any_of {
+            series |= block.matching(matchers)?;
+        }
+        Ok(Arc::clone(self.series.get_or_init(|| Arc::new(series))))
+    }
+}
 
 /// Live blocks, rising by sequence: at one timestamp a later one wins.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
-    list: Vec<Arc<Block>>,
+    list: Vec<Arc<LiveBlock>>,
     max_time_ms: Option<i64>,
 }
 
 impl Blocks {
-    pub(crate) fn new(mut list: Vec<Arc<Block>>) -> Blocks {
+    /// These blocks under these tombstones.
+    pub(crate) fn new(list: Vec<Arc<LiveBlock>>, tombstones: &Tombstones) -> Blocks {
+        let mut list: Vec<Arc<LiveBlock>> = list.iter().map(|block| block.under(tombstones)).collect();
         list.sort_by_key(|block| block.footer().sequence);
         let max_time_ms = list.iter().map(|block| block.footer().max_time_ms).max();
         Blocks { list, max_time_ms }
     }
 
-    pub(crate) fn list(&self) -> &[Arc<Block>] {
+    pub(crate) fn list(&self) -> &[Arc<LiveBlock>] {
         &self.list
     }
 
@@ -30,9 +259,9 @@ impl Blocks {
         self.max_time_ms.unwrap_or(i64::MIN)
     }
 
-    /// Highest time of one series in any block.
+    /// Highest time of one series in any block, hidden ones included.
     pub(crate) fn newest(&self, labels: LabelsRef<'_>) -> i64 {
-        let newest = |block: &Arc<Block>| {
+        let newest = |block: &Arc<LiveBlock>| {
             block.newest(labels).unwrap_or_else(|error| {
                 tracing::warn!(%error, "a block cannot be asked for the newest sample of a series");
                 // As if it had one at its very end, so that a late sample is looked up.
@@ -50,11 +279,16 @@ impl Blocks {
             if time_ms < footer.min_time_ms || time_ms > footer.max_time_ms {
                 return None;
             }
-            let found = block.find(labels).and_then(|series| match series {
-                Some(series) => block.sample(series, time_ms),
-                None => Ok(None),
-            });
-            found.unwrap_or_else(|error| {
+            let look_up = || {
+                let Some(series) = block.find(labels)? else { return Ok(None) };
+                let hidden = block.hides(time_ms, time_ms)?.of(series);
+                if hidden.is_some_and(|hidden| hidden.contains(time_ms)) {
+                    Ok(None)
+                } else {
+                    block.sample(series, time_ms)
+                }
+            };
+            look_up().unwrap_or_else(|error: SelectError| {
                 tracing::warn!(%error, "a stored chunk cannot be compared with a late sample");
                 None
             })

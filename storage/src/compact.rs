@@ -21,12 +21,14 @@ use kymo_core::storage::Columns;
 use kymo_core::{Labels, SelectError};
 
 use crate::block::{Block, BlockWriter, ChunkRef, Pieces, Scan, Shape};
+use crate::blocks::LiveBlock;
 use crate::chunk::Effort;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::flush::PART_CHUNK_SAMPLES;
+use crate::hidden::{Hidden, Hides};
 use crate::maintain::{MaintainLimit, Next};
-use crate::manifest::Manifest;
+use crate::manifest::{BlockEntry, Manifest};
 use crate::merge::{Run, Source, merge};
 
 /// Windows in multiples of the block range in which closed time is merged.
@@ -46,16 +48,58 @@ const LOOK_AGAIN_MS: i64 = 10_000;
 /// A merge rests this many times as long as it worked, so that it takes a part of one core only.
 const REST: u32 = 1;
 
+/// Samples hidden by deletes for which a block is rewritten: one in so many.
+const HIDDEN_SHARE: u64 = 20;
+/// Tombstones of a block for which it is rewritten, however little they hide.
+const PENDING_MAX: usize = 32;
+
 /// What is to be merged, and how.
 #[derive(Debug)]
 struct Plan {
-    inputs: Vec<Arc<Block>>,
+    inputs: Vec<Arc<LiveBlock>>,
     effort: Effort,
+    /// The last delete that what is hidden in the inputs goes by.
+    deletes: u64,
+}
+
+/// How much is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What is worth it.
+    Due,
+    /// All that can be, as if time were over.
+    All,
+    /// What holds something deleted.
+    Hidden,
+}
+
+/// What a step of merging did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// There is nothing to merge.
+    Nothing,
+    /// A merge goes on.
+    Working,
+    /// A merge is done, by which blocks have shrunk.
+    Done(CleanReport),
+}
+
+/// What cleaning gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CleanReport {
+    /// Blocks that were written anew, or went.
+    pub blocks: u64,
+    /// Bytes by which they are smaller together.
+    pub bytes: u64,
 }
 
 /// A merge under way.
 pub(crate) struct MergeJob {
     inputs: Vec<Scan>,
+    /// What is hidden in each of them.
+    hides: Vec<Hides>,
+    /// The last delete that goes by.
+    deletes: u64,
     writer: BlockWriter,
     effort: Effort,
     path: PathBuf,
@@ -69,6 +113,8 @@ pub(crate) struct MergeJob {
 struct Scratch {
     /// Per input that has the series: which, and where its chunks begin.
     of_input: Vec<(usize, usize)>,
+    /// What is hidden of the series in each of those.
+    hidden: Vec<Option<Hidden>>,
     /// Chunks, and where the payload of each ends.
     chunks: Vec<(ChunkRef, usize)>,
     payloads: Vec<u8>,
@@ -86,7 +132,7 @@ impl Engine {
     pub(crate) fn merge_step(&self, limit: MaintainLimit) -> Result<Next, StorageError> {
         let began = self.options.clock.monotonic();
         let allowance = Allowance { until: Some(began + limit.time), bytes: limit.bytes };
-        if !self.merge_some(&allowance, false)? {
+        if self.merge_some(&allowance, Extent::Due)? == Step::Nothing {
             return Ok(Next::At(self.options.clock.now_ms().saturating_add(LOOK_AGAIN_MS)));
         }
         let rest = self.options.clock.monotonic().saturating_sub(began) * REST;
@@ -106,36 +152,65 @@ impl Engine {
     pub fn compact(&self, mut goes_on: impl FnMut() -> bool) -> Result<(), StorageError> {
         self.flush()?;
         let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
-        while goes_on() && self.merge_some(&allowance, true)? {}
+        while goes_on() && self.merge_some(&allowance, Extent::All)? != Step::Nothing {}
         Ok(())
     }
 
-    /// Begins a merge or goes on with one; `false` if there is nothing to merge.
-    fn merge_some(&self, allowance: &Allowance, everything: bool) -> Result<bool, StorageError> {
+    /// Gives the bytes of deleted samples back: moves the head into blocks, which frees the log, and writes the blocks that
+    /// hold something deleted anew without it. Without this the merge lane does it, once it is worth it.
+    ///
+    /// Appends and queries go on meanwhile; `goes_on` as in [`compact`](Self::compact).
+    ///
+    /// # Errors
+    /// The disk's. Nothing is lost by a failure; it can be tried again.
+    pub fn clean_tombstones(&self, mut goes_on: impl FnMut() -> bool) -> Result<CleanReport, StorageError> {
+        self.flush()?;
+        let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
+        let mut report = CleanReport::default();
+        while goes_on() {
+            match self.merge_some(&allowance, Extent::Hidden)? {
+                Step::Nothing => break,
+                Step::Working => {}
+                Step::Done(done) => {
+                    report.blocks += done.blocks;
+                    report.bytes += done.bytes;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// Begins a merge or goes on with one.
+    fn merge_some(&self, allowance: &Allowance, extent: Extent) -> Result<Step, StorageError> {
         let mut merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         // What retention has taken since needs no merging.
         if let Some(job) = merging.take_if(|job| !self.are_live(&job.inputs)) {
             self.remove_file(&job.path);
         }
         if merging.is_none() {
-            let blocks = self.blocks();
-            let Some(plan) = self.choose(blocks.list(), everything) else { return Ok(false) };
+            self.settle_tombstones();
+            let (blocks, deletes) = {
+                // While it is locked no delete is applied, so that the blocks hide just those up to that one.
+                let _head = self.head.read();
+                (self.blocks(), self.tombstones().applied())
+            };
+            let Some(plan) = self.choose(blocks.list(), deletes, extent) else { return Ok(Step::Nothing) };
             let bytes: u64 = plan.inputs.iter().map(|block| block.bytes()).sum();
             let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
             if space.available <= bytes {
                 tracing::debug!(bytes, available = space.available, "there is no room to merge");
-                return Ok(false);
+                return Ok(Step::Nothing);
             }
             *merging = Some(self.begin_merge(plan)?);
         }
-        let Some(job) = merging.as_mut() else { return Ok(false) };
+        let Some(job) = merging.as_mut() else { return Ok(Step::Nothing) };
         let outcome = job.go_on(self, allowance);
         match outcome {
-            Ok(false) => Ok(true),
+            Ok(false) => Ok(Step::Working),
             Ok(true) => {
                 let job = merging.take();
-                let finished = job.map_or(Ok(()), |job| self.finish_merge(job));
-                self.metrics.merges.count(finished).map(|()| true)
+                let finished = job.map_or(Ok(CleanReport::default()), |job| self.finish_merge(job));
+                self.metrics.merges.count(finished).map(Step::Done)
             }
             Err(error) => {
                 if let Some(job) = merging.take() {
@@ -148,7 +223,7 @@ impl Engine {
 
     fn are_live(&self, inputs: &[Scan]) -> bool {
         let blocks = self.blocks();
-        inputs.iter().all(|input| blocks.list().iter().any(|block| Arc::ptr_eq(block, input.block())))
+        inputs.iter().all(|input| blocks.list().iter().any(|block| Arc::ptr_eq(block.block(), input.block())))
     }
 
     fn begin_merge(&self, mut plan: Plan) -> Result<MergeJob, StorageError> {
@@ -162,9 +237,17 @@ impl Engine {
         };
         let shape = Shape { range_ms: millis(self.options.block_range), chunk_samples, effort: plan.effort };
         let (mut exemplars, mut metadata) = (BTreeMap::<Labels, Vec<Exemplar>>::new(), BTreeMap::new());
+        let mut hides = Vec::with_capacity(plan.inputs.len());
         for block in &plan.inputs {
             let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
-            for (series, found) in block.exemplars().map_err(read)? {
+            let hidden_here = block.hides(i64::MIN, i64::MAX).map_err(read)?;
+            for (series, mut found) in block.exemplars().map_err(read)? {
+                if let Some(hidden) = hidden_here.of(series) {
+                    found.retain(|exemplar| !hidden.contains(exemplar.time_ms));
+                }
+                if found.is_empty() {
+                    continue;
+                }
                 let labels = block.labels(series).map_err(read)?;
                 let kept = exemplars.entry(labels).or_default();
                 kept.extend(found);
@@ -177,38 +260,86 @@ impl Engine {
                 let kept = metadata.entry(family).or_insert_with(Vec::new);
                 versions.iter().rev().for_each(|version| kymo_core::memory::remember_metadata(kept, version));
             }
+            hides.push(hidden_here);
         }
         let writer = BlockWriter::create(&*self.fs, &path, sequence, shape)
             .map_err(io_error(&path, "writing a merged block"))?;
-        let inputs = plan.inputs.into_iter().map(Scan::new).collect();
-        let scratch = Scratch::default();
-        Ok(MergeJob { inputs, writer, effort: plan.effort, path, exemplars, metadata, scratch })
+        let inputs = plan.inputs.iter().map(|block| Scan::new(Arc::clone(block.block()))).collect();
+        let (scratch, effort, deletes) = (Scratch::default(), plan.effort, plan.deletes);
+        Ok(MergeJob { inputs, hides, deletes, writer, effort, path, exemplars, metadata, scratch })
     }
 
     /// Completes the file and lets it take the place of the blocks it was made of.
-    fn finish_merge(&self, job: MergeJob) -> Result<(), StorageError> {
-        let MergeJob { inputs, writer, path, metadata, .. } = job;
+    fn finish_merge(&self, job: MergeJob) -> Result<CleanReport, StorageError> {
+        let MergeJob { inputs, writer, path, metadata, deletes, .. } = job;
         let metadata: Vec<_> = metadata.into_iter().collect();
         let written = writer.finish(&metadata).map_err(io_error(&path, "writing a merged block"));
-        let opened = written.and_then(|_| Block::open(&*self.fs, &path, &self.options.budget, &self.cache));
+        let opened = written.and_then(|written| {
+            let is_empty = written.series == 0 && metadata.is_empty();
+            let open = || Block::open(&*self.fs, &path, &self.options.budget, &self.cache);
+            (!is_empty).then(open).transpose()
+        });
         let merged = opened.inspect_err(|_| self.remove_file(&path))?;
+        if merged.is_none() {
+            self.remove_file(&path);
+        }
+        let bytes_before: u64 = inputs.iter().map(|input| input.block().bytes()).sum();
+        let bytes = bytes_before.saturating_sub(merged.as_ref().map_or(0, Block::bytes));
         let dir = self.dir.join("blocks");
         self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
 
-        let is_input = |block: &Arc<Block>| inputs.iter().any(|input| Arc::ptr_eq(input.block(), block));
+        let is_input = |block: &LiveBlock| inputs.iter().any(|input| Arc::ptr_eq(input.block(), block.block()));
         let mut manifest = self.manifest();
         // Retention may have taken an input meanwhile; what it retired is hidden by age anyway.
-        let mut list: Vec<Arc<Block>> = self.blocks().list().iter().filter(|b| !is_input(b)).cloned().collect();
-        list.push(Arc::new(merged));
-        let next = Manifest { blocks: list.iter().map(|b| b.name().to_owned()).collect(), ..manifest.clone() };
+        let mut list: Vec<Arc<LiveBlock>> = self.blocks().list().iter().filter(|b| !is_input(b)).cloned().collect();
+        list.extend(merged.map(|block| Arc::new(LiveBlock::new(block, deletes))));
+        let next = Manifest { blocks: list.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
         self.publish(&mut manifest, next)?;
         self.swap_blocks(list);
         inputs.iter().for_each(|input| self.remove_file(input.block().path()));
-        Ok(())
+        Ok(CleanReport { blocks: inputs.len() as u64, bytes })
+    }
+
+    /// Forgets tombstones in blocks of which they hide nothing.
+    fn settle_tombstones(&self) {
+        let settled = |block: &Arc<LiveBlock>| match block.settled() {
+            Ok(settled) => settled.map(|settled| (Arc::clone(block), settled)),
+            Err(error) => {
+                tracing::warn!(%error, "a block cannot be asked what deletes hide in it");
+                None
+            }
+        };
+        let settled: Vec<_> = self.blocks().list().iter().filter_map(settled).collect();
+        if settled.is_empty() {
+            return;
+        }
+        let _manifest = self.manifest();
+        let _head = self.head.write();
+        let mut list = self.blocks().list().to_vec();
+        for block in &mut list {
+            if let Some((_, settled)) = settled.iter().find(|(before, _)| Arc::ptr_eq(before, block)) {
+                *block = Arc::clone(settled);
+            }
+        }
+        self.set_blocks(list);
     }
 
     /// What to merge next.
-    fn choose(&self, blocks: &[Arc<Block>], everything: bool) -> Option<Plan> {
+    fn choose(&self, blocks: &[Arc<LiveBlock>], deletes: u64, extent: Extent) -> Option<Plan> {
+        let everything = extent == Extent::All;
+        let hidden = || {
+            let inputs = vec![
+                blocks
+                    .iter()
+                    .find(|block| if extent == Extent::Due { hides_much(block) } else { block.tombstones() > 0 })?
+                    .clone(),
+            ];
+            let effort = if inputs[0].footer().level > 0 { Effort::Small } else { Effort::Fast };
+            Some(Plan { inputs, effort, deletes })
+        };
+        if extent == Extent::Hidden {
+            return hidden();
+        }
         let range_ms = millis(self.options.block_range).max(1);
         let longest_ms = self.options.retention.map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
         let windows = || {
@@ -231,15 +362,15 @@ impl Engine {
                 let is_worth = if everything { needs_merging(inputs) } else { is_worth_merging(inputs) };
                 is_worth && may_merge(inputs, blocks)
             });
-            worth.map(|inputs| Plan { inputs, effort: Effort::Small })
+            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes })
         });
         let open = || {
             by_window(blocks, range_ms).into_values().find_map(|inputs| {
                 let inputs = alike(inputs)?;
-                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast })
+                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes })
             })
         };
-        if everything { closed } else { open().or(closed) }
+        if everything { closed.or_else(hidden) } else { open().or(closed).or_else(hidden) }
     }
 }
 
@@ -259,7 +390,7 @@ impl MergeJob {
     }
 
     fn next_series(&mut self) -> Result<bool, StorageError> {
-        let MergeJob { inputs, writer, path, exemplars, scratch, effort, .. } = self;
+        let MergeJob { inputs, hides, writer, path, exemplars, scratch, effort, .. } = self;
         let read = |error: SelectError| {
             io_error(path, "merging blocks")(std::io::Error::new(std::io::ErrorKind::InvalidData, error.to_string()))
         };
@@ -273,11 +404,13 @@ impl MergeJob {
         }
         let Some(labels) = next else { return Ok(false) };
         scratch.of_input.clear();
+        scratch.hidden.clear();
         scratch.chunks.clear();
         scratch.payloads.clear();
         for (number, input) in inputs.iter_mut().enumerate() {
             if input.labels().map_err(read)? == Some(&labels) {
                 scratch.of_input.push((number, scratch.chunks.len()));
+                scratch.hidden.push(hides[number].of(input.number()));
                 input.take(&mut scratch.chunks, &mut scratch.payloads).map_err(read)?;
             }
         }
@@ -285,11 +418,21 @@ impl MergeJob {
         if scratch.chunks.is_empty() && exemplars.is_empty() {
             return Ok(true);
         }
-        writer.series(&labels);
-        scratch.write(inputs, writer, *effort).map_err(|error| match error {
+        let failed = |error: WriteError| match error {
             WriteError::Read(error) => read(error),
             WriteError::Write(error) => io_error(path, "writing a merged block")(error),
-        })?;
+        };
+        if scratch.hides_something() {
+            let shown = scratch.shown(inputs).map_err(read)?;
+            if !shown.times.is_empty() || !exemplars.is_empty() {
+                writer.series(&labels);
+                writer.samples(shown).map_err(|error| failed(error.into()))?;
+                writer.exemplars(exemplars);
+            }
+            return Ok(true);
+        }
+        writer.series(&labels);
+        scratch.write(inputs, writer, *effort).map_err(failed)?;
         writer.exemplars(exemplars);
         Ok(true)
     }
@@ -318,10 +461,35 @@ impl Scratch {
         &self.payloads[begin..self.chunks[chunk].1]
     }
 
+    /// Which of the inputs that have the series a chunk comes from.
+    fn position(&self, chunk: usize) -> usize {
+        self.of_input.partition_point(|(_, begin)| *begin <= chunk).saturating_sub(1)
+    }
+
     /// The input that a chunk comes from.
     fn input<'a>(&self, chunk: usize, inputs: &'a [Scan]) -> &'a Arc<Block> {
-        let after = self.of_input.partition_point(|(_, begin)| *begin <= chunk);
-        inputs[self.of_input[after.saturating_sub(1)].0].block()
+        inputs[self.of_input[self.position(chunk)].0].block()
+    }
+
+    fn hidden(&self, chunk: usize) -> Option<&Hidden> {
+        self.hidden[self.position(chunk)].as_ref()
+    }
+
+    fn hides_something(&self) -> bool {
+        let meets = |n: usize| {
+            let chunk = &self.chunks[n].0;
+            self.hidden(n).is_some_and(|hidden| hidden.meets(chunk.min_time_ms, chunk.max_time_ms))
+        };
+        self.hidden.iter().any(Option::is_some) && (0..self.chunks.len()).any(meets)
+    }
+
+    /// What is shown of the series.
+    fn shown(&mut self, inputs: &[Scan]) -> Result<&Columns, SelectError> {
+        let mut columns = std::mem::take(&mut self.columns);
+        columns.clear();
+        let decoded = self.decode(inputs, &mut columns);
+        self.columns = columns;
+        decoded.map(|()| &self.columns)
     }
 
     fn write(&mut self, inputs: &[Scan], writer: &mut BlockWriter, effort: Effort) -> Result<(), WriteError> {
@@ -383,7 +551,8 @@ impl Scratch {
         let run = |n: usize| {
             let chunk = &self.chunks[n].0;
             let source = Source::Payload(self.input(n, inputs), chunk, self.payload(n));
-            Run { min_time_ms: chunk.min_time_ms, max_time_ms: chunk.max_time_ms, source }
+            let hidden = self.hidden(n);
+            Run { min_time_ms: chunk.min_time_ms, max_time_ms: chunk.max_time_ms, source, hidden }
         };
         let mut runs: Vec<Run<'_>> = (0..self.chunks.len()).map(run).collect();
         merge(&mut runs, i64::MIN, i64::MAX, columns).map(drop)
@@ -391,8 +560,8 @@ impl Scratch {
 }
 
 /// Blocks that lie within one window, by window, in the order of the list.
-fn by_window(blocks: &[Arc<Block>], window_ms: i64) -> BTreeMap<i64, Vec<Arc<Block>>> {
-    let mut by_window: BTreeMap<i64, Vec<Arc<Block>>> = BTreeMap::new();
+fn by_window(blocks: &[Arc<LiveBlock>], window_ms: i64) -> BTreeMap<i64, Vec<Arc<LiveBlock>>> {
+    let mut by_window: BTreeMap<i64, Vec<Arc<LiveBlock>>> = BTreeMap::new();
     for block in blocks {
         let footer = block.footer();
         let (first, last) = (footer.min_time_ms.div_euclid(window_ms), footer.max_time_ms.div_euclid(window_ms));
@@ -403,22 +572,29 @@ fn by_window(blocks: &[Arc<Block>], window_ms: i64) -> BTreeMap<i64, Vec<Arc<Blo
     by_window
 }
 
+/// Whether so much of a block is hidden that it is worth writing it anew.
+fn hides_much(block: &LiveBlock) -> bool {
+    let samples = block.footer().samples;
+    let hidden = || block.shown().map_or(0, |shown| samples - shown.samples.min(samples));
+    block.tombstones() > PENDING_MAX || (block.tombstones() > 0 && hidden() * HIDDEN_SHARE >= samples.max(1))
+}
+
 /// Whether merging these changes anything.
-fn needs_merging(inputs: &[Arc<Block>]) -> bool {
+fn needs_merging(inputs: &[Arc<LiveBlock>]) -> bool {
     inputs.len() > 1 || inputs.iter().any(|block| block.footer().level == 0)
 }
 
 /// The same, and what is new is not too little for rewriting all.
-fn is_worth_merging(inputs: &[Arc<Block>]) -> bool {
+fn is_worth_merging(inputs: &[Arc<LiveBlock>]) -> bool {
     let bytes = || inputs.iter().map(|block| block.bytes());
     let (largest, all) = (bytes().max().unwrap_or(0), bytes().sum::<u64>());
     needs_merging(inputs) && (inputs.len() == 1 || (all - largest).saturating_mul(LATE_SHARE) >= largest)
 }
 
 /// The first neighbours (by sequence) of about one size, if there are enough of them.
-fn alike(inputs: Vec<Arc<Block>>) -> Option<Vec<Arc<Block>>> {
-    let size = |block: &Arc<Block>| block.bytes().max(SMALL_BYTES);
-    let parts: Vec<Arc<Block>> = inputs.into_iter().filter(|block| block.footer().level == 0).collect();
+fn alike(inputs: Vec<Arc<LiveBlock>>) -> Option<Vec<Arc<LiveBlock>>> {
+    let size = |block: &Arc<LiveBlock>| block.bytes().max(SMALL_BYTES);
+    let parts: Vec<Arc<LiveBlock>> = inputs.into_iter().filter(|block| block.footer().level == 0).collect();
     for begin in 0..parts.len() {
         let (mut low, mut high) = (u64::MAX, 0);
         let like = parts[begin..].iter().take_while(|block| {
@@ -434,7 +610,7 @@ fn alike(inputs: Vec<Arc<Block>>) -> Option<Vec<Arc<Block>>> {
 }
 
 /// See the module.
-fn may_merge(inputs: &[Arc<Block>], all: &[Arc<Block>]) -> bool {
+fn may_merge(inputs: &[Arc<LiveBlock>], all: &[Arc<LiveBlock>]) -> bool {
     let sequences = || inputs.iter().map(|block| block.footer().sequence);
     let (Some(low), Some(high)) = (sequences().min(), sequences().max()) else { return false };
     let start = inputs.iter().map(|block| block.footer().min_time_ms).min();

@@ -1,8 +1,9 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `flushing`, `merging` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head → `metadata` →
-//! `changes` → `blocks`. None is held while a file is read, written or synced, except the log's writer, which
-//! orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or a snapshot is taken.
+//! Locks, by rank: `flushing`, `merging`, `deleting` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head →
+//! `metadata` → `tombstones` → `changes` → `blocks`. None is held while a file is read, written or synced, except the
+//! log's writer, which orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or a
+//! snapshot is taken. A delete is synced in its turn, with `deleting` held and no other.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use kymo_core::{
 
 use crate::append::Work;
 use crate::block::{BlockCache, BlockStatistics};
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, LiveBlock, Shown};
 use crate::changes::ChangeLog;
 use crate::compact::MergeJob;
 use crate::error::StorageError;
@@ -32,6 +33,7 @@ use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
+use crate::tombstones::Tombstones;
 use crate::wal::Commit;
 
 /// A data directory, open.
@@ -58,6 +60,10 @@ pub struct Engine {
     pub(crate) increments: Mutex<Increments>,
     /// Held from noting that a series has no table until its first row is applied.
     pub(crate) beginning: Mutex<()>,
+    /// Deletes that blocks are read past. Changed only while the head is locked.
+    pub(crate) tombstones: Mutex<Tombstones>,
+    /// Held by one delete at a time, so that their numbers rise in the order of the log.
+    pub(crate) deleting: Mutex<()>,
     pub(crate) changes: Mutex<ChangeLog>,
     /// Swapped as a whole, while the head is locked.
     pub(crate) blocks: RwLock<Arc<Blocks>>,
@@ -126,6 +132,10 @@ impl Engine {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn tombstones(&self) -> MutexGuard<'_, Tombstones> {
+        self.tombstones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +157,7 @@ impl Engine {
             head_samples: self.counts.head_samples.load(Ordering::Relaxed),
             head_bytes: self.counts.head_bytes.load(Ordering::Relaxed),
             blocks: blocks.list().len() as u64,
-            block_samples: blocks.list().iter().map(|block| block.footer().samples).sum(),
+            block_samples: blocks.list().iter().map(|block| shown(block).samples).sum(),
             block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
             log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
             quarantined: self.counts.quarantined.load(Ordering::Relaxed),
@@ -175,6 +185,17 @@ impl Engine {
         memory.shrink(reserved.saturating_sub(held));
         let _ = memory.grow(held.saturating_sub(reserved));
     }
+}
+
+/// What is left of a block; all of it if that cannot be found out.
+fn shown(block: &LiveBlock) -> Shown {
+    block.shown().unwrap_or_else(|error| {
+        tracing::warn!(%error, "a block cannot be asked what deletes have left of it");
+        Shown {
+            samples: block.footer().samples,
+            bounds: Some((block.footer().min_time_ms, block.footer().max_time_ms)),
+        }
+    })
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -251,8 +272,8 @@ impl MetricStorage for Engine {
         head.iter().filter_map(|(_, series)| head.bounds(series)).for_each(|(low, high)| reach(low, high));
         drop(head);
         let blocks = self.blocks();
-        let footers = blocks.list().iter().map(|block| block.footer()).filter(|footer| footer.samples > 0);
-        footers.for_each(|footer| reach(footer.min_time_ms, footer.max_time_ms));
+        let bounds_of_blocks = blocks.list().iter().filter_map(|block| shown(block).bounds);
+        bounds_of_blocks.for_each(|(low, high)| reach(low, high));
         StorageStatistics { min_time_ms: bounds.map(|b| b.0), max_time_ms: bounds.map(|b| b.1), ..self.sizes() }
     }
 }

@@ -23,12 +23,13 @@ use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::storage::Columns;
 
 use crate::block::{Block, BlockWriter, EXTENSION, Shape};
+use crate::blocks::LiveBlock;
 use crate::chunk::Effort;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::head::HeadSeries;
 use crate::increments;
-use crate::manifest::Manifest;
+use crate::manifest::{BlockEntry, Manifest};
 use crate::merge::{Run, Source, merge};
 use crate::wal::{LogPosition, segment_number};
 
@@ -46,6 +47,8 @@ pub(crate) struct FrozenAt {
     position: LogPosition,
     /// The totals of series that are told increments as they were then, if there are any.
     totals: Option<Vec<u8>>,
+    /// The last delete before.
+    deletes: u64,
 }
 
 /// A series that has something set apart.
@@ -113,7 +116,8 @@ impl Engine {
         let all = increments.iter().filter_map(|(number, totals)| Some((&head.get(number)?.labels, totals)));
         let mut all = all.peekable();
         let totals = all.peek().is_some().then(|| increments::encode(all));
-        FrozenAt { position, totals }
+        let deletes = self.tombstones().freeze();
+        FrozenAt { position, totals, deletes }
     }
 
     /// Writes the totals of a flush; 0 if there are none.
@@ -132,12 +136,17 @@ impl Engine {
         let frozen = self.frozen();
         if frozen.is_empty() {
             // The log may still hold metadata, which goes into blocks together with samples.
+            let mut head = self.head.write();
+            // What was set apart may have been deleted since.
+            head.drop_frozen(|_, _| false);
+            self.tombstones().thaw();
+            self.count_head(&head);
             return Ok(false);
         }
         let mut files = Vec::new();
         let write = |files: &mut Vec<PathBuf>| -> Result<_, StorageError> {
             let totals = self.write_totals(at, files)?;
-            Ok((totals, self.write_frozen(&frozen, files)?))
+            Ok((totals, self.write_frozen(&frozen, at.deletes, files)?))
         };
         let written = match write(&mut files) {
             Err(error) if error.is_disk_full() => {
@@ -151,19 +160,20 @@ impl Engine {
         // Held until the blocks show: another lane's manifest must list them, too.
         let mut manifest = self.manifest();
         let old_totals = manifest.totals;
-        let mut next = Manifest { replay_from: at.position, totals, ..manifest.clone() };
-        next.blocks.extend(new_blocks.iter().map(|block| block.name().to_owned()));
+        let mut next = Manifest { replay_from: at.position, totals, deletes: at.deletes, ..manifest.clone() };
+        next.blocks.extend(new_blocks.iter().map(|block| BlockEntry::of(block)));
         self.publish(&mut manifest, next)?;
 
-        let mut list = self.blocks().list().to_vec();
-        list.extend(new_blocks);
         {
             let mut head = self.head.write();
+            let mut list = self.blocks().list().to_vec();
+            list.extend(new_blocks);
             let with_exemplars = frozen.iter().filter(|series| !series.exemplars.is_empty());
             let flushed: HashMap<u32, &[Exemplar]> =
                 with_exemplars.map(|series| (series.number, &*series.exemplars)).collect();
             head.drop_frozen(|number, exemplar| flushed.get(&number).is_some_and(|all| all.contains(exemplar)));
             self.count_head(&head);
+            self.tombstones().thaw();
             self.set_blocks(list);
         }
         drop(manifest);
@@ -191,7 +201,12 @@ impl Engine {
         frozen
     }
 
-    fn write_frozen(&self, frozen: &[Frozen], files: &mut Vec<PathBuf>) -> Result<Vec<Arc<Block>>, StorageError> {
+    fn write_frozen(
+        &self,
+        frozen: &[Frozen],
+        deletes: u64,
+        files: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Arc<LiveBlock>>, StorageError> {
         let ranges = self.ranges(frozen);
         let metadata: Vec<(String, Vec<Metadata>)> =
             self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
@@ -205,16 +220,22 @@ impl Engine {
             let mut writer = BlockWriter::create(&*self.fs, &path, id, shape).map_err(failed())?;
             // Only what this flush has made may be removed when it fails.
             files.push(path.clone());
-            let write = || -> Result<(), StorageError> {
+            let write = || -> Result<bool, StorageError> {
                 for series in frozen {
                     self.write_series(&mut writer, series, *range).map_err(failed())?;
                 }
                 let is_last = number + 1 == ranges.len();
-                writer.finish(if is_last { &metadata } else { &[] }).map_err(failed())?;
-                Ok(())
+                let written = writer.finish(if is_last { &metadata } else { &[] }).map_err(failed())?;
+                // What was to be written may have been deleted meanwhile.
+                Ok(written.series > 0 || (is_last && !metadata.is_empty()))
             };
-            write()?;
-            blocks.push(Arc::new(Block::open(&*self.fs, &path, &self.options.budget, &self.cache)?));
+            if !write()? {
+                files.pop();
+                self.remove_file(&path);
+                continue;
+            }
+            let block = Block::open(&*self.fs, &path, &self.options.budget, &self.cache)?;
+            blocks.push(Arc::new(LiveBlock::new(block, deletes)));
         }
         let dir = self.dir.join("blocks");
         self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
@@ -227,7 +248,12 @@ impl Engine {
         let chunks = self.head.read().frozen(series.number);
         let mut runs: Vec<Run<'_>> = chunks
             .runs()
-            .map(|(min_time_ms, max_time_ms, run)| Run { min_time_ms, max_time_ms, source: Source::Head(run) })
+            .map(|(min_time_ms, max_time_ms, run)| Run {
+                min_time_ms,
+                max_time_ms,
+                source: Source::Head(run),
+                hidden: None,
+            })
             .collect();
         let mut columns = Columns::default();
         // The range holds its start and not its end; a window the other way round.

@@ -1,13 +1,15 @@
 //! Tending: one bounded step per call, by lanes that may run at once on different threads.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use crate::blocks::{Blocks, LiveBlock};
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
-use crate::manifest::{Manifest, remove_if_there};
+use crate::manifest::{BlockEntry, Manifest, remove_if_there};
 use crate::options::SyncPolicy;
+use crate::tombstones::Tombstone;
 
 /// How often an idle lane should look again, when nothing tells it to.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -171,7 +173,7 @@ impl Engine {
         if old.is_empty() {
             return Ok(false);
         }
-        let next = Manifest { blocks: kept.iter().map(|b| b.name().to_owned()).collect(), ..manifest.clone() };
+        let next = Manifest { blocks: kept.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
         self.publish(&mut manifest, next)?;
         self.swap_blocks(kept);
         for block in &old {
@@ -188,7 +190,9 @@ impl Engine {
     }
 
     /// Publishes a manifest; on a full disk the reserve is given up for it.
-    pub(crate) fn publish(&self, manifest: &mut Manifest, next: Manifest) -> Result<(), StorageError> {
+    pub(crate) fn publish(&self, manifest: &mut Manifest, mut next: Manifest) -> Result<(), StorageError> {
+        let needed = self.tombstones().needed(|id| next.blocks.iter().any(|block| block.deletes < id));
+        next.tombstones = needed.iter().map(|tombstone| Tombstone::clone(tombstone)).collect();
         let mut published = next.publish(&*self.fs, &self.dir);
         if published.as_ref().is_err_and(StorageError::is_disk_full) {
             self.give_up_reserve();
@@ -235,14 +239,16 @@ impl Engine {
     }
 
     /// Makes `list` the live blocks; every select sees the old list or the new one.
-    pub(crate) fn swap_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
+    pub(crate) fn swap_blocks(&self, list: Vec<Arc<LiveBlock>>) {
         let _head = self.head.write();
         self.set_blocks(list);
     }
 
     /// The same, for a caller that holds the head.
-    pub(crate) fn set_blocks(&self, list: Vec<std::sync::Arc<crate::block::Block>>) {
-        let blocks = std::sync::Arc::new(crate::blocks::Blocks::new(list));
+    pub(crate) fn set_blocks(&self, list: Vec<Arc<LiveBlock>>) {
+        let mut tombstones = self.tombstones();
+        let blocks = Arc::new(Blocks::new(list, &tombstones));
+        tombstones.keep(|id| blocks.list().iter().any(|block| block.is_pending(id)));
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
     }
 }

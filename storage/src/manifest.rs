@@ -5,21 +5,23 @@
 
 use std::path::Path;
 
+use crate::blocks::LiveBlock;
 use crate::codec::{Malformed, Reader, put_block, put_varint};
 use crate::error::{StorageError, io_error};
 use crate::fs::{Fs, OpenMode};
+use crate::tombstones::Tombstone;
 use crate::wal::LogPosition;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN\0";
 /// The version this build writes and reads. It stands for the whole data directory.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FILE: &str = "MANIFEST";
 const TEMPORARY: &str = "MANIFEST.new";
 /// A manifest of a million blocks is far below this.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Manifest {
     /// Openings so far; refs of this opening carry it.
     pub(crate) opening: u32,
@@ -29,8 +31,27 @@ pub(crate) struct Manifest {
     pub(crate) replay_from: LogPosition,
     /// Number of the file of totals at that position; 0 for none.
     pub(crate) totals: u64,
-    /// File names of live blocks.
-    pub(crate) blocks: Vec<String>,
+    /// The last delete in front of where replay begins.
+    pub(crate) deletes: u64,
+    /// Deletes that hide something of a block.
+    pub(crate) tombstones: Vec<Tombstone>,
+    /// Live blocks.
+    pub(crate) blocks: Vec<BlockEntry>,
+}
+
+/// A live block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlockEntry {
+    /// Its file.
+    pub(crate) name: String,
+    /// Deletes up to this one hide nothing of it.
+    pub(crate) deletes: u64,
+}
+
+impl BlockEntry {
+    pub(crate) fn of(block: &LiveBlock) -> BlockEntry {
+        BlockEntry { name: block.name().to_owned(), deletes: block.deletes_through() }
+    }
 }
 
 impl Manifest {
@@ -40,8 +61,20 @@ impl Manifest {
             next_sequence: 1,
             replay_from: LogPosition { segment: 1, offset: 0 },
             totals: 0,
+            deletes: 0,
+            tombstones: Vec::new(),
             blocks: Vec::new(),
         }
+    }
+
+    /// File names of the live blocks.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.blocks.iter().map(|block| &block.name)
+    }
+
+    /// Whether a file is a live block's.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.names().any(|listed| listed == name)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -53,8 +86,14 @@ impl Manifest {
         put_varint(&mut out, self.replay_from.segment);
         put_varint(&mut out, self.replay_from.offset);
         put_varint(&mut out, self.totals);
+        put_varint(&mut out, self.deletes);
+        put_varint(&mut out, self.tombstones.len() as u64);
+        self.tombstones.iter().for_each(|tombstone| tombstone.put(&mut out));
         put_varint(&mut out, self.blocks.len() as u64);
-        self.blocks.iter().for_each(|name| put_block(&mut out, name.as_bytes()));
+        for block in &self.blocks {
+            put_block(&mut out, block.name.as_bytes());
+            put_varint(&mut out, block.deletes);
+        }
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -81,10 +120,14 @@ impl Manifest {
         let next_sequence = from.varint()?;
         let replay_from = LogPosition { segment: from.varint()?, offset: from.varint()? };
         let totals = from.varint()?;
-        let count = from.count(1)?;
-        let blocks = (0..count).map(|_| Ok(from.text()?.to_owned())).collect::<Result<_, Malformed>>()?;
+        let deletes = from.varint()?;
+        let count = from.count(4)?;
+        let tombstones = (0..count).map(|_| Tombstone::read(from)).collect::<Result<_, Malformed>>()?;
+        let count = from.count(2)?;
+        let mut entry = || Ok(BlockEntry { name: from.text()?.to_owned(), deletes: from.varint()? });
+        let blocks = (0..count).map(|_| entry()).collect::<Result<_, Malformed>>()?;
         from.end()?;
-        Ok(Manifest { opening, next_sequence, replay_from, totals, blocks })
+        Ok(Manifest { opening, next_sequence, replay_from, totals, deletes, tombstones, blocks })
     }
 
     /// Reads the manifest of `dir`; `None` if there is none.
@@ -150,6 +193,8 @@ pub(crate) fn remove_if_there(fs: &dyn Fs, path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use kymo_core::{Deletion, Matcher};
+
     use super::*;
 
     fn sample() -> Manifest {
@@ -158,7 +203,15 @@ mod tests {
             next_sequence: 12,
             replay_from: LogPosition { segment: 9, offset: 0 },
             totals: 10,
-            blocks: vec!["0000000000000001.block".into(), "0000000000000011.block".into()],
+            deletes: 4,
+            tombstones: vec![Tombstone {
+                id: 3,
+                what: Deletion { any_of: vec![vec![Matcher::equal("job", "debug")]], start_ms: -1, end_ms: 1_000 },
+            }],
+            blocks: vec![
+                BlockEntry { name: "0000000000000001.block".into(), deletes: 2 },
+                BlockEntry { name: "0000000000000011.block".into(), deletes: 4 },
+            ],
         }
     }
 
@@ -186,9 +239,9 @@ mod tests {
     #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut bytes = sample().encode();
-        bytes[8] = 3;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(3))));
-        bytes[8] = 1;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(1))));
+        bytes[8] = 4;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(4))));
+        bytes[8] = 2;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(2))));
     }
 }

@@ -7,6 +7,7 @@ use kymo_core::{NativeHistogram, SelectError};
 
 use crate::block::{Block, ChunkRef};
 use crate::head::HeadRun;
+use crate::hidden::Hidden;
 
 /// Where a run is read from.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub(crate) struct Run<'a> {
     pub(crate) min_time_ms: i64,
     pub(crate) max_time_ms: i64,
     pub(crate) source: Source<'a>,
+    /// Times that are not shown.
+    pub(crate) hidden: Option<&'a Hidden>,
 }
 
 /// Where the times of what was read come from: equal lists, read in one window, mean equal times. `None` once some of
@@ -38,6 +41,26 @@ impl Run<'_> {
         columns: &mut Columns,
         origin: &mut TimesOrigin,
     ) -> Result<(), SelectError> {
+        if let Some(hidden) = self.hidden.filter(|hidden| hidden.meets(self.min_time_ms, self.max_time_ms)) {
+            *origin = None;
+            if hidden.covers(self.min_time_ms, self.max_time_ms) {
+                return Ok(());
+            }
+            let plain = Run { hidden: None, ..*self };
+            return match self.source {
+                // Is read whole, so what is hidden is left out afterwards.
+                Source::Payload(..) => {
+                    let mut whole = Columns::default();
+                    plain.read(start_ms, end_ms, &mut whole, origin)?;
+                    push_shown(&whole, hidden, columns);
+                    Ok(())
+                }
+                Source::Head(_) | Source::Block(..) => {
+                    let mut gaps = hidden.gaps(start_ms, end_ms);
+                    gaps.try_for_each(|(start, end)| plain.read(start, end, columns, &mut None))
+                }
+            };
+        }
         let before = columns.times.len();
         let named = match self.source {
             Source::Head(run) => {
@@ -65,6 +88,12 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn push_shown(whole: &Columns, hidden: &Hidden, columns: &mut Columns) {
+    for (n, (time, value)) in whole.iter().enumerate().filter(|(_, (time, _))| !hidden.contains(*time)) {
+        columns.push(time, whole.starts.get(n).copied().unwrap_or(0), value);
     }
 }
 

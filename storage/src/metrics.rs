@@ -14,6 +14,7 @@ pub const METRICS: &[MetricDesc] = &[
     FLUSH_DURATION,
     MERGES,
     RETIRED,
+    DELETES,
     SERIES,
     HEAD_SAMPLES,
     HEAD_BYTES,
@@ -64,6 +65,8 @@ const MERGES: MetricDesc =
     desc("kymo_storage_merges_total", MetricKind::Counter, "", &["outcome"], "Merges of several blocks into one.");
 const RETIRED: MetricDesc =
     desc("kymo_storage_retired_blocks_total", MetricKind::Counter, "", &[], "Blocks removed because of their age.");
+const DELETES: MetricDesc =
+    desc("kymo_storage_deletes_total", MetricKind::Counter, "", &[], "Deletes of series in a range of time.");
 const SERIES: MetricDesc =
     desc("kymo_storage_active_series", MetricKind::Gauge, "", &[], "Series that can take samples by ref.");
 const HEAD_SAMPLES: MetricDesc =
@@ -96,6 +99,7 @@ pub(crate) struct StorageMetrics {
     pub(crate) flush_duration: Histogram,
     pub(crate) merges: Outcomes,
     pub(crate) retired: Counter,
+    pub(crate) deletes: Counter,
     pub(crate) cache_bytes: Gauge,
     /// Levels, in the order of [`StorageMetrics::levels`].
     gauges: [Gauge; 8],
@@ -137,6 +141,7 @@ impl StorageMetrics {
             flush_duration: registry.histogram(&FLUSH_DURATION).register()?,
             merges: Outcomes::new(registry, &MERGES)?,
             retired: registry.counter(&RETIRED).register()?,
+            deletes: registry.counter(&DELETES).register()?,
             cache_bytes: gauge(&CACHE_BYTES)?,
             gauges: [
                 gauge(&SERIES)?,

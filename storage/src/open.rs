@@ -11,7 +11,7 @@ use kymo_core::{Labels, SeriesRef};
 
 use crate::append::Applying;
 use crate::block::{Block, BlockCache};
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, LiveBlock};
 use crate::changes::ChangeLog;
 use crate::codec::Malformed;
 use crate::engine::{Counts, Engine};
@@ -23,6 +23,7 @@ use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::options::Options;
 use crate::sample::Sample;
+use crate::tombstones::Tombstones;
 use crate::wal::{
     ChainReader, Commit, LogDamage, LogPosition, LogWriter, ReadFrame, Record, ReplayEnd, SegmentReader, cut_tail,
     decode, segment_number,
@@ -108,7 +109,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     );
     let mut metadata = BTreeMap::new();
     // The list names a merged block last, whatever it was made of; newest first goes by what was written when.
-    let mut by_sequence: Vec<&Block> = blocks.iter().collect();
+    let mut by_sequence: Vec<&LiveBlock> = blocks.iter().collect();
     by_sequence.sort_by_key(|block| block.footer().sequence);
     for block in by_sequence {
         for (family, versions) in block.metadata().unwrap_or_default() {
@@ -118,6 +119,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     }
     let memory = options.budget.try_reserve(0)?;
     let metrics = StorageMetrics::new(&options.registry)?;
+    let numbers = blocks.iter().map(LiveBlock::deletes_through);
+    let tombstones = Tombstones::new(manifest.tombstones.clone(), manifest.deletes, numbers);
     let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
     let engine = Engine {
         head: Head::new(manifest.opening, seed),
@@ -131,7 +134,9 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         increments: Mutex::default(),
         beginning: Mutex::default(),
         changes: Mutex::new(ChangeLog::default()),
-        blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect()))),
+        blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect(), &tombstones))),
+        tombstones: Mutex::new(tombstones),
+        deleting: Mutex::default(),
         manifest: Mutex::new(manifest),
         flushing: Mutex::default(),
         cache,
@@ -181,16 +186,16 @@ fn open_blocks(
     options: &Options,
     cache: &Arc<BlockCache>,
     report: &mut OpenReport,
-) -> Result<Vec<Block>, StorageError> {
+) -> Result<Vec<LiveBlock>, StorageError> {
     let block_dir = dir.join("blocks");
     let mut blocks = Vec::new();
     let mut sound = Vec::new();
-    for name in &manifest.blocks {
-        let path = block_dir.join(name);
+    for entry in &manifest.blocks {
+        let path = block_dir.join(&entry.name);
         match Block::open(fs, &path, &options.budget, cache) {
             Ok(block) => {
-                sound.push(name.clone());
-                blocks.push(block);
+                sound.push(entry.clone());
+                blocks.push(LiveBlock::new(block, entry.deletes));
             }
             Err(
                 error @ (StorageError::NewerVersion { .. }
@@ -206,7 +211,7 @@ fn open_blocks(
     }
     manifest.blocks = sound;
     for entry in fs.list(&block_dir).map_err(io_error(&block_dir, "listing the blocks"))? {
-        if !manifest.blocks.iter().any(|name| entry.name.to_str() == Some(name)) {
+        if !manifest.blocks.iter().any(|block| entry.name.to_str() == Some(&block.name)) {
             let path = block_dir.join(&entry.name);
             tracing::info!(path = %path.display(), "removing what an interrupted flush or merge left behind");
             fs.remove(&path).map_err(io_error(&path, "removing a superfluous file"))?;
@@ -366,6 +371,12 @@ impl Engine {
                 }
                 Record::Metadata(family, metadata) => {
                     remember_metadata(self.metadata().entry(family).or_default(), &metadata);
+                    return;
+                }
+                Record::Delete(tombstone) => {
+                    if !is_covered {
+                        self.apply_delete(&mut head, tombstone);
+                    }
                     return;
                 }
                 Record::Exemplar(series, exemplar) => {

@@ -13,6 +13,7 @@ use crate::block::ChunkRef;
 use crate::blocks::Blocks;
 use crate::engine::Engine;
 use crate::head::HeadSnapshot;
+use crate::hidden::Hidden;
 use crate::merge::{Run, Source, TimesOrigin, merge};
 
 /// Memory reserved per series found, beside what is copied of it.
@@ -53,6 +54,7 @@ pub(crate) struct Selection {
     series: Vec<Selected>,
     /// Chunks of all series that reach into the window.
     chunks: Vec<ChunkRef>,
+    hidden: Vec<Hidden>,
     blocks: Arc<Blocks>,
     origins: Origins,
     _memory: Reservation,
@@ -62,8 +64,17 @@ pub(crate) struct Selection {
 struct Selected {
     labels: Labels,
     head: HeadSnapshot,
-    /// Number of the block in the list, rising, and where its chunks stand in the list of chunks.
-    in_blocks: Vec<(u32, Range<u32>)>,
+    /// By the number of the block in the list, rising.
+    in_blocks: Vec<InBlock>,
+}
+
+/// What a block has of a series.
+struct InBlock {
+    block: u32,
+    /// Where its chunks stand in the list of chunks.
+    chunks: Range<u32>,
+    /// Where what is hidden of them stands in that list, counted from 1; 0 for nothing.
+    hidden: u32,
 }
 
 /// Numbers for lists of where times come from.
@@ -111,21 +122,25 @@ impl Engine {
             (self.changes().version(), self.blocks())
         };
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        let mut chunks: Vec<ChunkRef> = Vec::new();
+        let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
         for (number, block) in blocks.list().iter().enumerate() {
             ctx.check()?;
-            let mut found: Vec<(Labels, Range<u32>)> = Vec::new();
-            block.select(what, |_, labels, reaching| {
-                memory.grow(BYTES_PER_SERIES + size_of_val(reaching) as u64)?;
+            let mut found: Vec<(Labels, InBlock)> = Vec::new();
+            block.select(what, |labels, reaching, hidden| {
+                let hidden_bytes = hidden.map_or(0, Hidden::bytes);
+                memory.grow(BYTES_PER_SERIES + (size_of_val(reaching) + hidden_bytes) as u64)?;
                 let begin = chunks.len() as u32;
                 chunks.extend_from_slice(reaching);
-                found.push((labels.clone(), begin..chunks.len() as u32));
+                hides.extend(hidden.cloned());
+                let hidden = if hidden.is_some() { hides.len() as u32 } else { 0 };
+                let here = InBlock { block: number as u32, chunks: begin..chunks.len() as u32, hidden };
+                found.push((labels.clone(), here));
                 if found.len().is_multiple_of(SERIES_PER_CHECK) { ctx.check() } else { Ok(()) }
             })?;
-            series = join(series, found, number as u32);
+            series = join(series, found);
         }
         let (start_ms, end_ms, origins) = (what.start_ms, what.end_ms, Origins::default());
-        Ok(Selection { version, start_ms, end_ms, series, chunks, blocks, origins, _memory: memory })
+        Ok(Selection { version, start_ms, end_ms, series, chunks, hidden: hides, blocks, origins, _memory: memory })
     }
 
     /// The selector with its window cut to what retention keeps.
@@ -140,7 +155,7 @@ impl Engine {
         let what = &self.inside_retention(what);
         for block in self.visit_head(what, |labels| found.push(labels.clone())).list() {
             ctx.check()?;
-            block.select(what, |_, labels, _| {
+            block.select(what, |labels, _, _| {
                 found.push(labels.clone());
                 Ok(())
             })?;
@@ -215,9 +230,13 @@ impl Engine {
         };
         for block in blocks.list() {
             ctx.check()?;
-            for (series, exemplars) in block.exemplars()? {
+            let hides = block.hides(what.start_ms, what.end_ms)?;
+            for (series, mut exemplars) in block.exemplars()? {
                 let labels = block.labels(series)?;
                 if what.matches(labels.as_ref()) {
+                    if let Some(hidden) = hides.of(series) {
+                        exemplars.retain(|exemplar| !hidden.contains(exemplar.time_ms));
+                    }
                     keep(labels, &exemplars);
                 }
             }
@@ -232,13 +251,13 @@ impl Engine {
 }
 
 /// Joins the series of one block into the list; both are sorted by labels.
-fn join(series: Vec<Selected>, found: Vec<(Labels, Range<u32>)>, block: u32) -> Vec<Selected> {
+fn join(series: Vec<Selected>, found: Vec<(Labels, InBlock)>) -> Vec<Selected> {
     if found.is_empty() {
         return series;
     }
     let mut joined = Vec::with_capacity(series.len().max(found.len()));
     let mut left = series.into_iter().peekable();
-    for (labels, chunks) in found {
+    for (labels, in_block) in found {
         // Mostly the same series come in the same order, and equality is far cheaper than order.
         let mut here = None;
         while let Some(next) = left.peek() {
@@ -252,7 +271,7 @@ fn join(series: Vec<Selected>, found: Vec<(Labels, Range<u32>)>, block: u32) -> 
             }
         }
         let mut here = here.unwrap_or_else(|| Selected { labels, ..Selected::default() });
-        here.in_blocks.push((block, chunks));
+        here.in_blocks.push(in_block);
         joined.push(here);
     }
     joined.extend(left);
@@ -263,12 +282,14 @@ impl Selection {
     /// Its runs, by rising precedence.
     fn runs<'a>(&'a self, series: &'a Selected) -> Vec<Run<'a>> {
         let mut runs = Vec::new();
-        for (block, chunks) in &series.in_blocks {
-            let block = &*self.blocks.list()[*block as usize];
-            runs.extend(self.chunks[chunks.start as usize..chunks.end as usize].iter().map(|chunk| Run {
+        for in_block in &series.in_blocks {
+            let block = &**self.blocks.list()[in_block.block as usize];
+            let hidden = (in_block.hidden as usize).checked_sub(1).map(|at| &self.hidden[at]);
+            runs.extend(self.chunks_in(in_block).iter().map(|chunk| Run {
                 min_time_ms: chunk.min_time_ms,
                 max_time_ms: chunk.max_time_ms,
                 source: Source::Block(block, chunk),
+                hidden,
             }));
         }
         let head = series.head.runs();
@@ -276,8 +297,19 @@ impl Selection {
             min_time_ms,
             max_time_ms,
             source: Source::Head(run),
+            hidden: None,
         }));
         runs
+    }
+
+    fn chunks_in(&self, in_block: &InBlock) -> &[ChunkRef] {
+        &self.chunks[in_block.chunks.start as usize..in_block.chunks.end as usize]
+    }
+
+    /// Samples and bytes of values of one series in chunks of blocks that reach into the window.
+    pub(crate) fn in_chunks(&self, index: usize) -> (u64, u64) {
+        let chunks = self.series[index].in_blocks.iter().flat_map(|in_block| self.chunks_in(in_block));
+        chunks.fold((0, 0), |(samples, bytes), chunk| (samples + u64::from(chunk.samples), bytes + chunk.bytes()))
     }
 }
 
@@ -292,8 +324,7 @@ impl SeriesSet for Selection {
 
     fn estimate(&self, index: usize) -> usize {
         let series = &self.series[index];
-        let chunks =
-            series.in_blocks.iter().flat_map(|(_, chunks)| &self.chunks[chunks.start as usize..chunks.end as usize]);
+        let chunks = series.in_blocks.iter().flat_map(|in_block| self.chunks_in(in_block));
         series.head.samples() + chunks.map(|chunk| chunk.samples as usize).sum::<usize>()
     }
 

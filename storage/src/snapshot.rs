@@ -244,7 +244,7 @@ impl Manifest {
     /// The files it lists, below the data directory: all of them immutable and durable. The log comes on top.
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let totals = (self.totals != 0).then(|| increments::path_of(Path::new("totals"), self.totals));
-        self.blocks.iter().map(|name| Path::new("blocks").join(name)).chain(totals)
+        self.names().map(|name| Path::new("blocks").join(name)).chain(totals)
     }
 }
 

@@ -20,7 +20,8 @@ use crate::output::{self, Form};
 
 pub(crate) use remote::bearer;
 use remote::{Remote, RemoteArgs};
-use time::{Moment, Step};
+pub(crate) use time::Moment;
+use time::Step;
 
 /// Points of a range query that names no step: enough for a chart on a screen.
 const DEFAULT_POINTS: i64 = 250;

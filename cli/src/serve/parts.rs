@@ -9,8 +9,11 @@ use kymo_core::pool::ThreadPool;
 use kymo_core::random::OsRandom;
 use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
-use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage, QueryContext};
-use kymo_export::api::{self, Admin, ApiOptions, ApiState, FactsState, Lifecycle, QueryLog, TargetFamilies};
+use kymo_core::{BlockingPool, Budget, Clock, Deletion, LossLedger, MetricStorage, QueryContext};
+use kymo_export::api::{
+    self, Admin, AdminFailure, ApiOptions, ApiState, CleanFigures, DeleteFigures, DeleteMode, FactsState, Lifecycle,
+    QueryLog, TargetFamilies,
+};
 use kymo_export::exposition::{self, Exposition};
 use kymo_export::process::Process;
 use kymo_ingest::collect::{CollectParts, Collector, CollectorOptions, HostOptions};
@@ -19,7 +22,7 @@ use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
 use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
 use kymo_query::EngineConfig;
-use kymo_storage::{Engine, SnapshotExtent};
+use kymo_storage::{DeleteError, Engine, SnapshotExtent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -312,17 +315,41 @@ fn collectors(asked: Collect, parts: &CollectParts, process: &Arc<Process>) -> R
 
 /// What the engine can do when it is asked to.
 fn admin(engine: &Arc<Engine>) -> Admin {
-    let (engine, taken) = (engine.clone(), engine.clone());
+    let (engine, taken, compacting) = (engine.clone(), engine.clone(), engine.clone());
     let random = OsRandom::new();
     let snapshot = move |skip_head: bool| {
         let extent = if skip_head { SnapshotExtent::BlocksOnly } else { SnapshotExtent::Everything };
         taken.take_snapshot(extent, &random).map_err(|error| chain(&error))
     };
     let compact = move |ctx: &QueryContext| {
-        engine.compact(|| ctx.check().is_ok()).map_err(|error| chain(&error))?;
+        compacting.compact(|| ctx.check().is_ok()).map_err(|error| chain(&error))?;
         ctx.check().map_err(|error| error.to_string())
     };
-    Admin { compact: Some(Arc::new(compact)), snapshot: Some(Arc::new(snapshot)) }
+    let deleting = engine.clone();
+    let delete = move |what: &Deletion, mode: DeleteMode, ctx: &QueryContext| {
+        let failed = |error: DeleteError| AdminFailure { kind: error.kind(), message: chain(&error) };
+        let mut took = DeleteFigures::default();
+        if mode != DeleteMode::Delete {
+            let measured = deleting.measure_delete(what, ctx).map_err(|error| failed(error.into()))?;
+            took = DeleteFigures { series: measured.series, samples: measured.samples, bytes: measured.bytes };
+        }
+        if mode != DeleteMode::DryRun {
+            deleting.delete(what).map_err(failed)?;
+        }
+        Ok(took)
+    };
+    let clean = move |ctx: &QueryContext| {
+        let cleaned = engine.clean_tombstones(|| ctx.check().is_ok());
+        let cleaned = cleaned.map_err(|error| AdminFailure { kind: error.kind(), message: chain(&error) })?;
+        ctx.check().map_err(|error| AdminFailure { kind: error.kind(), message: error.to_string() })?;
+        Ok(CleanFigures { blocks: cleaned.blocks, bytes: cleaned.bytes })
+    };
+    Admin {
+        compact: Some(Arc::new(compact)),
+        snapshot: Some(Arc::new(snapshot)),
+        delete: Some(Arc::new(delete)),
+        clean: Some(Arc::new(clean)),
+    }
 }
 
 fn lifecycle(reload: &Arc<Reload>, quit: CancellationToken) -> Lifecycle {

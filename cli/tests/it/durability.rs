@@ -115,3 +115,41 @@ fn data_is_compacted_by_a_server_and_without_one() {
         http::get(server.port, "/metrics").is_ok_and(|answer| answer.body.contains(&in_blocks)).then_some(())
     });
 }
+
+#[test]
+fn series_are_deleted_by_a_server_and_without_one() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_with(folder.path(), &["--enable-admin-api"]);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    for metric in ["kept", "tmp_a", "tmp_b"] {
+        write(&server, metric, now_ms() - SAMPLES * 1000);
+    }
+    let both = "{__name__=~\"tmp_.*\"}";
+    let dry = run(["delete", both, "tmp_a", "--server", &url, "--dry-run"]);
+    let would = format!("2 series, {} samples", 2 * SAMPLES);
+    assert!(dry.status == 0 && dry.out.starts_with(&would) && dry.out.contains("would be deleted"), "{dry:?}");
+    assert_eq!(count(&server, "tmp_a"), SAMPLES.to_string());
+    let early = run(["delete", "tmp_a", "--server", &url, "--end", "-30d", "--output", "csv"]);
+    assert_eq!((early.status, &*early.out), (0, "series,samples,value_bytes,freed_bytes\n0,0,0,\n"), "{early:?}");
+    let done = run(["delete", "tmp_a", "--server", &url, "--clean", "--output", "json"]);
+    assert_eq!(done.status, 0, "{done:?}");
+    let done: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((&done["deleted"]["samples"], &done["dryRun"]), (&SAMPLES.into(), &false.into()), "{done}");
+    assert!(done["cleaned"]["blocks"].is_u64(), "{done}");
+    assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+    assert_ne!(count(&server, "tmp_a"), SAMPLES.to_string());
+    assert!(server.terminate().success());
+
+    let data = folder.path().join("data");
+    let alone = run(["delete".as_ref(), both.as_ref(), "--data-dir".as_ref(), data.as_os_str(), "--clean".as_ref()]);
+    let deleted = format!("1 series, {SAMPLES} samples");
+    assert!(alone.status == 0 && alone.out.starts_with(&deleted) && alone.out.contains("given back"), "{alone:?}");
+    for (selector, wrong) in [("{}", "must not match the empty value"), ("up{", "selects no series")] {
+        let said = run(["delete", selector, "--server", &url]);
+        assert!(said.status == 2 && said.err.contains(wrong), "{said:?}");
+    }
+    let server = Server::start(&folder);
+    assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+    let off = run(["delete", "kept", "--server", &format!("http://127.0.0.1:{}", server.port)]);
+    assert!(off.status == 1 && off.err.contains("--enable-admin-api"), "{off:?}");
+}

@@ -9,14 +9,15 @@
 //! | 503 `unavailable` | the routes were not switched on |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
-use kymo_core::config::ConfigDuration;
-use kymo_core::{ErrorKind, QueryContext};
+use kymo_core::{Deletion, ErrorKind, QueryContext};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::params::Params;
@@ -29,6 +30,53 @@ pub type AdminAction = Arc<dyn Fn(&QueryContext) -> Result<(), String> + Send + 
 /// Takes a snapshot, of blocks only if told so, and gives its name; `Err` says why there is none. Blocking.
 pub type SnapshotAction = Arc<dyn Fn(bool) -> Result<String, String> + Send + Sync>;
 
+/// Why the engine did not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminFailure {
+    /// What the surface makes of it.
+    pub kind: ErrorKind,
+    /// What was the matter.
+    pub message: String,
+}
+
+/// What a delete takes away, as the engine counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeleteFigures {
+    /// Series that have a sample to lose.
+    pub series: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Bytes of their values on disk.
+    pub bytes: u64,
+}
+
+/// What cleaning gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CleanFigures {
+    /// Block files that were written anew, or went.
+    pub blocks: u64,
+    /// Bytes by which they are smaller.
+    pub bytes: u64,
+}
+
+/// What is wanted of a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteMode {
+    /// That it is done.
+    Delete,
+    /// The same, and to know what it took.
+    Report,
+    /// Only to know what it would take.
+    DryRun,
+}
+
+/// Deletes, or says what would be; figures unless the mode is [`DeleteMode::Delete`]. Blocking.
+pub type DeleteAction =
+    Arc<dyn Fn(&Deletion, DeleteMode, &QueryContext) -> Result<DeleteFigures, AdminFailure> + Send + Sync>;
+
+/// Gives the bytes of deleted samples back, as long as the context is not cancelled. Blocking.
+pub type CleanAction = Arc<dyn Fn(&QueryContext) -> Result<CleanFigures, AdminFailure> + Send + Sync>;
+
 /// What the engine can do when it is asked to; what it cannot is `None`.
 #[derive(Clone, Default)]
 pub struct Admin {
@@ -36,6 +84,10 @@ pub struct Admin {
     pub compact: Option<AdminAction>,
     /// Takes a snapshot below the data directory.
     pub snapshot: Option<SnapshotAction>,
+    /// Deletes series in a range of time.
+    pub delete: Option<DeleteAction>,
+    /// Gives the bytes of deleted samples back.
+    pub clean: Option<CleanAction>,
 }
 
 /// The routes; without an [`Admin`] they answer that they are switched off.
@@ -48,6 +100,9 @@ pub fn admin_routes(state: ApiState, admin: Option<Admin>) -> Router {
     Router::new().nest("/api/v1/admin/tsdb", tsdb).with_state((state, admin))
 }
 
+/// As long as it takes: whoever waits asked for it.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 type Asked = State<(ApiState, Option<Admin>)>;
 
 fn switched_on(admin: Option<Admin>) -> Result<Admin, ApiError> {
@@ -58,23 +113,49 @@ fn not_built(what: &str) -> ApiError {
     ApiError::not_implemented(format!("{what} is not built yet: the engine keeps everything until its retention ends"))
 }
 
-/// `delete_series?match[]=…&start=…&end=…`
+impl From<AdminFailure> for ApiError {
+    fn from(failure: AdminFailure) -> ApiError {
+        ApiError::of_kind(failure.kind, failure.message)
+    }
+}
+
+fn figures(data: impl Serialize) -> Response {
+    axum::Json(json!({"status": "success", "data": data})).into_response()
+}
+
+/// `delete_series?match[]=…&start=…&end=…`: 204. Kymo's own: `report=true` answers with what it took, `dry_run=true`
+/// only says what it would.
 async fn delete_series(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
-    switched_on(admin)?;
+    let delete = switched_on(admin)?.delete;
     let params = Params::read(request, state.options.form_bytes_max).await?;
     if !params.has("match[]") {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    params.optional_time("start")?;
-    params.optional_time("end")?;
-    params.matchers().map_err(|reason| ApiError::invalid_parameter("match[]", reason))?;
-    Err(not_built("deleting series"))
+    let start_ms = params.optional_time("start")?.unwrap_or(i64::MIN);
+    let end_ms = params.optional_time("end")?.unwrap_or(i64::MAX);
+    let any_of = params.matchers().map_err(|reason| ApiError::invalid_parameter("match[]", reason))?;
+    let mode = match (flag(&params, "dry_run")?, flag(&params, "report")?) {
+        (true, _) => DeleteMode::DryRun,
+        (false, true) => DeleteMode::Report,
+        (false, false) => DeleteMode::Delete,
+    };
+    let Some(delete) = delete else { return Err(not_built("deleting series")) };
+    if end_ms < start_ms {
+        return Err(ApiError::bad_data("end timestamp must not be before start time"));
+    }
+    let what = Deletion { any_of, start_ms, end_ms };
+    let done = run(&state, PATIENCE, move |ctx| Ok(delete(&what, mode, ctx)?)).await?;
+    Ok(if mode == DeleteMode::Delete { StatusCode::NO_CONTENT.into_response() } else { figures(done) })
 }
 
-async fn clean_tombstones(State((_, admin)): Asked) -> Result<Response, ApiError> {
-    switched_on(admin)?;
-    // Without deletes there is nothing to clean.
-    Ok(StatusCode::NO_CONTENT.into_response())
+/// `clean_tombstones`: 204, or with `report=true` what it gave back.
+async fn clean_tombstones(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
+    let clean = switched_on(admin)?.clean;
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    let reports = flag(&params, "report")?;
+    let Some(clean) = clean else { return Err(not_built("cleaning tombstones")) };
+    let done = run(&state, PATIENCE, move |ctx| Ok(clean(ctx)?)).await?;
+    Ok(if reports { figures(done) } else { StatusCode::NO_CONTENT.into_response() })
 }
 
 /// `snapshot?skip_head=…`
@@ -83,9 +164,8 @@ async fn snapshot(State((state, admin)): Asked, request: Request) -> Result<Resp
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let skip_head = flag(&params, "skip_head")?;
     let Some(snapshot) = admin.snapshot else { return Err(not_built("a snapshot")) };
-    let patience = ConfigDuration::from_secs(24 * 60 * 60).as_duration();
     let refused = |reason: String| ApiError::internal(format!("create snapshot: {reason}"));
-    let name = run(&state, patience, move |_| snapshot(skip_head).map_err(refused)).await?;
+    let name = run(&state, PATIENCE, move |_| snapshot(skip_head).map_err(refused)).await?;
     Ok(axum::Json(json!({"status": "success", "data": {"name": name}})).into_response())
 }
 
@@ -94,9 +174,7 @@ async fn compact(State((state, admin)): Asked, request: Request) -> Result<Respo
     let Some(compact) = switched_on(admin)?.compact else { return Err(not_built("compaction on request")) };
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let waits = flag(&params, "wait")?;
-    // As long as it takes: whoever waits asked for it.
-    let patience = ConfigDuration::from_secs(24 * 60 * 60).as_duration();
-    let work = async move { run(&state, patience, move |ctx| compact(ctx).map_err(ApiError::internal)).await };
+    let work = async move { run(&state, PATIENCE, move |ctx| compact(ctx).map_err(ApiError::internal)).await };
     if waits {
         work.await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -126,8 +204,11 @@ fn flag(params: &Params, name: &str) -> Result<bool, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use axum::body::Body;
     use http_body_util::BodyExt;
+    use kymo_core::Matcher;
     use tower::ServiceExt;
 
     use super::super::fake::{FakeBackend, state};
@@ -154,12 +235,13 @@ mod tests {
     #[tokio::test]
     async fn parameters_are_checked_and_what_is_not_built_says_so() {
         let admin = || Some(Admin::default());
-        assert_eq!(ask(admin(), "clean_tombstones").await, (204, String::new()));
         let rows = [
             ("delete_series", 400, "no match[] parameter provided"),
             ("delete_series?match[]={}", 400, "match[] must contain at least one non-empty matcher"),
             ("delete_series?match[]=up&start=x", 400, "invalid time value for 'start'"),
             ("delete_series?match[]=up", 501, "deleting series is not built yet"),
+            ("delete_series?match[]=up&dry_run=perhaps", 400, "unable to parse boolean"),
+            ("clean_tombstones", 501, "cleaning tombstones is not built yet"),
             ("snapshot?skip_head=perhaps", 400, "unable to parse boolean"),
             ("snapshot", 501, "a snapshot is not built yet"),
             ("compact", 501, "compaction on request is not built yet"),
@@ -189,5 +271,42 @@ mod tests {
         assert_eq!((status, &*body), (200, r#"{"data":{"name":"now"},"status":"success"}"#));
         let (status, body) = ask(admin(), "snapshot?skip_head=true").await;
         assert!(status == 500 && body.contains("create snapshot: the disk is full"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_delete_gets_what_was_asked_and_answers_as_asked() {
+        let asked: Arc<Mutex<Vec<(Deletion, DeleteMode)>>> = Arc::default();
+        let noted = asked.clone();
+        let delete: DeleteAction = Arc::new(move |what, mode, _| {
+            noted.lock().unwrap().push((what.clone(), mode));
+            match what.end_ms {
+                7_000 => Err(AdminFailure { kind: ErrorKind::Limit, message: "too many".to_owned() }),
+                _ => Ok(DeleteFigures { series: 2, samples: 30, bytes: 400 }),
+            }
+        });
+        let clean: CleanAction = Arc::new(|_| Ok(CleanFigures { blocks: 1, bytes: 5 }));
+        let admin = || Some(Admin { delete: Some(delete.clone()), clean: Some(clean.clone()), ..Admin::default() });
+        let none = (204, String::new());
+        assert_eq!(ask(admin(), "delete_series?match[]=up&match[]={a=~%22b%22}").await, none);
+        let figures = r#"{"data":{"bytes":400,"samples":30,"series":2},"status":"success"}"#.to_owned();
+        assert_eq!(ask(admin(), "delete_series?match[]=up&start=1&end=2&dry_run=true").await, (200, figures.clone()));
+        assert_eq!(ask(admin(), "delete_series?match[]=up&start=1&end=2&report=true").await, (200, figures));
+        let (status, body) = ask(admin(), "delete_series?match[]=up&end=7").await;
+        assert!(status == 422 && body.contains("too many"), "{status} {body}");
+        let (status, body) = ask(admin(), "delete_series?match[]=up&start=3&end=2").await;
+        assert!(status == 400 && body.contains("end timestamp must not be before start time"), "{status} {body}");
+        assert_eq!(ask(admin(), "clean_tombstones").await, none);
+        let figures = r#"{"data":{"blocks":1,"bytes":5},"status":"success"}"#.to_owned();
+        assert_eq!(ask(admin(), "clean_tombstones?report=true").await, (200, figures));
+        let up = || vec![Matcher::equal("__name__", "up")];
+        let both = vec![up(), vec![Matcher::new("a", kymo_core::MatchOp::Regex, "b").unwrap()]];
+        let of = |any_of, start_ms, end_ms| Deletion { any_of, start_ms, end_ms };
+        let wanted = [
+            (of(both, i64::MIN, i64::MAX), DeleteMode::Delete),
+            (of(vec![up()], 1_000, 2_000), DeleteMode::DryRun),
+            (of(vec![up()], 1_000, 2_000), DeleteMode::Report),
+            (of(vec![up()], i64::MIN, 7_000), DeleteMode::Delete),
+        ];
+        assert_eq!(*asked.lock().unwrap(), wanted);
     }
 }

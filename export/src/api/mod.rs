@@ -59,7 +59,10 @@ use kymo_query::parser::ParseOptions;
 use book::QueryBook;
 use queue::QueryQueue;
 
-pub use admin::{Admin, AdminAction, SnapshotAction, admin_routes};
+pub use admin::{
+    Admin, AdminAction, AdminFailure, CleanAction, CleanFigures, DeleteAction, DeleteFigures, DeleteMode,
+    SnapshotAction, admin_routes,
+};
 pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};
 pub use status_facts::{FactsState, status_routes};

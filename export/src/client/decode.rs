@@ -67,6 +67,12 @@ fn open<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<(T, Annotations), Quer
     }
 }
 
+/// Any data.
+pub(super) fn data<T: de::DeserializeOwned>(body: &[u8]) -> Result<T, QueryError> {
+    let (raw, _) = open::<&RawValue>(body)?;
+    read(raw)
+}
+
 fn unreadable(error: &dyn fmt::Display) -> QueryError {
     QueryError::execute(ErrorKind::Internal, format!("the server's answer is not one of a Prometheus API: {error}"))
 }

@@ -121,6 +121,19 @@ impl PrometheusClient {
         decode::snapshot(&self.ask(&["admin", "tsdb", "snapshot"], &params, Way::Post, ctx)?.body)
     }
 
+    /// Has the server do something to its data, by the name of the path under `admin/tsdb`, and gives its figures.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact); also when the answer has not the form of `T`.
+    pub fn administer<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        params: &[(&str, String)],
+        ctx: &QueryContext,
+    ) -> Result<T, QueryError> {
+        decode::data(&self.ask(&["admin", "tsdb", what], params, Way::Post, ctx)?.body)
+    }
+
     /// Asks and waits for the whole answer.
     fn ask(
         &self,

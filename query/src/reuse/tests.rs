@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kymo_core::query::{PointTimes, QueryError, QueryResult, QueryValue};
 use kymo_core::storage::{AppendError, AppendReport, ColumnValue, Columns, StorageStatistics};
 use kymo_core::{
-    Exemplar, Labels, LabelsRef, MemoryStorage, Metadata, QueryBackend, QueryContext, QueryRequest, SampleBatch,
-    SelectError, Selector, SeriesRef, SeriesSet,
+    Deletion, Exemplar, Labels, LabelsRef, MemoryStorage, Metadata, QueryBackend, QueryContext, QueryRequest,
+    SampleBatch, SelectError, Selector, SeriesRef, SeriesSet,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ use crate::eval::tests::storage;
 
 const STEP_MS: i64 = 47_000;
 
-/// A storage that can also lose samples, by age or by a delete, and counts what is selected.
+/// A storage that also loses samples by age, and counts what is selected.
 struct Losing {
     inner: Arc<MemoryStorage>,
     /// Samples gone: of series that match, in this range, both ends inclusive.
@@ -134,7 +134,7 @@ enum Event {
     Write { series: usize, time_s: i64, value: Option<f64> },
     /// Everything before this time goes.
     Retire { before_s: i64 },
-    /// Samples of one group of series go.
+    /// Samples of one group of series go, those that are written there later stay.
     Delete { group: bool, from_s: i64, len_s: i64 },
     /// The range moves and is asked for.
     Ask { steps: i64 },
@@ -215,8 +215,9 @@ proptest! {
                 Event::Retire { before_s } => losing.lose(Selector::everything(), (i64::MIN, before_s * 1_000)),
                 Event::Delete { group, from_s, len_s } => {
                     let group = kymo_core::Matcher::equal("g", if group { "1" } else { "2" });
-                    let range = (from_s * 1_000, (from_s + len_s) * 1_000);
-                    losing.lose(Selector::new(vec![group], i64::MIN, i64::MAX), range);
+                    let (start_ms, end_ms) = (from_s * 1_000, (from_s + len_s) * 1_000);
+                    // What is written there later is kept.
+                    data.delete(&Deletion { any_of: vec![vec![group]], start_ms, end_ms });
                 }
                 Event::Ask { steps } => {
                     start_ms += steps * STEP_MS;

@@ -59,6 +59,11 @@ pub(crate) struct ChunkRef {
 }
 
 impl ChunkRef {
+    /// Bytes that its values take in the file, the checksum included; those of a constant stand in the series table.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.row.len == 0 { 0 } else { u64::from(self.row.len + CHUNK_CRC_LEN) }
+    }
+
     /// Whether a sample may lie in the window.
     pub(crate) fn reaches(&self, start_ms: i64, end_ms: i64) -> bool {
         self.max_time_ms > start_ms && self.min_time_ms <= end_ms

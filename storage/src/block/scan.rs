@@ -30,6 +30,11 @@ impl Scan {
         &self.block
     }
 
+    /// The number of the series at hand.
+    pub(crate) fn number(&self) -> usize {
+        self.next
+    }
+
     /// The labels of the series at hand; `None` behind the last.
     pub(crate) fn labels(&mut self) -> Result<Option<&Labels>, SelectError> {
         if self.next >= self.block.len() {

@@ -296,6 +296,30 @@ impl HeadState {
             self.store.seal(series.chunk, column, RunValues { bits: &bits, starts: &starts, histograms: &histograms });
     }
 
+    /// Takes away the samples and exemplars of a series between two times, both inclusive; also what is set apart.
+    pub(crate) fn delete(&mut self, number: u32, start_ms: i64, end_ms: i64) {
+        let Some(series) = self.table.get(number) else { return };
+        let is_inside = |time_ms: i64| start_ms <= time_ms && time_ms <= end_ms;
+        if self.reaches(series, start_ms.saturating_sub(1), end_ms) {
+            self.seal_late(number);
+            self.seal_open(number);
+        }
+        let Some(series) = self.table.get_mut(number) else { return };
+        let gone;
+        (series.chunk, gone) = self.store.without(series.chunk, start_ms, end_ms, &self.hasher);
+        self.samples -= gone;
+        if let Some(frozen) = &mut self.frozen {
+            let gone;
+            (series.frozen, gone) = frozen.without(series.frozen, start_ms, end_ms, &self.hasher);
+            self.frozen_samples -= gone;
+        }
+        if series.exemplars().iter().any(|exemplar| is_inside(exemplar.time_ms)) {
+            let before = series.rare_bytes();
+            series.rare().exemplars.retain(|exemplar| !is_inside(exemplar.time_ms));
+            self.rare_bytes = self.rare_bytes + series.rare_bytes() - before;
+        }
+    }
+
     /// Keeps an exemplar; `None` if there is no such series, `false` if it was there already.
     pub(crate) fn add_exemplar(&mut self, number: u32, exemplar: &Exemplar) -> Option<bool> {
         let series = self.table.get_mut(number)?;

@@ -3,10 +3,12 @@
 //! A store only grows. A flush takes it whole, so nothing in it is ever freed alone.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use kymo_core::storage::Columns;
+use kymo_core::histogram::STALE_NAN_BITS;
+use kymo_core::storage::{ColumnValue, Columns};
 
 use super::codec::{self, RunValues, times};
 use super::slab::Slab;
@@ -167,6 +169,69 @@ impl ChunkStore {
         let len = encoded.len() as u32;
         self.encoded = encoded;
         self.chunks.push(Chunk { previous, column, at, len })
+    }
+
+    /// The chunks of a series, of which `last` is the newest, without what lies between two times, both inclusive: the
+    /// newest chunk then, and how many samples are gone. Bytes stay until a flush takes the store.
+    pub(super) fn without(&mut self, last: u32, start_ms: i64, end_ms: i64, hasher: &FixedState) -> (u32, u64) {
+        let reaches = |column: &Column| column.reaches(start_ms.saturating_sub(1), end_ms);
+        let mut numbers = Vec::new();
+        let mut next = last;
+        while let Some(chunk) = self.chunks.get(next) {
+            numbers.push(next);
+            next = chunk.previous;
+        }
+        let touched = |number: &u32| {
+            let column = self.chunks.get(*number).and_then(|chunk| self.columns.get(chunk.column));
+            column.is_some_and(reaches)
+        };
+        let Some(oldest) = numbers.iter().rposition(touched) else { return (last, 0) };
+        // Chunks below the oldest one that is touched stay linked as they are.
+        let mut previous = numbers.get(oldest + 1).copied().unwrap_or(NONE);
+        let mut gone = 0;
+        for number in numbers[..=oldest].iter().rev() {
+            let Some(&chunk) = self.chunks.get(*number) else { continue };
+            let Some(&column) = self.columns.get(chunk.column) else { continue };
+            if !reaches(&column) {
+                previous = self.chunks.push(Chunk { previous, ..chunk });
+                continue;
+            }
+            let mut rest = Columns::default();
+            let view = ChunkView {
+                column_number: chunk.column,
+                column,
+                times: self.slice(column.at, column.bytes.into()),
+                values: self.slice(chunk.at, chunk.len as usize),
+            };
+            let read = view.read(i64::MIN, start_ms.saturating_sub(1), &mut rest);
+            if read.and_then(|()| view.read(end_ms, i64::MAX, &mut rest)).is_err() {
+                // What cannot be read is lost either way.
+                rest.clear();
+            }
+            gone += (column.count() - rest.times.len()) as u64;
+            if !rest.times.is_empty() {
+                previous = self.seal_columns(previous, &rest, hasher);
+            }
+        }
+        (previous, gone)
+    }
+
+    /// Seals samples that are in columns, at most as many as a run holds.
+    fn seal_columns(&mut self, previous: u32, columns: &Columns, hasher: &FixedState) -> u32 {
+        let mut bits = Vec::with_capacity(columns.times.len());
+        let mut histograms = Vec::new();
+        for (at, (_, value)) in columns.iter().enumerate() {
+            bits.push(match value {
+                ColumnValue::Float(value) => value.to_bits(),
+                ColumnValue::Stale => STALE_NAN_BITS,
+                ColumnValue::Histogram(value) => {
+                    histograms.push((at as u8, Arc::new(value.clone())));
+                    0
+                }
+            });
+        }
+        let column = self.column(&columns.times, hasher);
+        self.seal(previous, column, RunValues { bits: &bits, starts: &columns.starts, histograms: &histograms })
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Place {

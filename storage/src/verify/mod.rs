@@ -21,7 +21,7 @@ use crate::codec::Malformed;
 use crate::error::{StorageError, io_error};
 use crate::fs::Fs;
 use crate::increments;
-use crate::manifest::Manifest;
+use crate::manifest::{BlockEntry, Manifest};
 
 /// Faults that are told one by one; more are counted. A file that is all wrong would else tell of nothing but itself.
 const FAULTS_MAX: usize = 1_000;
@@ -143,7 +143,8 @@ pub fn verify(
         Err(error @ StorageError::Damaged { .. }) => {
             // Which blocks are live is not known, so all are looked at.
             damage = Some(error);
-            Manifest { blocks: names(fs, &dir.join("blocks"))?, ..Manifest::new() }
+            let found = names(fs, &dir.join("blocks"))?.into_iter();
+            Manifest { blocks: found.map(|name| BlockEntry { name, deletes: 0 }).collect(), ..Manifest::new() }
         }
         Err(error) => return Err(error),
     };
@@ -194,7 +195,7 @@ impl Checked<'_> {
         let dir = self.dir.join("blocks");
         let mut done = BTreeSet::new();
         let mut footers: BTreeMap<String, Footer> = BTreeMap::new();
-        let mut waiting = manifest.blocks.clone();
+        let mut waiting: Vec<String> = manifest.names().cloned().collect();
         waiting.reverse();
         while let Some(name) = waiting.pop() {
             if !done.insert(name.clone()) {
@@ -209,17 +210,17 @@ impl Checked<'_> {
                 None => {
                     // Merged or retired meanwhile, or lost: the manifest knows.
                     let now = Manifest::read(self.fs, self.dir).ok().flatten().unwrap_or_else(|| manifest.clone());
-                    if now.blocks.contains(&name) {
+                    if now.lists(&name) {
                         self.report.fault(&path, None, None, "the manifest lists this block, and it is not there");
                     }
-                    waiting.extend(now.blocks.iter().filter(|name| !done.contains(*name)).cloned());
+                    waiting.extend(now.names().filter(|name| !done.contains(*name)).cloned());
                     waiting.sort_unstable_by(|a, b| b.cmp(a));
                     waiting.dedup();
                     manifest = now;
                 }
             }
         }
-        footers.retain(|name, _| manifest.blocks.contains(name));
+        footers.retain(|name, _| manifest.lists(name));
         self.between_blocks(&dir, &manifest, &footers);
         Ok(manifest)
     }
@@ -290,7 +291,7 @@ impl Checked<'_> {
     /// Names what nothing refers to: the next opening removes it, or it is being written.
     fn leftovers(&mut self, manifest: &Manifest) -> Result<(), StorageError> {
         for name in names(self.fs, &self.dir.join("blocks"))? {
-            if !manifest.blocks.contains(&name) {
+            if !manifest.lists(&name) {
                 self.report
                     .notes
                     .push(format!("blocks/{name} is not in the manifest: unfinished, or no longer needed"));

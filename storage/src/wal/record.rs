@@ -8,6 +8,7 @@ use crate::codec::{
     Malformed, Read, Reader, put_block, put_histogram, put_labels, put_varint, put_zigzag, read_histogram,
 };
 use crate::increments::{Added, put_added, read_added};
+use crate::tombstones::Tombstone;
 
 const KIND_FLOAT: u8 = 0;
 const KIND_HISTOGRAM: u8 = 1;
@@ -20,6 +21,7 @@ const BEGINS: u8 = 1;
 const IS_KEY: u8 = 1;
 const HAS_KINDS: u8 = 2;
 const HAS_STARTS: u8 = 4;
+const HAS_DELETES: u8 = 8;
 
 /// Bytes that a changed value takes at the most.
 const VALUE_BYTES: usize = 9;
@@ -47,6 +49,8 @@ pub(crate) struct FrameBuilder {
     exemplars: Vec<u8>,
     metadata: u64,
     metadata_bytes: Vec<u8>,
+    deletes: u64,
+    delete_bytes: Vec<u8>,
 }
 
 impl FrameBuilder {
@@ -61,11 +65,13 @@ impl FrameBuilder {
         self.exemplars.clear();
         self.metadata = 0;
         self.metadata_bytes.clear();
+        self.deletes = 0;
+        self.delete_bytes.clear();
     }
 
     /// Whether it says nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.exemplar_series.is_empty() && self.metadata == 0
+        self.series.is_empty() && self.exemplar_series.is_empty() && self.metadata == 0 && self.deletes == 0
     }
 
     /// Whether all rows are floats without start timestamps.
@@ -152,6 +158,12 @@ impl FrameBuilder {
         put_metadata(&mut self.metadata_bytes, family, metadata);
     }
 
+    /// A delete. Its frame says nothing else.
+    pub(crate) fn delete(&mut self, tombstone: &Tombstone) {
+        self.deletes += 1;
+        tombstone.put(&mut self.delete_bytes);
+    }
+
     /// Appends the payload; `labels` are asked for series that the generation does not define yet. Tells whether it is a
     /// key frame.
     pub(crate) fn encode(
@@ -164,8 +176,10 @@ impl FrameBuilder {
         let before = out.len();
         let is_key = chain.begin();
         let flag = |there: bool, flag: u8| if there { flag } else { 0 };
-        let flags =
-            flag(is_key, IS_KEY) | flag(!self.kinds.is_empty(), HAS_KINDS) | flag(!self.starts.is_empty(), HAS_STARTS);
+        let flags = flag(is_key, IS_KEY)
+            | flag(!self.kinds.is_empty(), HAS_KINDS)
+            | flag(!self.starts.is_empty(), HAS_STARTS)
+            | flag(self.deletes > 0, HAS_DELETES);
         out.push(flags);
         put_varint(out, u64::from(opening));
         // Mostly there are none, and then nothing stands between this count and the rows.
@@ -189,6 +203,10 @@ impl FrameBuilder {
         out.extend_from_slice(&self.exemplars);
         put_varint(out, self.metadata);
         out.extend_from_slice(&self.metadata_bytes);
+        if self.deletes > 0 {
+            put_varint(out, self.deletes);
+            out.extend_from_slice(&self.delete_bytes);
+        }
         put_varint(out, self.series.len() as u64);
         if !self.series.is_empty() {
             self.encode_rows(chain, &mut changed, &mut values, out);
@@ -340,6 +358,7 @@ pub(crate) enum Record<'a> {
     },
     Exemplar(SeriesRef, Exemplar),
     Metadata(String, Metadata),
+    Delete(Tombstone),
 }
 
 /// Whether a frame's samples can be read.
@@ -387,6 +406,11 @@ pub(crate) fn decode(
     for _ in 0..from.count(4)? {
         let (family, metadata) = read_metadata(from)?;
         apply(Record::Metadata(family, metadata));
+    }
+    if flags & HAS_DELETES != 0 {
+        for _ in 0..from.count(4)? {
+            apply(Record::Delete(Tombstone::read(from)?));
+        }
     }
     if footing == Footing::Lost {
         return Ok(());

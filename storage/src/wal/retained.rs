@@ -101,6 +101,7 @@ impl Retained {
                 }
                 Record::Exemplar(series, exemplar) => frame.exemplar(series.index() as u32, &exemplar),
                 Record::Metadata(family, metadata) => frame.metadata(&family, &metadata),
+                Record::Delete(tombstone) => frame.delete(&tombstone),
             });
             assert!(read.is_ok(), "what this writer encoded can be read: {read:?}");
             at += kept.len;

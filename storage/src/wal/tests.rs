@@ -120,7 +120,11 @@ fn rows(payload: &[u8], chain: &mut ChainReader) -> Vec<Drawn> {
             let (series, bits) = (series.index() as u32, value.sum.to_bits());
             rows.push(Drawn { series, time_ms, start_ms, bits, is_histogram: true });
         }
-        Record::Define(..) | Record::Added { .. } | Record::Exemplar(..) | Record::Metadata(..) => {}
+        Record::Define(..)
+        | Record::Added { .. }
+        | Record::Exemplar(..)
+        | Record::Metadata(..)
+        | Record::Delete(..) => {}
     });
     read.unwrap();
     rows

@@ -5,6 +5,7 @@
 mod contract;
 mod copies;
 mod corruption;
+mod deletes;
 mod kill;
 mod recovery;
 mod simulation;

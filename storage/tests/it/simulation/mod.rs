@@ -1,7 +1,7 @@
 //! Everything at once on a simulated disk, against the plainest engine there is.
 //!
 //! A world is drawn from a seed: batches of floats, histograms, staleness markers, increments, totals, exemplars and
-//! metadata, late, repeated and with other bits; flushes, merges, syncs, retirement and closing between them; and crashes
+//! metadata, late, repeated and with other bits; deletes, flushes, merges, syncs, retirement and closing between them; and crashes
 //! at any operation of the disk, in the middle of any of these. What was acknowledged also goes to a
 //! [`MemoryStorage`]. After each crash the engine must hold what the model holds, or that and the whole of the batch that
 //! was on its way; then the batch is sent again, as senders do, and the world goes on.
@@ -194,6 +194,11 @@ impl World {
             4 => self.tend("sync", lane(Lane::Sync)),
             5 => self.close(),
             6 => self.check("between"),
+            7 => self.delete(),
+            8 => self.tend("clean", |engine| match engine.clean_tombstones(|| true) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            }),
             _ => self.append(),
         }
         let forward = if self.random.below(10) == 0 { 2 * 3_600 } else { self.random.below(30) };
@@ -222,6 +227,23 @@ impl World {
             Err(_) if self.disk.has_crashed() => self.crash(Some(spec)),
             Err(error) => self.fail(format!("append: {error}")),
         }
+    }
+
+    fn delete(&mut self) {
+        let what = spec::deletion(&self.random, self.clock.now_ms());
+        self.note(format!("delete {what:?}"));
+        match self.engine().delete(&what) {
+            Ok(()) => self.model.delete(&what),
+            Err(_) if self.disk.has_crashed() => {
+                self.crash_with(|world| world.model.delete(&what), "the delete that was on its way");
+                // Asked for again, as an operator would.
+                if let Err(error) = self.engine().delete(&what) {
+                    self.fail(format!("deleting again: {error}"));
+                }
+            }
+            Err(error) => self.fail(format!("delete: {error}")),
+        }
+        self.check("after a delete");
     }
 
     fn acknowledged(&mut self, spec: BatchSpec, report: &AppendReport) {
@@ -255,22 +277,13 @@ impl World {
 
     /// The machine stops and starts again; `on_its_way` was not acknowledged.
     fn crash(&mut self, on_its_way: Option<BatchSpec>) {
-        self.note(format!("crash with {} on its way", on_its_way.as_ref().map_or(0, |spec| spec.rows.len())));
-        self.crashes += 1;
-        self.engine = None;
-        self.disk = self.disk.crash(self.crash);
-        self.open();
-        let found = self.found();
-        let without = self.wanted();
         let Some(spec) = on_its_way else {
-            return self.same(&found, &without, "after a crash");
+            return self.crash_with(|_| (), "nothing");
         };
+        self.note(format!("{} rows on their way", spec.rows.len()));
         // Sent again, as senders do: whether it was there before or not, now it is, once.
-        self.model.append(&spec.build(&[])).expect("the model takes everything");
-        if found != without {
-            let with = self.wanted();
-            self.same(&found, &with, "after a crash, with the batch that was on its way");
-        }
+        let send = |world: &mut World| drop(world.model.append(&spec.build(&[])).expect("the model takes everything"));
+        self.crash_with(send, "the batch that was on its way");
         match self.engine().append(&spec.build(&[])) {
             Ok(report) => {
                 for (row, series) in &report.new_refs {
@@ -280,6 +293,23 @@ impl World {
                 self.check("after sending again");
             }
             Err(error) => self.fail(format!("sending again: {error}")),
+        }
+    }
+
+    /// The machine stops and starts again. Either nothing of what was on its way has happened, or all of it, which the
+    /// model is told afterwards.
+    fn crash_with(&mut self, on_its_way: impl FnOnce(&mut World), what: &str) {
+        self.note(format!("crash with {what}"));
+        self.crashes += 1;
+        self.engine = None;
+        self.disk = self.disk.crash(self.crash);
+        self.open();
+        let found = self.found();
+        let without = self.wanted();
+        on_its_way(self);
+        if found != without {
+            let with = self.wanted();
+            self.same(&found, &with, &format!("after a crash, with {what}"));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kymo_core::batch::{AddedValue, Exemplar, FamilyType, Increment, Metadata, SampleBatch, SeriesRef, Total};
 use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, NativeHistogram, ResetHint, stale_nan};
-use kymo_core::{Labels, Random};
+use kymo_core::{Deletion, Labels, MatchOp, Matcher, Random};
 
 /// Series with samples of their own; those above are added up.
 pub(super) const PLAIN_SERIES: u8 = 6;
@@ -43,6 +43,28 @@ fn labels(series: u8) -> Labels {
     let number = series.to_string();
     let name = if series < PLAIN_SERIES { "m" } else { "added_total" };
     Labels::from_pairs([("__name__", name), ("odd", "ä\n\"\\"), ("s", &number)])
+}
+
+/// A delete: of one series, of some by an expression, or of all; of all times or of some stretch.
+pub(super) fn deletion(random: &dyn Random, now_ms: i64) -> Deletion {
+    let one = || vec![Matcher::equal("s", random.below(u64::from(SERIES)).to_string())];
+    let some = || vec![Matcher::new("s", MatchOp::Regex, "[0-4]").expect("compiles"), Matcher::equal("__name__", "m")];
+    let any_of = match random.below(6) {
+        0 => vec![vec![]],
+        1 => vec![some()],
+        2 => vec![one(), some(), one()],
+        _ => vec![one()],
+    };
+    let second = |ago: u64| now_ms - random.below(ago) as i64 * 1_000;
+    let (start_ms, end_ms) = match random.below(4) {
+        0 => (i64::MIN, i64::MAX),
+        1 => (second(4 * 3_600), i64::MAX),
+        _ => {
+            let end_ms = second(9 * 3_600);
+            (end_ms - random.below(3 * 3_600) as i64 * 1_000, end_ms)
+        }
+    };
+    Deletion { any_of, start_ms, end_ms }
 }
 
 fn histogram(random: &dyn Random) -> NativeHistogram {

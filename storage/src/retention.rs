@@ -1,0 +1,249 @@
+//! How long what is kept: by age, by series, by bytes.
+//!
+//! Age hides at once, to the millisecond: a select sees nothing older than its series keeps. Files follow: a block goes
+//! when its newest sample is older than anything is kept, and the merge lane writes a block anew without the samples of series
+//! that keep less, once all of it is too old for them, or a twentieth of it is.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use foldhash::{HashSet, HashSetExt};
+use kymo_core::{LabelsRef, Matcher, QueryContext, SelectError};
+use roaring::RoaringBitmap;
+
+use crate::block::Block;
+use crate::blocks::LiveBlock;
+use crate::engine::{Engine, millis};
+use crate::error::{StorageError, io_error};
+
+/// How long what is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetentionPolicy {
+    /// Age of samples as they were written, of series that no rule is about; `None` for ever.
+    pub raw: Option<Duration>,
+    /// For some series something else; of several rules the first that matches holds.
+    pub rules: Vec<RetentionRule>,
+    /// Bytes of blocks beyond which the oldest go, whatever their age; `None` for no limit. The log and the head come on
+    /// top.
+    pub max_bytes: Option<u64>,
+    /// The same as a share of the file system's size, from 0 to 1; of both the lower holds.
+    pub max_disk_share: Option<f64>,
+}
+
+/// How long some series are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetentionRule {
+    /// A series is meant if all of them hold.
+    pub matchers: Vec<Matcher>,
+    /// Age of its samples; `None` for ever.
+    pub keep: Option<Duration>,
+}
+
+impl Default for RetentionPolicy {
+    /// 30 days.
+    fn default() -> RetentionPolicy {
+        RetentionPolicy::of_age(Some(Duration::from_secs(30 * 24 * 3_600)))
+    }
+}
+
+impl RetentionPolicy {
+    /// The same age for everything, and any number of bytes.
+    #[must_use]
+    pub fn of_age(raw: Option<Duration>) -> RetentionPolicy {
+        RetentionPolicy { raw, rules: Vec::new(), max_bytes: None, max_disk_share: None }
+    }
+
+    /// How long a series is kept.
+    #[must_use]
+    pub fn keep(&self, labels: LabelsRef<'_>) -> Option<Duration> {
+        let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or_default());
+        let rule = self.rules.iter().find(|rule| rule.matchers.iter().all(holds));
+        rule.map_or(self.raw, |rule| rule.keep)
+    }
+
+    /// All ages that something is kept for.
+    fn keeps(&self) -> impl Iterator<Item = Option<Duration>> {
+        self.rules.iter().map(|rule| rule.keep).chain([self.raw])
+    }
+
+    /// The longest age that anything is kept for.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        // `None` is longer than anything, and less than anything to `Option`.
+        self.keeps().collect::<Option<Vec<_>>>().and_then(|keeps| keeps.into_iter().max())
+    }
+
+    /// The shortest.
+    fn shortest(&self) -> Option<Duration> {
+        self.keeps().flatten().min()
+    }
+
+    /// The first time that is not too old for an age.
+    fn oldest(keep: Option<Duration>, now_ms: i64) -> i64 {
+        keep.map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)))
+    }
+
+    /// Times before this are too old for every series.
+    pub(crate) fn oldest_ms(&self, now_ms: i64) -> i64 {
+        RetentionPolicy::oldest(self.longest(), now_ms)
+    }
+
+    /// Times before this are too old for some series.
+    pub(crate) fn oldest_of_some_ms(&self, now_ms: i64) -> i64 {
+        RetentionPolicy::oldest(self.shortest(), now_ms)
+    }
+
+    /// Times before this are too old for the series.
+    pub(crate) fn oldest_of_ms(&self, labels: LabelsRef<'_>, now_ms: i64) -> i64 {
+        RetentionPolicy::oldest(self.keep(labels), now_ms)
+    }
+
+    /// Ages in milliseconds at which something may vanish.
+    pub(crate) fn ages_ms(&self) -> Vec<i64> {
+        let mut ages: Vec<i64> = self.keeps().flatten().map(millis).collect();
+        ages.sort_unstable();
+        ages.dedup();
+        ages
+    }
+
+    /// The series of a block by what they are kept for: by each rule, and last by none.
+    pub(crate) fn divide(&self, block: &Block) -> Result<Vec<Kept>, SelectError> {
+        let mut rest = RoaringBitmap::from_iter(0..block.len() as u32);
+        let mut divided = Vec::with_capacity(self.rules.len() + 1);
+        for rule in &self.rules {
+            let meant = block.matching(&rule.matchers)? & &rest;
+            rest -= &meant;
+            divided.push(Kept { keep: rule.keep, series: Arc::new(meant) });
+        }
+        divided.push(Kept { keep: self.raw, series: Arc::new(rest) });
+        Ok(divided)
+    }
+}
+
+/// Series of a block that are kept for one age.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    keep: Option<Duration>,
+    pub(crate) series: Arc<RoaringBitmap>,
+}
+
+impl Kept {
+    /// Times before this are too old for these series.
+    pub(crate) fn oldest_ms(&self, now_ms: i64) -> i64 {
+        RetentionPolicy::oldest(self.keep, now_ms)
+    }
+}
+
+/// What a policy would let go of, in blocks. The head, which is hours old at the most unless something was written late, is
+/// left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionPreview {
+    /// Too old, by the number of the rule; last those that no rule is about.
+    pub by_age: Vec<RetentionFigures>,
+    /// What is not too old and goes for the limit in bytes: whole files, the oldest first.
+    pub by_size: RetentionFigures,
+}
+
+/// How much goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetentionFigures {
+    /// Series that lose something.
+    pub series: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Bytes: of whole files as they are, else of the values.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// The policy in force.
+    #[must_use]
+    pub fn retention(&self) -> Arc<RetentionPolicy> {
+        Arc::clone(&self.retention.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another policy in force, at once for queries.
+    pub fn set_retention(&self, policy: RetentionPolicy) {
+        if *self.retention() == policy {
+            return;
+        }
+        // No other manifest or list of blocks comes in between.
+        let _manifest = self.manifest();
+        let _head = self.head.write();
+        *self.retention.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.set_blocks(self.blocks().list().to_vec());
+        self.changes().touched(i64::MIN, i64::MAX, self.options.clock.now_ms());
+    }
+
+    /// Most bytes of blocks, if there is a limit.
+    pub(crate) fn block_bytes_max(&self, policy: &RetentionPolicy) -> Result<Option<u64>, StorageError> {
+        let share = match policy.max_disk_share {
+            Some(share) => {
+                let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for the size of the disk"))?;
+                Some((space.total as f64 * share) as u64)
+            }
+            None => None,
+        };
+        Ok(policy.max_bytes.into_iter().chain(share).min())
+    }
+
+    /// What a policy, in force or not, would let go of now. Looks into the blocks that have something too old.
+    ///
+    /// # Errors
+    /// [`SelectError`] if a block cannot be read, wrapped, or the disk's.
+    pub fn preview_retention(
+        &self,
+        policy: &RetentionPolicy,
+        ctx: &QueryContext,
+    ) -> Result<RetentionPreview, StorageError> {
+        let now_ms = self.options.clock.now_ms();
+        let mut by_age = vec![RetentionFigures::default(); policy.rules.len() + 1];
+        let mut losing: Vec<HashSet<u64>> = vec![HashSet::new(); by_age.len()];
+        let blocks = self.blocks();
+        let mut newest_first: Vec<&Arc<LiveBlock>> = blocks.list().iter().collect();
+        newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
+        let bytes_max = self.block_bytes_max(policy)?.unwrap_or(u64::MAX);
+        let (mut bytes_kept, mut by_size, mut losing_by_size) = (0u64, RetentionFigures::default(), HashSet::new());
+        for block in newest_first {
+            let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
+            ctx.check().map_err(read)?;
+            let before: u64 = by_age.iter().map(|figures| figures.bytes).sum();
+            if block.footer().max_time_ms >= policy.oldest_ms(now_ms) {
+                bytes_kept = bytes_kept.saturating_add(block.bytes());
+                if bytes_kept > bytes_max {
+                    by_size.samples += block.shown().map_err(read)?.samples;
+                    by_size.bytes += block.bytes();
+                    for series in 0..block.len() {
+                        losing_by_size.insert(self.head.hash(block.labels(series).map_err(read)?.as_ref()));
+                    }
+                    continue;
+                }
+            }
+            for (number, kept) in policy.divide(block.block()).map_err(read)?.iter().enumerate() {
+                if kept.oldest_ms(now_ms) <= block.footer().min_time_ms {
+                    continue;
+                }
+                for series in kept.series.iter() {
+                    let (samples, bytes) = block.older(series as usize, kept.oldest_ms(now_ms)).map_err(read)?;
+                    if samples > 0 {
+                        by_age[number].samples += samples;
+                        by_age[number].bytes += bytes;
+                        let labels = block.labels(series as usize).map_err(read)?;
+                        losing[number].insert(self.head.hash(labels.as_ref()));
+                    }
+                }
+            }
+            if block.footer().max_time_ms < policy.oldest_ms(now_ms) {
+                // The whole file goes: what is neither values of samples counts for those whose age decides.
+                let values = by_age.iter().map(|figures| figures.bytes).sum::<u64>() - before;
+                let longest = policy.longest();
+                let deciding = policy.keeps().position(|keep| keep == longest).unwrap_or(0);
+                by_age[deciding].bytes += block.bytes().saturating_sub(values);
+            }
+        }
+        for (figures, losing) in by_age.iter_mut().zip(losing) {
+            figures.series = losing.len() as u64;
+        }
+        by_size.series = losing_by_size.len() as u64;
+        Ok(RetentionPreview { by_age, by_size })
+    }
+}
