@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::report::Figure;
 
 const FLAG: &str = "--count";
-const TIMES: u64 = 5_000;
+const TIMES: u64 = 16_384;
 
 /// Does what the command line asks to be counted; `false` when it asks for nothing of the kind.
 ///

@@ -7,10 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use kymo_benches::cases::handles::Handles;
-use kymo_benches::cases::requests::Requests;
 use kymo_benches::groups::engine::{Held, Rows};
-use kymo_benches::groups::{self, Group, Setup};
+use kymo_benches::groups::{self, Group, Setup, hot_path};
 use kymo_benches::load::{self, SCRAPES_MEASURED, SERIES_MEASURED};
 use kymo_benches::{heap, instructions};
 
@@ -61,10 +59,7 @@ struct Cli {
 static ALLOCATOR: heap::Counting = heap::Counting;
 
 fn main() -> ExitCode {
-    let counted = instructions::serve(|name, times| match name.contains("request") {
-        true => Requests::new()?.by_name(name, times),
-        false => Handles::new()?.by_name(name, times),
-    });
+    let counted = instructions::serve(|name, times| hot_path::by_name(name, times, &[]));
     let result = match counted {
         Ok(true) => Ok(true),
         Ok(false) => run(Cli::parse()),

@@ -9,8 +9,16 @@ pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
     }
     // The last word overlaps the one before it.
     if let (Some(a_last), Some(b_last)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        return a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| word(a) == word(b))
-            && word(a_last) == word(b_last);
+        let (mut a, mut b) = (a, b);
+        while let (Some((a_word, a_rest)), Some((b_word, b_rest))) =
+            (a.split_first_chunk::<8>(), b.split_first_chunk::<8>())
+        {
+            if a_word != b_word {
+                return false;
+            }
+            (a, b) = (a_rest, b_rest);
+        }
+        return a_last == b_last;
     }
     match (a.first_chunk::<4>(), b.first_chunk::<4>(), a.last_chunk::<4>(), b.last_chunk::<4>()) {
         (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) => a_first == b_first && a_last == b_last,
@@ -33,18 +41,17 @@ pub(crate) fn mix(hash: u64, value: &str, seeds: &[u64; 2]) -> u64 {
     let bytes = value.as_bytes();
     let len = bytes.len();
     let inner = if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        let mut inner = fold(word(first) ^ seeds[0], word(last) ^ seeds[1]);
-        // What lies between the first and the last word, in pairs of words.
-        if len > 16 {
-            for pair in bytes[8..len - 8].chunks(16) {
-                let high = pair.last_chunk::<8>().map_or(pair.len() as u64, |last| word(last));
-                let low = pair.first_chunk::<8>().map_or_else(|| short(pair), |first| word(first));
-                inner ^= fold(low ^ seeds[1] ^ inner.rotate_left(23), high ^ seeds[0]);
-            }
+        let (mut inner, mut rest) = (0, bytes);
+        while let Some((pair, after)) = rest.split_first_chunk::<16>().filter(|(_, after)| !after.is_empty()) {
+            inner = fold(word(&pair[..8]) ^ seeds[1] ^ inner, word(&pair[8..]) ^ seeds[0]);
+            rest = after;
         }
-        inner
+        // The last sixteen bytes, which may overlap those before; of fewer than sixteen the first word and the last.
+        let low = bytes.last_chunk::<16>().map_or_else(|| word(first), |pair| word(&pair[..8]));
+        fold(low ^ seeds[0] ^ inner, word(last) ^ seeds[1])
     } else {
-        fold(short(bytes) ^ seeds[0], seeds[1])
+        // With the length they are a number of their own already.
+        short(bytes)
     };
     fold(hash ^ inner, seeds[0] ^ len as u64)
 }

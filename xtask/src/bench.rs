@@ -12,8 +12,8 @@ use crate::workspace::Workspace;
 pub(crate) const PROFILE: &str = "dist";
 /// Groups for which servers are started.
 const OF_SERVERS: [&str; 3] = ["engine", "ingest", "query"];
-/// Groups that `benches/peers` compares with other crates, in a table of its own.
-const OF_CRATES: [&str; 1] = ["hot-path"];
+/// The group that `benches/peers` measures with other crates beside ours, in one table.
+const OF_CRATES: &str = "hot-path";
 /// Groups that take figures of other crates into their table.
 const WITH_CRATES: [&str; 1] = ["engine"];
 /// Its build folder, below ours.
@@ -51,6 +51,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         cargo.args(["bench", "--profile", PROFILE, "--package", "kymo-benches", "--"]).args(&options.extra);
         return process::run(&mut cargo);
     }
+    if options.peers && options.group.as_deref() == Some(OF_CRATES) {
+        return process::run(&mut other_crates(workspace, "run"));
+    }
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--quiet", "--profile", PROFILE, "--package", "kymo-benches", "--"]);
     cargo.args(&options.group).arg("--dir").arg(workspace.target.join("bench"));
@@ -75,7 +78,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         cargo.arg("--full");
     }
     process::run(cargo.args(&options.extra))?;
-    if options.peers && options.wants_one_of(&OF_CRATES) {
+    if options.peers && options.group.is_none() {
         process::run(&mut other_crates(workspace, "run"))?;
     }
     Ok(())

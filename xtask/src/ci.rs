@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::binary::Source;
 use crate::test::Tally;
 use crate::workspace::Workspace;
-use crate::{conformance, dependencies, fuzz, instructions, process, test, tidy, torture};
+use crate::{conformance, dependencies, fuzz, instructions, memcheck, process, test, tidy, torture};
 
 /// A release build from nothing takes at most this long on two cores.
 const RELEASE_BUILD_MAX: Duration = Duration::from_mins(6);
@@ -48,10 +48,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     steps.run("portable", || {
         // What stands in where unsafe code and Linux cannot be had, with a build folder of its own: other flags, other code.
         let folder = workspace.target.join("portable");
-        let mut cargo = workspace.cargo();
-        cargo.args(["test", "--package=kymo-core", "--all-features", "--target-dir"]).arg(folder);
-        process::run(cargo.env("RUSTFLAGS", "--cfg=kymo_portable"))?;
+        for arguments in [&["--package=kymo-core", "--all-features"][..], &["--package=kymo-export"]] {
+            let mut cargo = workspace.cargo();
+            cargo.arg("test").args(arguments).arg("--target-dir").arg(&folder);
+            process::run(cargo.env("RUSTFLAGS", "--cfg=kymo_portable"))?;
+        }
         Ok(Outcome::Passed)
+    });
+    steps.run("memcheck", || {
+        Ok(memcheck::run(workspace)?.map_or(Outcome::Passed, |reason| Outcome::Skipped(reason.to_owned())))
     });
     steps.run("instructions", || {
         Ok(match instructions::run(workspace)? {

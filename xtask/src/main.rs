@@ -96,7 +96,7 @@ fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
         Job::Conformance(options) => conformance::run(workspace, &options, &binary::Source::Build)?.passed(),
         Job::Fuzz(options) => fuzz::run(workspace, &options)?.passed(),
         Job::Instructions => instructions::run(workspace)?.passed(),
-        Job::Memcheck => memcheck::run(workspace).map(|()| true)?,
+        Job::Memcheck => memcheck::run(workspace).map(|_| true)?,
         Job::Bench(options) => bench::run(workspace, &options).map(|()| true)?,
         Job::Torture(options) => torture::run(workspace, &options)?,
     };

@@ -2,16 +2,21 @@
 //!
 //! Every operation is a call that is not inlined and gets its handle by reference, as a program's hot loop has it.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kymo_core::metric::{MetricKind, MetricPoint};
 use kymo_core::random::{Random, SeededRandom};
 use kymo_core::registry::{Counter, Family, Gauge, Histogram};
 use kymo_core::ring::RingWriter;
 use kymo_core::{HotMetricsRing, Registry, StringPool};
+use kymo_export::exposition::{Exposition, Format};
+
+use crate::groups::hot_path::{Operation, Peer};
 
 /// Upper bounds of the histograms.
 pub const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -32,8 +37,15 @@ pub struct Handles {
     shared: AtomicU64,
     owned: AtomicU64,
     bare: BareHistogram,
+    /// The page of each operation's series alone, in the order of [`Operation`].
+    pages: [Exposition; 5],
     values: [f64; ROTATION],
     label_values: Vec<[String; 2]>,
+}
+
+thread_local! {
+    /// A scraper's page, made again and again in one place.
+    static PAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 #[derive(Default)]
@@ -56,20 +68,60 @@ pub fn label_values() -> Vec<[String; 2]> {
     (0..ROTATION).map(|n| [["GET", "POST"][n % 2].to_owned(), format!("/api/v1/resource/{}", n / 2)]).collect()
 }
 
+/// Calls of an operation in a row, so that the loop around them is not what is timed.
+const UNROLLED: usize = 8;
+
+/// Does `operation` so often.
+#[inline(always)]
+pub fn repeat(times: u64, operation: impl Fn()) {
+    for _ in 0..times / UNROLLED as u64 {
+        operation();
+        operation();
+        operation();
+        operation();
+        operation();
+        operation();
+        operation();
+        operation();
+    }
+    (0..times % UNROLLED as u64).for_each(|_| operation());
+}
+
+/// Does `operation` so often, with each of [`ROTATION`] values in turn, from the first.
+#[inline(always)]
+pub fn in_rotation<V>(times: u64, values: &[V], operation: impl Fn(&V)) {
+    let rows = values.chunks_exact(UNROLLED).cycle();
+    for row in rows.take(times as usize / UNROLLED) {
+        if let [a, b, c, d, e, f, g, h] = row {
+            operation(a);
+            operation(b);
+            operation(c);
+            operation(d);
+            operation(e);
+            operation(f);
+            operation(g);
+            operation(h);
+        }
+    }
+    let rest = times as usize % UNROLLED;
+    values.iter().cycle().skip(times as usize % values.len() - rest).take(rest).for_each(operation);
+}
+
 impl Handles {
     /// Registers everything and checks that each handle counts.
     ///
     /// # Errors
     /// A handle that does not show what was recorded.
     pub fn new() -> Result<Handles> {
-        let registry = Registry::new();
+        let registries: [Registry; 5] = std::array::from_fn(|_| Registry::new());
+        let [counts, levels, times, by_two, by_five] = &registries;
         let ring = HotMetricsRing::new(1 << 16, 1 << 10);
         let handles = Handles {
-            counter: registry.counter("requests_total").register()?,
-            gauge: registry.gauge("queue_length").register()?,
-            histogram: registry.histogram("duration_seconds").buckets(&BOUNDS).register()?,
-            family: registry.counter("responses_total").labels(["method", "path"]).family()?,
-            family_5: registry.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
+            counter: counts.counter("requests_total").register()?,
+            gauge: levels.gauge("queue_length").register()?,
+            histogram: times.histogram("duration_seconds").buckets(&BOUNDS).register()?,
+            family: by_two.counter("responses_total").labels(["method", "path"]).family()?,
+            family_5: by_five.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
             pool: StringPool::new(100_000, 8 << 20),
             writer: Mutex::new(ring.writer().context("a ring has a lane")?),
             ring,
@@ -78,6 +130,7 @@ impl Handles {
             bare: BareHistogram::default(),
             values: observations(),
             label_values: label_values(),
+            pages: registries.map(Exposition::from),
         };
         handles.counter(3);
         handles.gauge(3);
@@ -103,7 +156,8 @@ impl Handles {
         fn inc(counter: &Counter) {
             counter.inc();
         }
-        (0..times).for_each(|_| inc(black_box(&self.counter)));
+        let counter = black_box(&self.counter);
+        repeat(times, || inc(counter));
     }
 
     /// Floor of shared counters: one locked add.
@@ -112,7 +166,8 @@ impl Handles {
         fn inc(cell: &AtomicU64) {
             cell.fetch_add(1, Relaxed);
         }
-        (0..times).for_each(|_| inc(black_box(&self.shared)));
+        let cell = black_box(&self.shared);
+        repeat(times, || inc(cell));
     }
 
     /// Floor of any counter: a load and a store to a cell that one thread owns.
@@ -121,7 +176,8 @@ impl Handles {
         fn inc(cell: &AtomicU64) {
             cell.store(cell.load(Relaxed) + 1, Relaxed);
         }
-        (0..times).for_each(|_| inc(black_box(&self.owned)));
+        let cell = black_box(&self.owned);
+        repeat(times, || inc(cell));
     }
 
     /// Ours: sets a gauge.
@@ -130,7 +186,8 @@ impl Handles {
         fn set(gauge: &Gauge, value: f64) {
             gauge.set(value);
         }
-        (0..times).for_each(|n| set(black_box(&self.gauge), self.values[n as usize % ROTATION]));
+        let (gauge, values) = black_box((&self.gauge, &self.values));
+        in_rotation(times, values, |value| set(gauge, *value));
     }
 
     /// Floor of gauges: one store.
@@ -139,7 +196,8 @@ impl Handles {
         fn set(cell: &AtomicU64, value: f64) {
             cell.store(value.to_bits(), Relaxed);
         }
-        (0..times).for_each(|n| set(black_box(&self.owned), self.values[n as usize % ROTATION]));
+        let (cell, values) = black_box((&self.owned, &self.values));
+        in_rotation(times, values, |value| set(cell, *value));
     }
 
     /// Ours: records an observation in 12 buckets.
@@ -148,7 +206,8 @@ impl Handles {
         fn record(histogram: &Histogram, value: f64) {
             histogram.record(value);
         }
-        (0..times).for_each(|n| record(black_box(&self.histogram), self.values[n as usize % ROTATION]));
+        let (histogram, values) = black_box((&self.histogram, &self.values));
+        in_rotation(times, values, |value| record(histogram, *value));
     }
 
     /// Floor of shared histograms: all bounds compared, one locked add, a sum that one thread owns.
@@ -160,7 +219,8 @@ impl Handles {
             let sum = f64::from_bits(histogram.sum.load(Relaxed)) + value;
             histogram.sum.store(sum.to_bits(), Relaxed);
         }
-        (0..times).for_each(|n| record(black_box(&self.bare), self.values[n as usize % ROTATION]));
+        let (histogram, values) = black_box((&self.bare, &self.values));
+        in_rotation(times, values, |value| record(histogram, *value));
     }
 
     /// Ours: finds a counter by two label values and adds one.
@@ -169,10 +229,8 @@ impl Handles {
         fn inc(family: &Family<Counter, 2>, values: [&str; 2]) {
             family.at(values).inc();
         }
-        for n in 0..times {
-            let [method, path] = &self.label_values[n as usize % ROTATION];
-            inc(black_box(&self.family), [method, path]);
-        }
+        let (family, labels) = black_box((&self.family, &self.label_values));
+        in_rotation(times, labels, |[method, path]| inc(family, [method, path]));
     }
 }
 
@@ -183,10 +241,8 @@ impl Handles {
         fn inc(family: &Family<Counter, 5>, values: [&str; 5]) {
             family.at(values).inc();
         }
-        for n in 0..times {
-            let [method, path] = &self.label_values[n as usize % ROTATION];
-            inc(black_box(&self.family_5), ["200", "web-17.example", method, path, "eu-west-1"]);
-        }
+        let (family, labels) = black_box((&self.family_5, &self.label_values));
+        in_rotation(times, labels, |[method, path]| inc(family, ["200", "web-17.example", method, path, "eu-west-1"]));
     }
 
     /// Ours: the ids of 32 strings in turn.
@@ -195,7 +251,8 @@ impl Handles {
         fn intern(pool: &StringPool, text: &str) {
             black_box(pool.intern_string(text));
         }
-        (0..times).for_each(|n| intern(black_box(&self.pool), &self.label_values[n as usize % ROTATION][1]));
+        let (pool, labels) = black_box((&self.pool, &self.label_values));
+        in_rotation(times, labels, |[_, path]| intern(pool, path));
     }
 
     /// Ours: pushes points over the oldest. By one thread.
@@ -205,11 +262,9 @@ impl Handles {
             writer.push_metric(point);
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writer, values) = black_box((&mut *writer, &self.values));
         for n in 0..times {
-            push(
-                black_box(&mut writer),
-                MetricPoint::new(1, MetricKind::Gauge, n as i64, self.values[n as usize % ROTATION]),
-            );
+            push(writer, MetricPoint::new(1, MetricKind::Gauge, n as i64, values[n as usize % ROTATION]));
         }
     }
 
@@ -229,23 +284,39 @@ impl Handles {
         black_box(self.family.at([method, path]).value());
     }
 
-    /// One of them by name, for counting its instructions.
-    ///
-    /// # Errors
-    /// There is none of this name.
-    pub fn by_name(&self, name: &str, times: u64) -> Result<()> {
-        match name {
-            "counter" => self.counter(times),
-            "owned" => self.owned_add(times),
-            "gauge" => self.gauge(times),
-            "store" => self.store(times),
-            "histogram" => self.histogram(times),
-            "bare histogram" => self.bare_histogram(times),
-            "lookup" => self.lookup(times),
-            "lookup 5" => self.lookup_5(times),
-            _ => bail!("no operation is called {name:?}"),
+    /// What a reader of floors reads.
+    pub fn read_floors(&self) {
+        black_box((self.shared.load(Relaxed), self.bare.sum.load(Relaxed)));
+        black_box(self.bare.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>());
+    }
+}
+
+impl Peer for Handles {
+    fn name(&self) -> &'static str {
+        "kymo"
+    }
+
+    fn record(&self, operation: Operation, times: u64) {
+        match operation {
+            Operation::Counter => self.counter(times),
+            Operation::Gauge => self.gauge(times),
+            Operation::Histogram => self.histogram(times),
+            Operation::Lookup2 => self.lookup(times),
+            Operation::Lookup5 => self.lookup_5(times),
         }
-        Ok(())
+    }
+
+    fn scrape(&self, operation: Operation) {
+        let Some(exposition) = self.pages.get(operation as usize) else { return };
+        PAGE.with_borrow_mut(|page| {
+            page.clear();
+            exposition.render_into(Format::Text004, page);
+            black_box(page.as_slice());
+        });
+    }
+
+    fn counters(&self, series: usize) -> Result<Box<dyn Any>> {
+        Ok(Box::new(counters(series)?))
     }
 }
 

@@ -113,7 +113,7 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     let mut report = Report::default();
     report.note(format!("{} (at the start).", machine::describe()));
     if wants(Group::HotPath) {
-        attempt(&mut report, "hot-path", hot_path::run);
+        attempt(&mut report, "hot-path", |report| hot_path::run(report, &[]));
         attempt(&mut report, "pages", pages::run);
     }
     if wants(Group::Context) {

@@ -9,13 +9,13 @@
 //! **Why that is enough.** Say a reader found the thing, so it read a pointer from before the unlinking.
 //! (1) Its mark says at most `e`: had it read an epoch beyond `e`, that epoch was written after the unlinking, and reading
 //! it (Acquire) would have made the unlinking visible. (2) The remover sees that mark: the reader wrote its mark before it
-//! read the pointer, the remover unlinked before it reads marks, and all four are `SeqCst`. In their one order either
-//! the remover's read comes after the mark was written, or the reader's read comes after the unlinking, and then it did not
-//! find the thing.
+//! read the pointer, the remover unlinked before it reads marks, and there is a full barrier between the two of each side
+//! (`barrier` says whose). So either the remover's read comes after the mark was written, or the reader's read comes
+//! after the unlinking, and then it did not find the thing.
 //!
 //! # Orderings
-//! SeqCst for writing the mark, for the pointers (see `table`), and for reading marks: that is (2), and AcqRel fails it, as
-//! it lets the reader's two accesses pass each other. Release when a mark is cleared, which the reading of marks acquires:
+//! For (2): SeqCst for the pointers (see `table`) and for reading marks, and for writing them where no barrier of the system
+//! does; AcqRel fails it, as it lets the reader's two accesses pass each other. Release when a mark is cleared, which the reading of marks acquires:
 //! whatever a reader did with the thing happens before it is freed.
 //!
 //! A thread that ends gives its mark to the next. If it is still pinned then (a pin was forgotten, or lives in another
@@ -23,7 +23,7 @@
 
 use std::sync::PoisonError;
 
-use super::sync::{AtomicU32, AtomicU64, Epoch, Mutex, MutexGuard, Ordering, full_fence};
+use super::sync::{AtomicU32, AtomicU64, Barrier, Epoch, Mutex, MutexGuard, Ordering, full_fence};
 
 /// In which epoch a thread began to read. A cache line pair of its own: 128 bytes, as processors fetch lines in pairs.
 #[derive(Debug)]
@@ -33,11 +33,12 @@ pub(super) struct Mark {
     epoch: AtomicU64,
     /// Pins of the thread, one in another. Used by that thread only.
     depth: AtomicU32,
+    barrier: Barrier,
 }
 
 impl Mark {
     fn new() -> Self {
-        Self { epoch: AtomicU64::new(0), depth: AtomicU32::new(0) }
+        Self { epoch: AtomicU64::new(0), depth: AtomicU32::new(0), barrier: Barrier::of_process() }
     }
 
     /// Ends what `Grace::pin` began.
@@ -106,8 +107,7 @@ impl<T> Grace<T> {
         let depth = mark.depth.load(Ordering::Relaxed);
         mark.depth.store(depth + 1, Ordering::Relaxed);
         if depth == 0 {
-            // A swap and not a store: on x86 it is the cheaper of the instructions that give SeqCst.
-            mark.epoch.swap(self.epoch.load(Ordering::Acquire), Ordering::SeqCst);
+            mark.barrier.write_mark(&mark.epoch, self.epoch.load(Ordering::Acquire));
             full_fence();
         }
     }
@@ -131,6 +131,9 @@ impl<T> Grace<T> {
             return Vec::new();
         }
         full_fence();
+        if !Barrier::of_process().before_reading_marks() {
+            return Vec::new();
+        }
         let pinned = lists.marks.iter().map(|mark| mark.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0).min();
         let end = match pinned {
             Some(oldest) => lists.garbage.partition_point(|(epoch, _)| *epoch < oldest),

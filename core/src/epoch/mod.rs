@@ -7,6 +7,7 @@
 //!
 //! A pin held for long only delays the freeing of what others remove meanwhile.
 
+mod barrier;
 mod grace;
 #[cfg(test)]
 mod model;

@@ -3,6 +3,8 @@
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) use std::sync::{Mutex, MutexGuard};
 
+pub(super) use super::barrier::Barrier;
+
 /// The running number of the epoch.
 pub(super) type Epoch = AtomicU64;
 

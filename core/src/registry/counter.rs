@@ -155,7 +155,7 @@ impl Counter {
     }
 }
 
-const _: () = assert!(size_of::<Node<CounterValue>>() == 32);
+const _: () = assert!(size_of::<Node<CounterValue>>() <= 32);
 
 /// Keeps an exemplar of a series.
 pub(super) fn keep_exemplar<V>(node: &Node<V>, bucket: i64, buckets_max: usize, exemplar: Exemplar) {

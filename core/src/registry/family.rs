@@ -225,6 +225,8 @@ struct Members<V> {
     overflow_label: Option<String>,
     /// All series in their order, until one comes or goes.
     sorted: Option<Arc<[Arc<Node<V>>]>>,
+    /// How often they were put in order: which order it is.
+    order: u64,
     /// Scoped handles by address of their series.
     scoped: BTreeMap<usize, usize>,
     /// When series were last seen in use, by address; only with a time to live.
@@ -269,7 +271,7 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
     }
 
     fn visit(&self, scratch: &mut Scratch, visitor: &mut dyn Visit) {
-        let series = self.series();
+        let (series, order) = self.series();
         let (unit, help) = match self.described.get() {
             Some((unit, help)) => (*unit, help.as_str()),
             None => (self.shape.unit.as_str(), self.shape.help.as_str()),
@@ -281,6 +283,7 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
             help,
             labels: &self.shape.label_names,
             len: series.len(),
+            order,
         });
         for run in series.chunks(RUN) {
             V::read_run(run, scratch);
@@ -305,6 +308,7 @@ impl<V: Recorded> FamilyCore<V> {
             overflow: BTreeMap::new(),
             overflow_label: None,
             sorted: None,
+            order: 0,
             scoped: BTreeMap::new(),
             seen: BTreeMap::new(),
         };
@@ -501,13 +505,13 @@ impl<V: Recorded> FamilyCore<V> {
         }
     }
 
-    /// All series in the order in which they are shown.
-    fn series(&self) -> Arc<[Arc<Node<V>>]> {
+    /// All series in the order in which they are shown, and a number that no other order of them has.
+    fn series(&self) -> (Arc<[Arc<Node<V>>]>, u64) {
         collect();
         let mut members = self.members();
         self.expire(&mut members);
         if let Some(sorted) = &members.sorted {
-            return Arc::clone(sorted);
+            return (Arc::clone(sorted), members.order);
         }
         let mut all = self.table.nodes();
         all.extend(members.overflow.values().cloned());
@@ -515,7 +519,8 @@ impl<V: Recorded> FamilyCore<V> {
         all.sort_by(|a, b| labels_of(names, a).cmp(labels_of(names, b)));
         let sorted: Arc<[_]> = all.into();
         members.sorted = Some(Arc::clone(&sorted));
-        sorted
+        members.order += 1;
+        (sorted, members.order)
     }
 
     /// The label with the most distinct values among all series and one more, the first by name among equals.

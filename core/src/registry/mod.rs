@@ -47,7 +47,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 pub use assert::{Expected, check_metric};
 pub use builder::{MetricBuilder, RegisterError};
@@ -141,14 +141,44 @@ impl Registry {
         Self::with_clock(Arc::new(SystemClock::new()))
     }
 
+    /// The registry of the whole program, for code that has none handed to it, such as users of the `metrics` facade. Made
+    /// when it is first asked for. What hands registries on does without: tests then do not see each other's values.
+    ///
+    /// ```
+    /// use kymo_core::registry::Registry;
+    ///
+    /// Registry::global().counter("starts_total").register()?.inc();
+    /// assert_eq!(Registry::global().snapshot()[0].name, "starts_total");
+    /// # Ok::<(), kymo_core::registry::RegisterError>(())
+    /// ```
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Registry> = OnceLock::new();
+        GLOBAL.get_or_init(Self::new)
+    }
+
     /// A registry without families whose series are dated, slid and expired by `clock`.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let on_overflow: Arc<OnOverflow> = Arc::new(|_| ());
         Self { families: Arc::default(), host: Arc::new(Host { clock, on_overflow: RwLock::new(on_overflow) }) }
     }
 
-    /// Has `tell` called the first time a family meets its limit, once for each family: for a line in a log. In the place
-    /// of who was told before. Called on the thread that recorded, with no lock held.
+    /// Has `tell` called the first time a family meets its limit, once for each family: for a line in a log, which this crate
+    /// does not write by itself. In the place of who was told before. Called on the thread that recorded, with no lock held.
+    ///
+    /// ```
+    /// use kymo_core::registry::{Overflow, Registry};
+    ///
+    /// let registry = Registry::new();
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// registry.on_overflow(move |overflow: &Overflow| tell.send(overflow.to_string()).unwrap_or(()));
+    /// let hits = registry.counter("hits_total").labels(["path", "user"]).series_max(2).family()?;
+    /// (0..9).for_each(|user| hits.at(["/", &user.to_string()]).inc());
+    /// let said: Vec<String> = told.try_iter().collect();
+    /// assert_eq!(said, [
+    ///     r#"metric family "hits_total" has 2 series and takes no more; label "user" has the most values"#
+    /// ]);
+    /// # Ok::<(), kymo_core::registry::RegisterError>(())
+    /// ```
     pub fn on_overflow(&self, tell: impl Fn(&Overflow) + Send + Sync + 'static) {
         *self.host.on_overflow.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tell);
     }

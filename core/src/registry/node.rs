@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use super::exemplar;
 use crate::short;
 
-/// A series of a family. Handles, and the family's table, share it. A counter's is 32 bytes.
+/// A series of a family. Handles, and the family's table, share it. A counter's is 32 bytes; the table needs three bits of
+/// its address.
 #[derive(Debug)]
+#[repr(align(8))]
 pub struct Node<V> {
     /// Label values as [`encode`] writes them, in the order of the family's label names; of a series that names its labels
     /// itself names and values in turn.

@@ -7,6 +7,9 @@
 //! pointer is stored), so whatever a reader finds is a series of this family. A reader may miss a series that is just being
 //! added, or moved to a larger table; it then asks again under the lock.
 //!
+//! **Marks.** The lowest bits of a pointer are zero, so a slot keeps some bits of the hash there that its place does not
+//! tell: of the series that a reader passes on its way, seven of eight are passed without a look at their labels.
+//!
 //! **Removal** leaves a mark in the slot, so that later ones in the run are still found, and retires the node: its memory
 //! stays until no reader can hold it. So does a table that was replaced.
 //!
@@ -46,7 +49,7 @@ mod lock_free {
         slots: AtomicPtr<Slots<V>>,
     }
 
-    /// Each slot is null, [`removed`], or a count of the node that `Arc::into_raw` gave away.
+    /// Each slot is null, [`removed`], or a count of the node that `Arc::into_raw` gave away, [`marked`] by its hash.
     #[derive(Debug)]
     struct Slots<V> {
         slots: Box<[AtomicPtr<Node<V>>]>,
@@ -57,6 +60,24 @@ mod lock_free {
     /// What is in a slot whose series was removed.
     fn removed<V>() -> *mut Node<V> {
         ptr::without_provenance_mut(align_of::<Node<V>>())
+    }
+
+    /// Bits of a node's address that are zero.
+    const MARK: usize = 7;
+    const _: () = assert!(align_of::<Node<()>>() > MARK);
+
+    /// The pointer with the highest bits of the hash in its lowest: those in the middle decide on the place.
+    fn marked<V>(node: *mut Node<V>, hash: u64) -> *mut Node<V> {
+        node.map_addr(|address| address | mark(hash))
+    }
+
+    #[inline]
+    fn mark(hash: u64) -> usize {
+        (hash >> 61) as usize
+    }
+
+    fn unmarked<V>(slot: *mut Node<V>) -> *mut Node<V> {
+        slot.map_addr(|address| address & !MARK)
     }
 
     impl<V> Slots<V> {
@@ -74,7 +95,7 @@ mod lock_free {
 
         fn place(&self, hash: u64, node: *mut Node<V>) {
             if let Some(slot) = self.run(hash).find(|slot| slot.load(SeqCst).is_null()) {
-                slot.store(node, SeqCst);
+                slot.store(marked(node, hash), SeqCst);
                 self.used.fetch_add(1, Relaxed);
             }
         }
@@ -103,9 +124,10 @@ mod lock_free {
                 if found.is_null() {
                     return None;
                 }
-                if found != removed() {
+                let node = found.map_addr(|address| address ^ mark(hash));
+                if node.addr() & MARK == 0 && node != removed() {
                     // SAFETY: as above: a node in a slot is retired only after it was taken out of it.
-                    let node = unsafe { &*found };
+                    let node = unsafe { &*node };
                     if is_it(node) {
                         return Some(node);
                     }
@@ -133,9 +155,10 @@ mod lock_free {
                 if found.is_null() {
                     return None;
                 }
+                let node = unmarked(found);
                 // SAFETY: the table holds a count of every node in it, and only holders of the lock take nodes out.
-                if found != removed() && is_it(unsafe { &*found }) {
-                    return Some(Self::count(found));
+                if found != removed() && is_it(unsafe { &*node }) {
+                    return Some(Self::count(node));
                 }
             }
             None
@@ -189,11 +212,12 @@ mod lock_free {
                 if found.is_null() {
                     return None;
                 }
+                let node = unmarked(found);
                 // SAFETY: as in `find_locked`.
-                if found != removed() && is_it(unsafe { &*found }) {
+                if found != removed() && is_it(unsafe { &*node }) {
                     slot.store(removed(), SeqCst);
                     // SAFETY: the table's own count, which the slot no longer holds.
-                    return Some(unsafe { Arc::from_raw(found) });
+                    return Some(unsafe { Arc::from_raw(node) });
                 }
             }
             None
@@ -201,7 +225,7 @@ mod lock_free {
 
         fn pointers(&self) -> impl Iterator<Item = *mut Node<V>> {
             let all = self.slots_locked().slots.iter().map(|slot| slot.load(SeqCst));
-            all.filter(|node| !node.is_null() && *node != removed())
+            all.filter(|slot| !slot.is_null() && *slot != removed()).map(unmarked)
         }
 
         /// All nodes, in no order.

@@ -34,6 +34,9 @@ pub struct FamilyView<'a> {
     pub labels: &'a [String],
     /// How many series follow.
     pub len: usize,
+    /// Which series follow, in which order: while it is the same number, they are the same, so that what was made of their
+    /// labels holds. Of a family of one registry, for as long as that lives.
+    pub order: u64,
 }
 
 /// One series and its value.

@@ -1,8 +1,9 @@
 //! Pages made again and again: what changes is written anew, the rest is copied.
 //!
-//! A registry shows its families and series in one order, so the texts of the page before are found by going along: the
-//! series at hand is compared with the one that stood here last time, bytes with bytes, and only where they differ is a
-//! text made. A page of the series of the page before allocates nothing, if the buffer it is written to is large enough.
+//! A registry shows its families and series in one order, so the texts of the page before are found by going along. A family
+//! numbers its orders: while it is the one of the page before, nothing about a series is looked at but its value, which is
+//! what keeps a page of ten thousand series out of their labels' memory. In a new order the series at hand is compared with
+//! the one that stood here last time, bytes with bytes, and only where they differ is a text made. A page of the series of the page before allocates nothing, if the buffer it is written to is large enough.
 
 use kymo_core::Exemplar;
 use kymo_core::registry::{FamilySnapshot, FamilyView, Registry, Scratch, SeriesView, Visit};
@@ -37,6 +38,8 @@ struct Family {
     is_registrys: bool,
     form: Form,
     series: Texts,
+    /// Of all of `series`, if they are of one: the registry's number.
+    order: Option<u64>,
 }
 
 /// What is kept of a family itself.
@@ -200,6 +203,7 @@ impl Renderer {
                 described,
                 is_registrys,
                 series: Texts::default(),
+                order: None,
             });
         self.families = made.collect();
     }
@@ -239,6 +243,8 @@ struct Page<'a> {
     next: usize,
     /// Series of that family behind.
     series: usize,
+    /// Its order, to be noted when all its series are behind.
+    order: u64,
     /// Where the open protobuf message of that family begins.
     open: Option<usize>,
     /// Whether a family was met that the texts do not have: the page is not to be used.
@@ -247,7 +253,7 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     fn begin(renderer: &'a mut Renderer, out: &'a mut Vec<u8>, others: &'a [FamilySnapshot]) -> Page<'a> {
-        Page { renderer, others: others.iter(), out, next: 0, series: 0, open: None, has_changed: false }
+        Page { renderer, others: others.iter(), out, next: 0, series: 0, order: 0, open: None, has_changed: false }
     }
 
     /// Whether the page is whole.
@@ -288,11 +294,15 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// Ends the family whose series came, if one is open.
     fn close(&mut self) {
+        let Some(family) = self.next.checked_sub(1).and_then(|at| self.renderer.families.get_mut(at)) else { return };
         if let Some(start) = self.open.take() {
-            if let Some(family) = self.next.checked_sub(1).and_then(|at| self.renderer.families.get(at)) {
-                family.form.end(self.out, start);
-            }
+            family.form.end(self.out, start);
+        }
+        if family.is_registrys {
+            // Where some are too many to be kept, those that are may not stand in their places.
+            family.order = (family.series.series.len() >= self.series).then_some(self.order);
         }
     }
 }
@@ -304,12 +314,16 @@ impl Visit for Page<'_> {
         }
         self.close();
         self.write_others(Some(view.name));
-        match self.renderer.families.get(self.next) {
+        match self.renderer.families.get_mut(self.next) {
             // A registry's family stays what it was, so its name is enough.
             Some(family) if family.is_registrys && family.described.name == view.name => {
                 self.open = family.form.begin(self.out, view.len);
                 self.next += 1;
                 self.series = 0;
+                self.order = view.order;
+                if family.order != Some(view.order) {
+                    family.order = None;
+                }
             }
             _ => self.has_changed = true,
         }
@@ -323,9 +337,8 @@ impl Visit for Page<'_> {
         };
         let at = self.series;
         self.series += 1;
-        let Family { form, series, .. } = family;
-        let is_kept = series.at(at).is_some_and(|(key, _)| key == view.key());
-        if !is_kept {
+        let Family { form, series, order, .. } = family;
+        if order.is_none() && series.at(at).is_none_or(|(key, _)| key != view.key()) {
             series.cut(at);
             series.push(view.key(), |out| Form::write_labels(*format, out, view.labels()));
         }

@@ -2,7 +2,10 @@
 
 mod again;
 mod back;
+mod peers;
 mod reference;
+#[cfg(feature = "metrics-server")]
+mod scraped;
 
 use kymo_export::exposition::{Escaping, Format};
 

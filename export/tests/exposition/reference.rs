@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use kymo_core::registry::Registry;
 use kymo_export::exposition::{Escaping, Exposition, Format};
 
+use crate::peers;
+
 /// Reads a page and writes name, labels and value of each sample, and what exemplar it has.
 const SCRIPT: &str = r"
 import sys
@@ -17,18 +19,11 @@ for family in text_string_to_metric_families(sys.stdin.buffer.read().decode('utf
         print(family.type, family.unit, sample.name, sorted(sample.labels.items()), sample.value, traced)
 ";
 
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-fn skip(reason: &str) {
-    println!("SKIPPED the_reference_parser_reads_every_kind: {reason}");
-    if let Ok(log) = std::env::var("KYMO_SKIP_LOG") {
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        writeln!(log, "the_reference_parser_reads_every_kind: {reason}").unwrap();
-    }
-}
-
 #[test]
 fn the_reference_parser_reads_every_kind() {
-    let Ok(python) = std::env::var("KYMO_PYTHON") else { return skip("KYMO_PYTHON names no interpreter") };
+    let Ok(python) = std::env::var("KYMO_PYTHON") else {
+        return peers::skip("the_reference_parser_reads_every_kind", "KYMO_PYTHON names no interpreter");
+    };
     let registry = Registry::new();
     let requests = registry.counter("asked_requests_total").help("Asked \"what\\how\"\nthen.").labels(["path"]);
     requests.family().unwrap().with(["/b\"\\\n温"]).add(3);

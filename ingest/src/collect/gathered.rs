@@ -36,6 +36,11 @@ struct Sample {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Float(f64),
+    /// A total counted since `start_ms` (ms since the Unix epoch, 0 = unknown).
+    Total {
+        value: f64,
+        start_ms: i64,
+    },
     /// Observations in exponential buckets, counted since `start_ms` (ms since the Unix epoch, 0 = unknown).
     Histogram {
         histogram: Box<NativeHistogram>,
@@ -105,7 +110,7 @@ impl Gathered {
     #[cfg(test)]
     pub(super) fn floats(&self) -> impl Iterator<Item = (&[u8], f64)> {
         self.samples().filter_map(|(key, value)| match value {
-            Value::Float(value) => Some((key, *value)),
+            Value::Float(value) | Value::Total { value, .. } => Some((key, *value)),
             Value::Histogram { .. } => None,
         })
     }
@@ -169,6 +174,17 @@ impl FamilyWriter<'_> {
     /// Adds a sample whose name is the family's and `suffix` (`_bucket`, `_sum`, …).
     pub fn push_part<'l>(&mut self, suffix: &str, labels: impl IntoIterator<Item = (&'l str, &'l str)>, value: f64) {
         self.sample(suffix, labels, Value::Float(value));
+    }
+
+    /// Adds a total, or a part of one: what was counted since `start_ms` (ms since the Unix epoch, 0 = unknown).
+    pub fn push_total<'l>(
+        &mut self,
+        suffix: &str,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        value: f64,
+        start_ms: i64,
+    ) {
+        self.sample(suffix, labels, Value::Total { value, start_ms });
     }
 
     /// Adds a native histogram that counts since `start_ms` (ms since the Unix epoch, 0 = unknown).

@@ -23,7 +23,8 @@ impl Source for Own {
     }
 }
 
-/// Adds a family as the series that a scrape of it would give; native histograms as native ones.
+/// Adds a family as the series that a scrape of it would give; native histograms as native ones. Totals, and the parts of
+/// histograms and summaries that are totals, say since when they count.
 pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
     let family_type = match family.kind {
         MetricKind::Counter => FamilyType::Counter,
@@ -38,14 +39,16 @@ pub(super) fn push_family(out: &mut Gathered, family: &FamilySnapshot) {
 }
 
 fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
+    let start_ms = series.created_ms.unwrap_or(0);
     let (sum, count) = match &series.value {
-        MetricType::Counter { value, .. } | MetricType::Gauge { value } => return writer.push(labels(series), *value),
+        MetricType::Counter { value, .. } => return writer.push_total("", labels(series), *value, start_ms),
+        MetricType::Gauge { value } => return writer.push(labels(series), *value),
         MetricType::Histogram { buckets, sum, count, .. } => {
             for bucket in buckets {
                 // Bounds as OpenMetrics and Prometheus 3 write them, so that the series are those of a scrape.
                 let bound = FloatText::open_metrics(bucket.upper_bound);
                 let labels = labels(series).chain([("le", bound.as_str())]);
-                writer.push_part("_bucket", labels, bucket.cumulative_count as f64);
+                writer.push_total("_bucket", labels, bucket.cumulative_count as f64, start_ms);
             }
             (sum, count)
         }
@@ -57,12 +60,11 @@ fn push_series(writer: &mut FamilyWriter<'_>, series: &SeriesSnapshot) {
             (sum, count)
         }
         MetricType::NativeHistogram { histogram, .. } => {
-            let start_ms = series.created_ms.unwrap_or(0);
             return writer.push_histogram(labels(series), NativeHistogram::clone(histogram), start_ms);
         }
     };
-    writer.push_part("_sum", labels(series), *sum);
-    writer.push_part("_count", labels(series), *count as f64);
+    writer.push_total("_sum", labels(series), *sum, start_ms);
+    writer.push_total("_count", labels(series), *count as f64, start_ms);
 }
 
 fn labels(series: &SeriesSnapshot) -> impl Iterator<Item = (&str, &str)> {

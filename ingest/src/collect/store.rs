@@ -219,14 +219,19 @@ impl SourceStore {
 
 /// Adds a row. A start after the sample, as when the clock was set back, is left out: it would say nothing.
 fn push<'a>(batch: &mut SampleBatch, series: impl Into<PushSeries<'a>>, time_ms: i64, value: &Value) {
-    match value {
-        Value::Float(value) => batch.push_float(series, time_ms, *value),
+    let start_ms = match value {
+        Value::Float(value) => return batch.push_float(series, time_ms, *value),
+        Value::Total { value, start_ms } => {
+            batch.push_float(series, time_ms, *value);
+            *start_ms
+        }
         Value::Histogram { histogram, start_ms } => {
             batch.push_histogram(series, time_ms, NativeHistogram::clone(histogram));
-            if *start_ms <= time_ms {
-                batch.set_start(*start_ms);
-            }
+            *start_ms
         }
+    };
+    if start_ms <= time_ms {
+        batch.set_start(start_ms);
     }
 }
 

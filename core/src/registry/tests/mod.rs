@@ -191,3 +191,13 @@ fn nothing_recorded_by_many_threads_is_lost() {
     assert_eq!(gauge.value(), total);
     assert_eq!((histogram.count(), histogram.sum()), (u64::from(THREADS * ROUNDS), total / 2.0));
 }
+
+#[test]
+fn the_global_registry_is_one_for_all_threads() {
+    let count = || Registry::global().counter("of_the_program_total").register().unwrap().inc();
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(count))));
+    let found = Registry::global().snapshot();
+    let ours = found.iter().find(|family| family.name == "of_the_program_total").unwrap();
+    assert_eq!(ours.series[0].value.value(), 4.0);
+    assert!(Registry::new().snapshot().is_empty());
+}

@@ -1,5 +1,7 @@
 //! From a registry to the engine: what becomes of each kind, and of series that end.
 
+use std::collections::BTreeMap;
+
 use kymo_core::registry::NativeOptions;
 
 use super::*;
@@ -101,6 +103,36 @@ fn native_histograms_are_native_rows_that_start_when_they_were_made() {
     assert_eq!(bench.recorder.appended(), [(0, 1), (1, 0), (1, 0), (0, 1), (1, 0)]);
     let metadata = bench.recorder.metadata(Some("wait_seconds"), &QueryContext::unlimited()).unwrap();
     assert_eq!(metadata[0].1[0].family_type, FamilyType::Histogram);
+}
+
+#[test]
+fn what_is_counted_says_since_when_and_what_is_a_level_does_not() {
+    let registry = Registry::with_clock(Arc::new(ManualClock::at(NOW_MS - 5_000)));
+    registry.counter("hits_total").register().unwrap().inc();
+    registry.gauge("level").register().unwrap().set(2.0);
+    registry.histogram("wait_seconds").buckets(&[1.0]).register().unwrap().record(0.5);
+    registry.summary("size_bytes").quantiles(&[0.5]).register().unwrap().record(7.0);
+    let mut bench = Bench::new(20);
+    round(&mut bench, &registry, 0);
+    let set = bench.recorder.select(&Selector::everything(), &QueryContext::unlimited()).unwrap();
+    let (mut columns, mut found) = (Columns::default(), BTreeMap::new());
+    for index in 0..set.len() {
+        set.read(index, &mut columns).unwrap();
+        let start = columns.starts.first().copied().unwrap_or(0);
+        *found.entry((set.labels(index).metric_name().unwrap_or_default().to_owned(), start)).or_insert(0) += 1;
+    }
+    let born = NOW_MS - 5_000;
+    let wanted = [
+        ("hits_total", born, 1),
+        ("level", 0, 1),
+        ("size_bytes", 0, 1),
+        ("size_bytes_count", born, 1),
+        ("size_bytes_sum", born, 1),
+        ("wait_seconds_bucket", born, 2),
+        ("wait_seconds_count", born, 1),
+        ("wait_seconds_sum", born, 1),
+    ];
+    assert_eq!(found, wanted.map(|(name, start, series)| ((name.to_owned(), start), series)).into());
 }
 
 #[test]
