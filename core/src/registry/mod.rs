@@ -18,6 +18,31 @@
 //! # Ok::<(), kymo_core::registry::RegisterError>(())
 //! ```
 //!
+//! # What recording costs
+//! Through a handle that is kept, one to five ns and no allocation, as `cargo xtask bench hot-path` shows on the machine at
+//! hand. [`Family::at`] costs a look-up more, ten to thirty ns while the family's memory is warm: that is what a request of
+//! some milliseconds does not feel. Where a request takes 50 µs and seven metrics are looked up for it, look-ups are most of
+//! what its metrics cost; there, keep the handles of each set of labels together, say in a struct by route, and the metrics of
+//! such a request are below a thousandth of it:
+//!
+//! ```
+//! # use kymo_core::registry::{Counter, Histogram, RegisterError, Registry};
+//! struct Route {
+//!     requests: Counter,
+//!     seconds: Histogram,
+//! }
+//! # let registry = Registry::new();
+//! # let requests = registry.counter("requests_total").labels(["method", "path"]).family()?;
+//! # let seconds = registry.histogram("request_seconds").labels(["method", "path"]).family()?;
+//! let labels = ["GET", "/items"];
+//! let items = Route { requests: requests.with(labels), seconds: seconds.with(labels) };
+//! // With each request:
+//! items.requests.inc();
+//! items.seconds.record(0.002);
+//! # assert_eq!(requests.at(labels).value(), 1.0);
+//! # Ok::<(), RegisterError>(())
+//! ```
+//!
 //! Invariants: (1) one family has one kind, one handle type and one set of label names; (2) a
 //! family holds at most its limit of series, and one more that stands for all beyond it; (3) a
 //! series, once in a family, keeps its cell until it is removed, so equal labels share one value.
