@@ -7,10 +7,15 @@
 
 use foldhash::HashMap;
 
-/// Frames after which a key frame is written: damage costs that many at the most.
+/// Frames after which a key frame is written, if it repays: damage costs what stands before the next one.
 pub(super) const KEY_FRAMES: u32 = 64;
-/// Bytes after which a key frame is written: what is kept for a failed sync begins with one.
+/// Bytes after which a key frame is written as well, if it repays.
 const KEY_BYTES: usize = 4 << 20;
+/// Rows since the last key frame, per series among them, from which another repays: the first row of each series takes
+/// some nine bytes, the others about one. With fewer, a million series would be written in full by every scrape.
+const ROWS_PER_SERIES: u64 = 8;
+/// Bytes after which a key frame is written in any case: what is kept for a failed sync begins with one.
+const KEY_BYTES_MAX: usize = 32 << 20;
 /// Series per page.
 const PAGE: usize = 512;
 /// No series.
@@ -33,12 +38,20 @@ pub(crate) struct Chain {
     pages: Vec<Option<Box<[Link; PAGE]>>>,
     /// The generation of the log it was begun for.
     pub(super) generation: u64,
+    /// Bytes of definitions in that generation.
+    pub(super) generation_definitions: u64,
     /// Rises with every key frame.
     epoch: u32,
     /// The first epoch of the generation: what was touched before is not defined in it.
     generation_epoch: u32,
+    /// Since the last key frame, as all up to `definition_bytes`.
     frames: u32,
     bytes: usize,
+    rows: u64,
+    /// Series among those rows.
+    met: u64,
+    /// Bytes of definitions.
+    definition_bytes: usize,
     /// The last series of the last frame.
     pub(super) last: u32,
     /// Buffers of the encoder.
@@ -52,10 +65,14 @@ impl Chain {
         Chain {
             pages: Vec::new(),
             generation,
+            generation_definitions: 0,
             epoch: 0,
             generation_epoch: 1,
             frames: KEY_FRAMES,
             bytes: 0,
+            rows: 0,
+            met: 0,
+            definition_bytes: 0,
             last: NONE,
             changed: Vec::new(),
             values: Vec::new(),
@@ -64,27 +81,38 @@ impl Chain {
 
     /// Begins anew for another generation: a key frame comes next, and every series is defined again.
     pub(super) fn restart(&mut self, generation: u64) {
-        self.generation = generation;
+        (self.generation, self.generation_definitions) = (generation, 0);
         self.generation_epoch = self.epoch + 1;
-        self.frames = KEY_FRAMES;
+        (self.frames, self.rows, self.met) = (KEY_FRAMES, 0, 0);
         // Pages of series that are gone would stay for ever.
         self.pages.clear();
     }
 
     /// Begins a frame; tells whether it is a key frame.
     pub(super) fn begin(&mut self) -> bool {
-        let is_key = self.frames >= KEY_FRAMES || self.bytes >= KEY_BYTES;
+        let repays = self.rows >= ROWS_PER_SERIES * self.met;
+        let is_due = self.frames >= KEY_FRAMES || self.bytes >= KEY_BYTES;
+        // Rows of series that are being defined lean on nothing, so then a key frame costs nothing.
+        let is_key = (is_due && repays) || self.definition_bytes >= KEY_BYTES || self.bytes >= KEY_BYTES_MAX;
         if is_key {
             self.epoch += 1;
-            (self.frames, self.bytes, self.last) = (0, 0, NONE);
+            (self.frames, self.bytes, self.rows, self.met) = (0, 0, 0, 0);
+            (self.definition_bytes, self.last) = (0, NONE);
         }
         self.frames += 1;
         is_key
     }
 
-    /// Ends a frame of so many bytes.
-    pub(super) fn end(&mut self, bytes: usize) {
+    /// Ends a frame of so many bytes and rows.
+    pub(super) fn end(&mut self, bytes: usize, rows: usize) {
         self.bytes += bytes;
+        self.rows += rows as u64;
+    }
+
+    /// Notes that definitions of so many bytes were written.
+    pub(super) fn defined(&mut self, bytes: usize) {
+        self.definition_bytes += bytes;
+        self.generation_definitions += bytes as u64;
     }
 
     /// The link of a series, and whether the series must be defined first.
@@ -98,6 +126,7 @@ impl Chain {
         let is_undefined = link.epoch < self.generation_epoch;
         if link.epoch != self.epoch {
             *link = Link { bits: 0, next: NONE, epoch: self.epoch };
+            self.met += 1;
         }
         (link, is_undefined)
     }

@@ -224,7 +224,8 @@ impl Queue {
         let start = bytes.len();
         bytes.resize(start + FRAME_HEADER_LEN, 0);
         let is_key = encode(&mut self.chain, bytes);
-        let span = FrameSpan { start, end: bytes.len(), is_key };
+        let definitions = self.chain.generation_definitions;
+        let span = FrameSpan { start, end: bytes.len(), is_key, definitions };
         self.waiting.members.push(Member { ticket, generation, span });
         ticket
     }
@@ -236,9 +237,9 @@ impl Group {
         self.spans.clear();
         let mut end = 0;
         for member in self.members.iter().filter(|member| member.generation == generation) {
-            let FrameSpan { start, end: frame_end, is_key } = member.span;
+            let FrameSpan { start, end: frame_end, .. } = member.span;
             self.bytes.copy_within(start..frame_end, end);
-            self.spans.push(FrameSpan { start: end, end: end + frame_end - start, is_key });
+            self.spans.push(FrameSpan { start: end, end: end + frame_end - start, ..member.span });
             end += frame_end - start;
         }
         self.bytes.truncate(end);

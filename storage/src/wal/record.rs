@@ -195,6 +195,7 @@ impl FrameBuilder {
             }
         });
         if defined > 0 {
+            chain.defined(out.len() - definitions);
             let mut count = Vec::new();
             put_varint(&mut count, defined);
             out.splice(definitions..=definitions, count);
@@ -212,7 +213,7 @@ impl FrameBuilder {
             self.encode_rows(chain, &mut changed, &mut values, out);
         }
         (chain.changed, chain.values) = (changed, values);
-        chain.end(out.len() - before);
+        chain.end(out.len() - before, self.series.len());
         is_key
     }
 

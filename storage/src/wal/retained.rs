@@ -13,14 +13,18 @@ use super::chain::{Chain, ChainReader};
 use super::record::{Footing, FrameBuilder, Record, decode};
 use crate::increments::Added;
 
+/// Room that stays for what comes next.
+const BYTES_SPARE: usize = 1 << 20;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
     /// Payloads, back to back.
     bytes: Vec<u8>,
     frames: VecDeque<Frame>,
-    /// How many of the first are durable.
+    /// How many of the first are durable, and their bytes.
     durable: usize,
+    durable_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,11 @@ impl Retained {
         self.frames.get(self.durable).map(|frame| frame.since)
     }
 
+    /// Bytes that wait for a sync.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        (self.bytes.len() - self.durable_bytes) as u64
+    }
+
     /// Bytes kept.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.len() as u64
@@ -59,11 +68,15 @@ impl Retained {
 
     /// Notes that the next `frames` that waited are durable, and forgets what nothing leans on any more.
     pub(super) fn synced(&mut self, frames: usize) {
-        self.durable = (self.durable + frames).min(self.frames.len());
+        let durable = (self.durable + frames).min(self.frames.len());
+        self.durable_bytes += self.frames.range(self.durable..durable).map(|frame| frame.len).sum::<usize>();
+        self.durable = durable;
         let needed = self.frames.iter().take(self.durable + 1).rposition(|frame| frame.is_key).unwrap_or(0);
         let bytes: usize = self.frames.drain(..needed).map(|frame| frame.len).sum();
         self.bytes.drain(..bytes);
+        self.bytes.shrink_to(self.bytes.len().max(BYTES_SPARE));
         self.durable -= needed;
+        self.durable_bytes -= bytes;
     }
 
     pub(super) fn clear(&mut self) {

@@ -6,7 +6,7 @@ use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
 use proptest::prelude::*;
 
-use super::chain::{Chain, KEY_FRAMES};
+use super::chain::Chain;
 use super::frame::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, seal_frame, segment_header};
 use super::writer::FrameSpan;
 use super::*;
@@ -109,7 +109,7 @@ fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
 }
 
 /// The rows of a payload.
-fn rows(payload: &[u8], chain: &mut ChainReader) -> Vec<Drawn> {
+fn rows_of(payload: &[u8], chain: &mut ChainReader) -> Vec<Drawn> {
     let mut rows = Vec::new();
     let read = decode(payload, chain, Footing::Firm, |record| match record {
         Record::Float { series, time_ms, start_ms, bits, .. } => {
@@ -136,7 +136,7 @@ proptest! {
         let (mut chain, mut reader) = (Chain::new(1), ChainReader::default());
         for drawn in frames {
             let payload = encode(&builder(&drawn), &mut chain);
-            prop_assert_eq!(format!("{:?}", rows(&payload, &mut reader)), format!("{drawn:?}"));
+            prop_assert_eq!(format!("{:?}", rows_of(&payload, &mut reader)), format!("{drawn:?}"));
         }
     }
 
@@ -145,8 +145,9 @@ proptest! {
         let mut chain = Chain::new(1);
         let payloads: Vec<_> = frames.iter().map(|drawn| encode(&builder(drawn), &mut chain)).collect();
         let mut reader = ChainReader::default();
-        for (payload, drawn) in payloads.iter().zip(&frames).skip(KEY_FRAMES as usize) {
-            prop_assert_eq!(format!("{:?}", rows(payload, &mut reader)), format!("{drawn:?}"));
+        let pairs = payloads.iter().zip(&frames).enumerate().skip(1);
+        for (_, (payload, drawn)) in pairs.skip_while(|(_, (payload, _))| !record::is_key(payload)) {
+            prop_assert_eq!(format!("{:?}", rows_of(payload, &mut reader)), format!("{drawn:?}"));
         }
     }
 }
@@ -180,6 +181,49 @@ fn a_steady_scrape_takes_about_a_byte_a_sample() {
         bytes += if scrape > 0 { payload.len() } else { 0 };
     }
     assert!(bytes < 640_000 * 2, "{bytes} bytes for 640,000 samples");
+}
+
+#[test]
+fn the_log_takes_no_more_per_sample_where_a_scrape_has_more_frames_than_key_frames_are_apart() {
+    // 200 frames a scrape; every value changes by one.
+    const SERIES: u32 = 20_000;
+    let (mut chain, mut reader) = (Chain::new(1), ChainReader::default());
+    let (mut bytes, mut samples) = (0, 0);
+    for scrape in 0..24i64 {
+        for first in (0..SERIES).step_by(100) {
+            let rows = (first..first + 100).map(|series| {
+                let value = scrape as f64 + f64::from(series);
+                Drawn { series, time_ms: scrape * 15_000, start_ms: 0, bits: value.to_bits(), is_histogram: false }
+            });
+            let drawn: Vec<_> = rows.collect();
+            let payload = encode(&builder(&drawn), &mut chain);
+            assert_eq!(format!("{:?}", rows_of(&payload, &mut reader)), format!("{drawn:?}"));
+            if scrape > 0 {
+                bytes += payload.len();
+                samples += drawn.len();
+            }
+        }
+    }
+    assert!(bytes < samples * 4, "{bytes} bytes for {samples} samples");
+}
+
+#[test]
+fn a_segment_is_not_closed_while_it_is_mostly_definitions() {
+    const MIB: u64 = 1 << 20;
+    let payload = vec![7; MIB as usize];
+    for (definitions, closed_at) in [(0, 64), (7 * MIB, 64), (9 * MIB, 72)] {
+        let disk = SimFs::new(11);
+        let mut log = writer(&disk, SyncPolicy::Never);
+        let mut written = 0;
+        while log.generation() == 1 {
+            let mut bytes = vec![0; FRAME_HEADER_LEN];
+            bytes.extend_from_slice(&payload);
+            let span = FrameSpan { start: 0, end: bytes.len(), is_key: false, definitions };
+            log.write(&mut bytes, &[span], Duration::ZERO).unwrap();
+            written += 1;
+        }
+        assert_eq!(written, closed_at, "{definitions} bytes of definitions");
+    }
 }
 
 #[test]
@@ -239,7 +283,7 @@ fn write(log: &mut LogWriter, texts: &[&str]) -> std::io::Result<()> {
         let start = bytes.len();
         bytes.extend_from_slice(&[0; FRAME_HEADER_LEN]);
         bytes.extend_from_slice(&note(text));
-        frames.push(FrameSpan { start, end: bytes.len(), is_key: true });
+        frames.push(FrameSpan { start, end: bytes.len(), is_key: true, definitions: 0 });
     }
     log.make_room()?;
     log.write(&mut bytes, &frames, Duration::ZERO)
@@ -420,7 +464,7 @@ fn after_a_failed_sync_frames_are_read_without_those_they_leaned_on() {
     let mut reader = SegmentReader::open(&disk, &path, 2).unwrap();
     let (mut chain, mut found) = (ChainReader::default(), Vec::new());
     while let Some(frame) = reader.next().unwrap() {
-        found.extend(rows(frame.payload, &mut chain));
+        found.extend(rows_of(frame.payload, &mut chain));
     }
     assert_eq!(reader.damage, []);
     // Scrapes 81 to 99 were not synced.
@@ -514,5 +558,72 @@ fn a_segment_of_another_version_is_refused_by_name() {
         disk.create_new(&path).unwrap().append_all(&header).unwrap();
         let error = SegmentReader::open(&disk, &path, 1).err().unwrap();
         assert!(error.to_string().contains(&format!("{name} version of Kymo (format {version}")), "{error}");
+    }
+}
+
+/// What a segment says, record by record; whether it was found damaged or torn.
+fn said(disk: &SimFs, path: &Path) -> Option<(Vec<String>, bool)> {
+    let mut reader = SegmentReader::open(disk, path, 1).ok()?;
+    let (mut chain, mut records) = (ChainReader::default(), Vec::new());
+    while let Some(frame) = reader.next().unwrap() {
+        let read = decode(frame.payload, &mut chain, frame.footing, |record| records.push(format!("{record:?}")));
+        if let Err(fault) = read {
+            reader.note_malformed(fault.what);
+        }
+    }
+    let is_torn = matches!(reader.end, ReplayEnd::Torn { cut, .. } if cut > 0);
+    Some((records, is_torn || !reader.damage.is_empty()))
+}
+
+#[test]
+fn every_flip_and_cut_of_a_segment_with_rows_of_every_kind_is_told_and_makes_nothing_up() {
+    use kymo_core::batch::{AddedValue, Increment, Total};
+
+    use crate::increments::Added;
+    let disk = SimFs::new(12);
+    let commit = Commit::new(writer(&disk, SyncPolicy::Never));
+    for scrape in 0..3i64 {
+        let mut frame = FrameBuilder::default();
+        let time_ms = scrape * 15_000;
+        frame.float(1, time_ms, 0, (scrape as f64).to_bits());
+        frame.float(2, time_ms, time_ms - 5, 0x7ff0_0000_0000_0002);
+        frame.histogram(3, time_ms, 0);
+        frame.increment(4, time_ms, time_ms - 15_000);
+        frame.total(5, time_ms, 1);
+        frame.put_histogram(&histogram(2));
+        let value = AddedValue::Float(2.0);
+        let increment = Increment { writer: 9, start_ms: time_ms - 15_000, end_ms: time_ms, value: value.clone() };
+        frame.put_added(&Added::Increment(increment), scrape == 0);
+        frame.put_added(&Added::Total { total: Total { writer: 9, start_ms: 1, value }, time_ms }, false);
+        frame.exemplar(1, &Exemplar { labels: labels(7), value: 0.5, time_ms });
+        frame.metadata("up", &Metadata { family_type: FamilyType::Gauge, unit: "s".into(), help: "Up.".into() });
+        let encode = |chain: &mut _, out: &mut _| frame.encode(3, chain, |series| Some(labels(series)), out);
+        let turn = commit.write(Duration::ZERO, encode).unwrap();
+        commit.in_turn(turn, || {});
+    }
+    let path = Path::new("/wal").join(segment_name(1));
+    let len = disk.read_file(&path).unwrap().len() as u64;
+    let (whole, is_damaged) = said(&disk, &path).unwrap();
+    assert!(!is_damaged);
+    assert_eq!(whole.len(), 5 + 3 * 7, "definitions, and what each frame says: {whole:?}");
+    let is_part = |found: &[String]| {
+        let mut rest = whole.iter();
+        found.iter().all(|record| rest.any(|one| one == record))
+    };
+    for at in 0..len {
+        for bit in 0..8 {
+            disk.corrupt(&path, at, 1 << bit).unwrap();
+            // `None`: the version is another.
+            if let Some((found, is_damaged)) = said(&disk, &path) {
+                assert!(is_damaged, "bit {bit} of byte {at} went without a word");
+                assert!(is_part(&found), "bit {bit} of byte {at} makes something up: {found:?}");
+            }
+            disk.corrupt(&path, at, 1 << bit).unwrap();
+        }
+    }
+    for cut in (0..len).rev() {
+        disk.open(&path, crate::fs::OpenMode::Append).unwrap().set_len(cut).unwrap();
+        let (found, _) = said(&disk, &path).unwrap();
+        assert!(whole.starts_with(&found), "cut at {cut}: {found:?}");
     }
 }

@@ -16,6 +16,9 @@ use crate::options::SyncPolicy;
 
 /// A segment is closed once it has passed this length, so that damage and re-reading stay local.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// Nor before it is this many times as long as the definitions in it, which the next one repeats: those of a million
+/// series alone are longer than that.
+const SEGMENT_PER_DEFINITIONS: u64 = 8;
 /// Unsynced payload kept in memory, for the case that a sync fails; beyond it a writer syncs first.
 const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 
@@ -122,7 +125,8 @@ impl LogWriter {
             let kept = self.unsynced.bytes().saturating_sub(self.unsynced_memory.bytes());
             self.is_over_budget = self.unsynced_memory.grow(kept).is_err();
         }
-        if self.len >= SEGMENT_BYTES_MAX {
+        let definitions = frames.last().map_or(0, |frame| frame.definitions);
+        if self.len >= SEGMENT_BYTES_MAX.max(SEGMENT_PER_DEFINITIONS * definitions) {
             self.rotate();
         }
         Ok(())
@@ -130,7 +134,7 @@ impl LogWriter {
 
     /// Syncs if too much is kept in memory. On `Err` what was encoded so far must not be written.
     pub(crate) fn make_room(&mut self) -> io::Result<()> {
-        if (self.unsynced_memory.bytes() > UNSYNCED_BYTES_MAX || self.is_over_budget)
+        if (self.unsynced.waiting_bytes() > UNSYNCED_BYTES_MAX || self.is_over_budget)
             && let Some(job) = self.begin_sync()
         {
             let done = job.run();
@@ -269,6 +273,8 @@ pub(crate) struct FrameSpan {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) is_key: bool,
+    /// Bytes of definitions in its generation up to its end.
+    pub(super) definitions: u64,
 }
 
 /// Files to sync, and how many frames are durable afterwards.
