@@ -64,13 +64,12 @@ impl Run<'_> {
         let before = columns.times.len();
         let named = match self.source {
             Source::Head(run) => {
-                columns.times_id = 0;
                 run.read(start_ms, end_ms, columns).map_err(|fault| SelectError::Damaged {
                     place: "a sealed run in memory".into(),
                     what: fault.to_string(),
                 })?;
-                // What the head names its timestamps by, if it does; no block has number 0.
-                (columns.times_id != 0).then_some((0, std::mem::take(&mut columns.times_id)))
+                // No block has number 0.
+                run.times_name().map(|name| (0, name))
             }
             Source::Block(block, chunk) => {
                 block.read(chunk, start_ms, end_ms, columns)?;

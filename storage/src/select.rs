@@ -1,5 +1,6 @@
 //! Reading: a snapshot of matching series, and the catalogue.
 
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,25 +78,67 @@ struct InBlock {
     hidden: u32,
 }
 
-/// Numbers for lists of where times come from.
+/// Numbers for columns of times. Most are told apart by where they come from; what that leaves apart although it is
+/// equal, and what comes from several places at once, by content.
 #[derive(Default)]
-struct Origins(Mutex<HashMap<Vec<(u64, u64)>, u64>>);
+struct Origins(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_origin: HashMap<Vec<(u64, u64)>, u64>,
+    /// By hash.
+    by_content: HashMap<u64, (u64, Vec<i64>)>,
+    /// Times in there.
+    kept: usize,
+    numbers: u64,
+}
 
 impl Origins {
-    /// Marks numbers given to lists, as apart from those that stand for one column of one block.
-    const LIST: u64 = 1 << 63;
+    /// Marks numbers given here, as apart from those that stand for one column of one block.
+    const GIVEN: u64 = 1 << 63;
+    /// Times kept for comparison: 128 KiB.
+    const KEPT_MAX: usize = 16 << 10;
 
-    fn number(&self, origin: TimesOrigin) -> u64 {
-        let Some(list) = origin else { return 0 };
-        match list.as_slice() {
-            [] => 0,
-            &[(block, column)] if block > 0 && block < 1 << 31 && column < 1 << 32 => block << 32 | column,
-            _ => {
-                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let next = Origins::LIST | known.len() as u64;
-                *known.entry(list).or_insert(next)
+    /// The number of `times`, which come from `origin`; 0 if nothing is known of them.
+    fn number(&self, origin: TimesOrigin, times: &[i64]) -> u64 {
+        match origin.as_deref() {
+            Some([]) => return 0,
+            Some(&[(block, column)]) if block > 0 && block < 1 << 31 && column < 1 << 32 => {
+                return block << 32 | column;
             }
+            _ => {}
         }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = origin.as_ref().and_then(|list| known.by_origin.get(list)) {
+            return *number;
+        }
+        let number = known.by_content(times).or_else(|| origin.is_some().then(|| known.next()));
+        if let (Some(list), Some(number)) = (origin, number) {
+            known.by_origin.insert(list, number);
+        }
+        number.unwrap_or(0)
+    }
+}
+
+impl Known {
+    fn next(&mut self) -> u64 {
+        self.numbers += 1;
+        Origins::GIVEN | self.numbers
+    }
+
+    /// The number of these times, as long as there is room to compare them.
+    fn by_content(&mut self, times: &[i64]) -> Option<u64> {
+        let hash = self.by_content.hasher().hash_one(times);
+        if let Some((number, kept)) = self.by_content.get(&hash) {
+            return (kept == times).then_some(*number);
+        }
+        if self.kept + times.len() > Origins::KEPT_MAX {
+            return None;
+        }
+        let number = self.next();
+        self.kept += times.len();
+        self.by_content.insert(hash, (number, times.to_vec()));
+        Some(number)
     }
 }
 
@@ -336,7 +379,7 @@ impl SeriesSet for Selection {
         columns.clear();
         let mut runs = self.runs(&self.series[index]);
         let origin = merge(&mut runs, self.start_ms, self.end_ms, columns)?;
-        columns.times_id = self.origins.number(origin);
+        columns.times_id = self.origins.number(origin, &columns.times);
         Ok(())
     }
 }

@@ -81,6 +81,24 @@ impl Head {
     }
 }
 
+/// Door for benches: the floats of a run; gives the name of their encoding.
+#[cfg(feature = "encoders")]
+pub(crate) fn encode_floats(bits: &[u64], out: &mut Vec<u8>) -> &'static str {
+    let first = out.len();
+    codec::encode(codec::RunValues { bits, starts: &[], histograms: &[] }, out);
+    codec::name(out[first])
+}
+
+/// The way back.
+#[cfg(feature = "encoders")]
+pub(crate) fn decode_floats(
+    bytes: &[u8],
+    count: usize,
+    columns: &mut kymo_core::storage::Columns,
+) -> Result<(), crate::Malformed> {
+    codec::decode(bytes, count, 0..count, columns)
+}
+
 /// Door for the fuzz target: any bytes are refused or a run of the samples they claim.
 #[cfg(feature = "fuzz")]
 pub(crate) fn fuzz_run(bytes: &[u8]) {

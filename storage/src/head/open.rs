@@ -19,6 +19,11 @@ const SPARE_TRACKS: usize = 64;
 /// Tracks remembered for series that begin a run: targets whose samples come by turns.
 const RECENT: usize = 4;
 
+/// Marks names of times that say where in which track they stand.
+const NAMES_PART: u64 = 1 << 63;
+
+const _: () = assert!(TRACK_TIMES + RUN_SAMPLES < 1 << 16 && RUN_SAMPLES < 1 << 8, "a name has room for them");
+
 type Values = [u64; RUN_SAMPLES];
 
 /// The values of open runs.
@@ -72,6 +77,13 @@ pub(super) struct Part {
     pub(super) track: u32,
     pub(super) start: u32,
     pub(super) len: u32,
+}
+
+impl Part {
+    /// Names `count` of its times, from that at `from` on: names of one look at the head that are equal mean equal times.
+    pub(super) fn name(self, from: usize, count: usize) -> u64 {
+        NAMES_PART | u64::from(self.track) << 24 | (u64::from(self.start) + from as u64) << 8 | count as u64
+    }
 }
 
 /// See the module.

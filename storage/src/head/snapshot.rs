@@ -24,7 +24,7 @@ pub(crate) struct HeadSnapshot {
 /// A chunk whose bytes are in the snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Copied {
-    column_number: u32,
+    times_name: u64,
     column: Column,
     at: u32,
     times_len: u32,
@@ -34,6 +34,8 @@ struct Copied {
 /// A copy of a part of an open run.
 #[derive(Debug, Default)]
 pub(crate) struct OpenRun {
+    /// Names the times, as that of a chunk does.
+    pub(super) times_name: u64,
     pub(super) times: Vec<i64>,
     pub(super) bits: Vec<u64>,
     /// Empty, or as long as the times.
@@ -49,7 +51,7 @@ impl HeadSnapshot {
         self.bytes.extend_from_slice(chunk.times);
         self.bytes.extend_from_slice(chunk.values);
         self.chunks.push(Copied {
-            column_number: chunk.column_number,
+            times_name: chunk.times_name,
             column: chunk.column,
             at,
             times_len: chunk.times.len() as u32,
@@ -110,6 +112,16 @@ pub(crate) enum HeadRun<'a> {
 }
 
 impl HeadRun<'_> {
+    /// What its times are called: in one window, runs of one selection that are called the same have equal times. `None`:
+    /// they have no name.
+    pub(crate) fn times_name(&self) -> Option<u64> {
+        match self {
+            HeadRun::Chunk(_, chunk) => Some(chunk.times_name),
+            HeadRun::Late(_) => None,
+            HeadRun::Open(run) => Some(run.times_name),
+        }
+    }
+
     /// Appends the samples with `start < time <= end` to `columns`, whose last time must lie below.
     pub(crate) fn read(self, start_ms: i64, end_ms: i64, columns: &mut Columns) -> Result<(), Malformed> {
         match self {
@@ -132,7 +144,7 @@ impl HeadSnapshot {
         let times_end = chunk.at + chunk.times_len;
         let slice = |from: u32, to: u32| self.bytes.get(from as usize..to as usize).unwrap_or(&[]);
         ChunkView {
-            column_number: chunk.column_number,
+            times_name: chunk.times_name,
             column: chunk.column,
             times: slice(chunk.at, times_end),
             values: slice(times_end, times_end + chunk.values_len),

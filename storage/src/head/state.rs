@@ -12,7 +12,7 @@ use super::codec::RunValues;
 use super::open::{Part, Slots, Tracks};
 use super::series::HeadSeries;
 use super::snapshot::{HeadSnapshot, OpenRun};
-use super::store::{ChunkStore, ChunkView, NONE};
+use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
 use crate::sample::{RUN_SAMPLES, Sample};
 
@@ -242,6 +242,7 @@ impl HeadState {
             let last = series.frozen;
             move |store| store.chunks(last)
         });
+        let frozen = frozen.map(|chunk| ChunkView { times_name: chunk.times_name | NAMES_FROZEN, ..chunk });
         self.store.chunks(series.chunk).chain(frozen)
     }
 
@@ -422,6 +423,7 @@ impl HeadState {
         let low = times.partition_point(|t| *t <= start_ms);
         let high = times.partition_point(|t| *t <= end_ms).max(low);
         let mut run = OpenRun {
+            times_name: series.part().name(low, high - low),
             times: times[low..high].to_vec(),
             bits: self.slots.get(series.slot)[low..high].to_vec(),
             ..OpenRun::default()

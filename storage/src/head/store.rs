@@ -15,6 +15,10 @@ use super::slab::Slab;
 use crate::codec::{Malformed, Read};
 use crate::sample::RUN_SAMPLES;
 
+/// Marks names of times that are the number of a column.
+const NAMES_COLUMN: u64 = 1 << 62;
+/// Marks those of columns that are set apart for a flush.
+pub(super) const NAMES_FROZEN: u64 = 1 << 61;
 /// No chunk, no column.
 pub(super) const NONE: u32 = u32::MAX;
 /// Bytes of a page of encoded chunks; a chunk that is larger has one of its own.
@@ -81,8 +85,8 @@ impl Column {
 /// A chunk as it is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkView<'a> {
-    /// Number of its column, for telling equal times.
-    pub(super) column_number: u32,
+    /// Names its times: chunks of one look at the head that have the same have equal times.
+    pub(super) times_name: u64,
     pub(super) column: Column,
     /// Encoded times.
     pub(super) times: &'a [u8],
@@ -198,7 +202,7 @@ impl ChunkStore {
             }
             let mut rest = Columns::default();
             let view = ChunkView {
-                column_number: chunk.column,
+                times_name: NAMES_COLUMN | u64::from(chunk.column),
                 column,
                 times: self.slice(column.at, column.bytes.into()),
                 values: self.slice(chunk.at, chunk.len as usize),
@@ -261,7 +265,7 @@ impl ChunkStore {
             next = chunk.previous;
             let column = *self.columns.get(chunk.column)?;
             Some(ChunkView {
-                column_number: chunk.column,
+                times_name: NAMES_COLUMN | u64::from(chunk.column),
                 column,
                 times: self.slice(column.at, column.bytes.into()),
                 values: self.slice(chunk.at, chunk.len as usize),

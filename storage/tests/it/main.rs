@@ -10,5 +10,6 @@ mod kill;
 mod recovery;
 mod simulation;
 mod tending;
+mod times;
 mod verify;
 mod world;

@@ -28,6 +28,11 @@ const SECOND_DIFFERENCES: u8 = 5;
 const PACKED: u8 = 6;
 const XOR: u8 = 7;
 
+/// By number.
+#[cfg(feature = "encoders")]
+pub(super) const NAMES: [&str; 8] =
+    ["empty", "constant", "constant integer", "runs", "differences", "second differences", "packed differences", "xor"];
+
 const TAG_STALE: u8 = 0;
 const TAG_INFINITY: u8 = 1;
 const TAG_NEGATIVE_INFINITY: u8 = 2;
@@ -52,6 +57,14 @@ pub(super) fn encode(bits: &[u64], out: &mut Vec<u8>) -> u8 {
     let mut values: Buffer<u64> = [0; RUN_SAMPLES];
     let values = &mut values[..bits.len()];
     values.copy_from_slice(bits);
+    if let Some(&first) = bits.first()
+        && is_exception(first)
+        && bits.iter().all(|bits| *bits == first)
+    {
+        // A quantile of nothing, say, which stays NaN.
+        out.extend_from_slice(&first.to_le_bytes());
+        return CONSTANT;
+    }
     // A bit per position.
     let exceptions = bits.iter().rev().fold(0u64, |mask, bits| mask << 1 | u64::from(is_exception(*bits)));
     if exceptions != 0 {

@@ -120,6 +120,12 @@ pub(super) fn decode(bytes: &[u8], count: usize, kept: Range<usize>, columns: &m
     Ok(())
 }
 
+/// The name of a first byte's encoding.
+#[cfg(feature = "encoders")]
+pub(super) fn name(first: u8) -> &'static str {
+    floats::NAMES.get(usize::from(first & ENCODING)).copied().unwrap_or("unknown")
+}
+
 /// Adds `len` samples of `kind`, joining the last run if it is of that kind.
 pub(super) fn push_run(columns: &mut Columns, kind: RunKind, len: usize) {
     match columns.runs.last_mut() {

@@ -45,8 +45,10 @@ fn round_trip(values: &[f64]) -> Vec<u8> {
 #[test]
 fn the_smallest_encoding_is_chosen_and_named_by_the_first_byte() {
     type Case = (&'static str, u8, usize, fn(usize) -> f64);
-    let cases: [Case; 8] = [
+    let cases: [Case; 10] = [
         ("constant", 2, 4, |_| 7.0),
+        ("NaN throughout", 1, 9, |_| f64::NAN),
+        ("stale throughout", 1, 9, |_| f64::from_bits(STALE_NAN_BITS)),
         ("constant that is no decimal", 1, 9, |_| 1e300),
         ("a gauge that moves twice", 3, 9, |n| if n < 20 { 1.0 } else { (n / 50) as f64 }),
         ("a steady counter", 6, 8, |n| 100.0 + 15.0 * n as f64),
