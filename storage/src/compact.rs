@@ -103,6 +103,8 @@ pub(crate) struct MergeJob {
     writer: BlockWriter,
     effort: Effort,
     path: PathBuf,
+    /// Time it took so far, rests left out.
+    worked: Duration,
     exemplars: BTreeMap<Labels, Vec<Exemplar>>,
     metadata: BTreeMap<String, Vec<Metadata>>,
     scratch: Scratch,
@@ -136,6 +138,7 @@ impl Engine {
             return Ok(Next::At(self.options.clock.now_ms().saturating_add(LOOK_AGAIN_MS)));
         }
         let rest = self.options.clock.monotonic().saturating_sub(began) * REST;
+        self.metrics.merge.rests.add_f64(rest.as_secs_f64());
         Ok(match millis(rest) {
             0 => Next::Now,
             rest => Next::At(self.options.clock.now_ms().saturating_add(rest)),
@@ -204,7 +207,9 @@ impl Engine {
             *merging = Some(self.begin_merge(plan)?);
         }
         let Some(job) = merging.as_mut() else { return Ok(Step::Nothing) };
+        let began = self.options.clock.monotonic();
         let outcome = job.go_on(self, allowance);
+        job.worked += self.options.clock.monotonic().saturating_sub(began);
         match outcome {
             Ok(false) => Ok(Step::Working),
             Ok(true) => {
@@ -266,12 +271,14 @@ impl Engine {
             .map_err(io_error(&path, "writing a merged block"))?;
         let inputs = plan.inputs.iter().map(|block| Scan::new(Arc::clone(block.block()))).collect();
         let (scratch, effort, deletes) = (Scratch::default(), plan.effort, plan.deletes);
-        Ok(MergeJob { inputs, hides, deletes, writer, effort, path, exemplars, metadata, scratch })
+        let worked = Duration::ZERO;
+        Ok(MergeJob { inputs, hides, deletes, writer, effort, path, worked, exemplars, metadata, scratch })
     }
 
     /// Completes the file and lets it take the place of the blocks it was made of.
     fn finish_merge(&self, job: MergeJob) -> Result<CleanReport, StorageError> {
-        let MergeJob { inputs, writer, path, metadata, deletes, .. } = job;
+        let began = self.options.clock.monotonic();
+        let MergeJob { inputs, writer, path, metadata, deletes, worked, .. } = job;
         let metadata: Vec<_> = metadata.into_iter().collect();
         let written = writer.finish(&metadata).map_err(io_error(&path, "writing a merged block"));
         let opened = written.and_then(|written| {
@@ -284,7 +291,8 @@ impl Engine {
             self.remove_file(&path);
         }
         let bytes_before: u64 = inputs.iter().map(|input| input.block().bytes()).sum();
-        let bytes = bytes_before.saturating_sub(merged.as_ref().map_or(0, Block::bytes));
+        let bytes_after = merged.as_ref().map_or(0, Block::bytes);
+        let bytes = bytes_before.saturating_sub(bytes_after);
         let dir = self.dir.join("blocks");
         self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
 
@@ -297,6 +305,12 @@ impl Engine {
         self.publish(&mut manifest, next)?;
         self.swap_blocks(list);
         inputs.iter().for_each(|input| self.remove_file(input.block().path()));
+        let took = worked + self.options.clock.monotonic().saturating_sub(began);
+        let metrics = &self.metrics.merge;
+        metrics.duration.record(took.as_secs_f64());
+        metrics.blocks.add(inputs.len() as u64);
+        metrics.read_bytes.add(bytes_before);
+        metrics.written_bytes.add(bytes_after);
         Ok(CleanReport { blocks: inputs.len() as u64, bytes })
     }
 

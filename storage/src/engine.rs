@@ -170,6 +170,15 @@ impl Engine {
         self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
         let bytes = head.bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
         self.counts.head_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes);
+    }
+
+    /// Shows how large everything is. What appends change shows with every append, blocks whenever they change, and all
+    /// of it at least as often as a lane looks.
+    pub(crate) fn show_levels(&self) {
+        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
+        self.metrics.levels(&self.sizes());
+        self.metrics.cache_bytes.set(self.cache.bytes() as f64);
     }
 
     pub(crate) fn increments(&self) -> MutexGuard<'_, Increments> {

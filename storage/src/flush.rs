@@ -164,6 +164,7 @@ impl Engine {
         next.blocks.extend(new_blocks.iter().map(|block| BlockEntry::of(block)));
         self.publish(&mut manifest, next)?;
 
+        self.metrics.flushed_bytes.add(new_blocks.iter().map(|block| block.bytes()).sum());
         {
             let mut head = self.head.write();
             let mut list = self.blocks().list().to_vec();

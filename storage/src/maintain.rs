@@ -100,6 +100,8 @@ impl Engine {
     }
 
     fn sync_step(&self) -> Result<Next, StorageError> {
+        // Here as well: this lane does not wait for a long flush.
+        self.show_levels();
         if self.options.sync != SyncPolicy::Interval {
             return Ok(Next::Idle);
         }
@@ -128,10 +130,8 @@ impl Engine {
     }
 
     fn flush_step(&self) -> Result<Next, StorageError> {
-        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
-        self.metrics.levels(&self.sizes());
+        self.show_levels();
         self.keep_reserve();
-        self.metrics.cache_bytes.set(self.cache.bytes() as f64);
         if self.is_short_of_memory() {
             self.cache.clear();
         }
@@ -170,6 +170,7 @@ impl Engine {
             bytes = bytes.saturating_add(block.bytes());
             block.footer().max_time_ms >= oldest && bytes <= bytes_max
         });
+        let (kept, old) = keep_overruling(kept, old, oldest);
         if old.is_empty() {
             return Ok(false);
         }
@@ -250,5 +251,31 @@ impl Engine {
         let blocks = Arc::new(Blocks::new(list, &tombstones));
         tombstones.keep(|id| blocks.list().iter().any(|block| block.is_pending(id)));
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
+        self.metrics.levels(&self.sizes());
+    }
+}
+
+/// Keeps those of `old` that went for their size and overrule something in `kept`: without them a value that was replaced
+/// would be back.
+fn keep_overruling(
+    mut kept: Vec<Arc<LiveBlock>>,
+    mut old: Vec<Arc<LiveBlock>>,
+    oldest_ms: i64,
+) -> (Vec<Arc<LiveBlock>>, Vec<Arc<LiveBlock>>) {
+    let overrules = |block: &LiveBlock, other: &LiveBlock| {
+        let (block, other) = (block.footer(), other.footer());
+        block.sequence > other.sequence
+            && block.min_time_ms <= other.max_time_ms
+            && other.min_time_ms <= block.max_time_ms
+            && block.max_time_ms >= oldest_ms
+    };
+    loop {
+        let (needed, gone): (Vec<_>, Vec<_>) =
+            old.into_iter().partition(|block| kept.iter().any(|other| overrules(block, other)));
+        old = gone;
+        if needed.is_empty() {
+            return (kept, old);
+        }
+        kept.extend(needed);
     }
 }

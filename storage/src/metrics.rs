@@ -12,7 +12,13 @@ pub const METRICS: &[MetricDesc] = &[
     SYNCS,
     FLUSHES,
     FLUSH_DURATION,
+    FLUSHED_BYTES,
     MERGES,
+    MERGE_DURATION,
+    MERGED_BLOCKS,
+    MERGE_READ_BYTES,
+    MERGE_WRITTEN_BYTES,
+    MERGE_RESTS,
     RETIRED,
     DELETES,
     SERIES,
@@ -61,10 +67,47 @@ const FLUSHES: MetricDesc =
     desc("kymo_storage_flushes_total", MetricKind::Counter, "", &["outcome"], "Flushes of the head into blocks.");
 const FLUSH_DURATION: MetricDesc =
     desc("kymo_storage_flush_duration_seconds", MetricKind::Histogram, "seconds", &[], "Time one flush took.");
+const FLUSHED_BYTES: MetricDesc =
+    desc("kymo_storage_flushed_bytes_total", MetricKind::Counter, "bytes", &[], "Bytes of blocks that flushes wrote.");
 const MERGES: MetricDesc =
     desc("kymo_storage_merges_total", MetricKind::Counter, "", &["outcome"], "Merges of several blocks into one.");
-const RETIRED: MetricDesc =
-    desc("kymo_storage_retired_blocks_total", MetricKind::Counter, "", &[], "Blocks removed because of their age.");
+const MERGE_DURATION: MetricDesc = desc(
+    "kymo_storage_merge_duration_seconds",
+    MetricKind::Histogram,
+    "seconds",
+    &[],
+    "Time one merge worked, the rests between its steps left out.",
+);
+const MERGED_BLOCKS: MetricDesc = desc(
+    "kymo_storage_merged_blocks_total",
+    MetricKind::Counter,
+    "",
+    &[],
+    "Blocks that were replaced by a merged one.",
+);
+const MERGE_READ_BYTES: MetricDesc =
+    desc("kymo_storage_merge_read_bytes_total", MetricKind::Counter, "bytes", &[], "Bytes of blocks that were merged.");
+const MERGE_WRITTEN_BYTES: MetricDesc = desc(
+    "kymo_storage_merge_written_bytes_total",
+    MetricKind::Counter,
+    "bytes",
+    &[],
+    "Bytes of blocks that merges wrote.",
+);
+const MERGE_RESTS: MetricDesc = desc(
+    "kymo_storage_merge_rest_seconds_total",
+    MetricKind::Counter,
+    "seconds",
+    &[],
+    "Time that merging held itself back for after its steps, so that it takes a part of one core only.",
+);
+const RETIRED: MetricDesc = desc(
+    "kymo_storage_retired_blocks_total",
+    MetricKind::Counter,
+    "",
+    &[],
+    "Blocks removed because of their age or of the size of all.",
+);
 const DELETES: MetricDesc =
     desc("kymo_storage_deletes_total", MetricKind::Counter, "", &[], "Deletes of series in a range of time.");
 const SERIES: MetricDesc =
@@ -97,12 +140,25 @@ pub(crate) struct StorageMetrics {
     pub(crate) syncs: Outcomes,
     pub(crate) flushes: Outcomes,
     pub(crate) flush_duration: Histogram,
+    pub(crate) flushed_bytes: Counter,
     pub(crate) merges: Outcomes,
+    pub(crate) merge: MergeMetrics,
     pub(crate) retired: Counter,
     pub(crate) deletes: Counter,
     pub(crate) cache_bytes: Gauge,
     /// Levels, in the order of [`StorageMetrics::levels`].
     gauges: [Gauge; 8],
+}
+
+/// What merges cost.
+#[derive(Debug)]
+pub(crate) struct MergeMetrics {
+    pub(crate) duration: Histogram,
+    pub(crate) blocks: Counter,
+    pub(crate) read_bytes: Counter,
+    pub(crate) written_bytes: Counter,
+    /// In seconds.
+    pub(crate) rests: Counter,
 }
 
 /// Counters of what succeeded and what failed.
@@ -139,7 +195,15 @@ impl StorageMetrics {
             syncs: Outcomes::new(registry, &SYNCS)?,
             flushes: Outcomes::new(registry, &FLUSHES)?,
             flush_duration: registry.histogram(&FLUSH_DURATION).register()?,
+            flushed_bytes: registry.counter(&FLUSHED_BYTES).register()?,
             merges: Outcomes::new(registry, &MERGES)?,
+            merge: MergeMetrics {
+                duration: registry.histogram(&MERGE_DURATION).register()?,
+                blocks: registry.counter(&MERGED_BLOCKS).register()?,
+                read_bytes: registry.counter(&MERGE_READ_BYTES).register()?,
+                written_bytes: registry.counter(&MERGE_WRITTEN_BYTES).register()?,
+                rests: registry.counter(&MERGE_RESTS).register()?,
+            },
             retired: registry.counter(&RETIRED).register()?,
             deletes: registry.counter(&DELETES).register()?,
             cache_bytes: gauge(&CACHE_BYTES)?,
@@ -182,6 +246,11 @@ impl StorageMetrics {
             _ => "log",
         };
         self.append_failures.with([reason]).add(1);
+    }
+
+    /// Shows how large the head is; cheap enough for every append.
+    pub(crate) fn head_levels(&self, series: u64, samples: u64, bytes: u64) {
+        self.gauges.iter().zip([series, samples, bytes]).for_each(|(gauge, level)| gauge.set(level as f64));
     }
 
     /// Shows how large everything is.

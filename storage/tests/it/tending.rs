@@ -234,3 +234,34 @@ fn the_engine_tells_what_it_did_through_the_registry_it_was_given() {
         assert!(registry.snapshot().iter().any(|family| family.name == metric.name), "{} is registered", metric.name);
     }
 }
+
+#[test]
+fn merges_and_flushes_show_what_they_cost_and_levels_are_those_of_the_moment() {
+    let disk = SimFs::new(5);
+    let clock = clock();
+    let registry = kymo_core::registry::Registry::new();
+    let (engine, _) =
+        open(&disk, Options { registry: registry.clone(), ..options(&clock, SyncPolicy::Never) }).unwrap();
+    let level = |name: &str| {
+        let found = registry.snapshot();
+        let family = found.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("no {name}"));
+        family.series[0].value.value()
+    };
+    for round in 0..6i64 {
+        for step in 0..5 {
+            engine.append(&scrape(3, NOW_MS - seconds(20_000) + seconds(round * 75 + step * 15))).unwrap();
+        }
+        assert_eq!(level("kymo_storage_head_samples"), 15.0, "right behind the append");
+        engine.flush().unwrap();
+        assert_eq!(level("kymo_storage_head_samples"), 0.0);
+        assert_eq!(level("kymo_storage_blocks"), (round + 1) as f64);
+    }
+    let flushed = level("kymo_storage_flushed_bytes_total");
+    assert_eq!(flushed, level("kymo_storage_block_bytes"));
+    engine.compact(|| true).unwrap();
+    let merged = engine.statistics();
+    assert_eq!(level("kymo_storage_blocks"), merged.blocks as f64);
+    assert_eq!(level("kymo_storage_merge_written_bytes_total"), merged.block_bytes as f64);
+    assert_eq!(level("kymo_storage_merge_read_bytes_total"), flushed);
+    assert_eq!(level("kymo_storage_merged_blocks_total"), 6.0);
+}

@@ -1,7 +1,8 @@
 //! Everything at once on a simulated disk, against the plainest engine there is.
 //!
 //! A world is drawn from a seed: batches of floats, histograms, staleness markers, increments, totals, exemplars and
-//! metadata, late, repeated and with other bits; deletes, flushes, merges, syncs, retirement and closing between them; and crashes
+//! metadata, late, repeated and with other bits; deletes, flushes, merges, syncs, retirement by age and by size, and closing
+//! between them; and crashes
 //! at any operation of the disk, in the middle of any of these. What was acknowledged also goes to a
 //! [`MemoryStorage`]. After each crash the engine must hold what the model holds, or that and the whole of the batch that
 //! was on its way; then the batch is sent again, as senders do, and the world goes on.
@@ -22,8 +23,8 @@ use kymo_core::memory::{MemoryOptions, MemoryStorage};
 use kymo_core::random::SeededRandom;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{
-    AppendReport, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random, SelectError,
-    Selector, SeriesRef,
+    AppendReport, Changes, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random,
+    SelectError, Selector, SeriesRef,
 };
 use kymo_storage::fs::{CrashKind, SimFs};
 use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, SyncPolicy};
@@ -69,7 +70,7 @@ impl From<ColumnValue<'_>> for Bits {
 type Samples = BTreeMap<Labels, Vec<(i64, i64, Bits)>>;
 
 /// What a query can see.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Seen {
     samples: Samples,
     exemplars: Vec<(Labels, Vec<Exemplar>)>,
@@ -81,6 +82,9 @@ struct World {
     random: SeededRandom,
     clock: Arc<ManualClock>,
     retention: Option<Duration>,
+    retention_bytes: Option<u64>,
+    /// First and last times of blocks that went for their size: what is missing there is no loss.
+    retired: Vec<(i64, i64)>,
     sync: SyncPolicy,
     crash: CrashKind,
     disk: SimFs,
@@ -110,12 +114,15 @@ impl World {
             (CrashKind::ProcessKill, 1) => SyncPolicy::Interval,
             (CrashKind::ProcessKill, _) => SyncPolicy::Never,
         };
+        let retention_bytes = (random.below(4) == 0).then(|| 2_000 + random.below(12_000));
         let model = MemoryStorage::new(MemoryOptions { clock: clock.clone(), retention, ..MemoryOptions::default() });
         let mut world = World {
             seed,
             random,
             clock,
             retention,
+            retention_bytes,
+            retired: Vec::new(),
             sync,
             crash,
             disk: SimFs::new(seed),
@@ -139,6 +146,7 @@ impl World {
             clock: self.clock.clone(),
             sync: self.sync,
             retention: self.retention,
+            retention_bytes: self.retention_bytes,
             reserve_bytes: 4_096,
             ..Options::default()
         };
@@ -186,7 +194,7 @@ impl World {
         let lane = |lane: Lane| move |engine: &Engine| engine.maintain(lane, MaintainLimit::default()).map(drop);
         match what {
             0 | 1 => self.tend("flush", Engine::flush),
-            2 => self.tend("flush lane", lane(Lane::Flush)),
+            2 => self.retire(),
             3 => self.tend("merge", |engine| {
                 while engine.maintain(Lane::Merge, MaintainLimit::default())? == Next::Now {}
                 Ok(())
@@ -213,6 +221,39 @@ impl World {
             Ok(()) => {}
             Err(error) => self.fail(format!("{what}: {error}")),
         }
+    }
+
+    /// The lane that also removes what is too old, or too much.
+    fn retire(&mut self) {
+        let before = self.engine().version();
+        self.note("flush lane");
+        let tended = self.engine().maintain(Lane::Flush, MaintainLimit::default());
+        if self.disk.has_crashed() {
+            self.restart();
+            if self.retention_bytes.is_some() {
+                // Whatever it had got to.
+                let (found, wanted) = (self.found(), self.wanted());
+                self.retired.extend(missing(&found, &wanted).into_iter().map(|time| (time, time)));
+            }
+            return self.check("after a crash");
+        }
+        if let Err(error) = tended {
+            self.fail(format!("flush lane: {error}"));
+        }
+        if self.retention_bytes.is_some() {
+            match self.engine().changed_since(before, &Selector::everything()) {
+                // Nothing is written meanwhile, so this is what was removed, and with a retention by age what is hidden.
+                Changes::Ranges(ranges) => {
+                    let oldest_ms = self.oldest_ms();
+                    self.retired.extend(ranges.into_iter().filter(|(_, last)| *last > oldest_ms));
+                }
+                Changes::Unknown => self.fail("the flush lane does not say what it removed"),
+            }
+        }
+    }
+
+    fn oldest_ms(&self) -> i64 {
+        self.retention.map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64)
     }
 
     fn append(&mut self) {
@@ -254,7 +295,13 @@ impl World {
             (stored.exemplars, identical.exemplars) = (0, 0);
             (stored, identical, report.replaced, report.rejected.clone())
         };
-        if counts(report) != counts(&expected) || !report.unknown_refs.is_empty() {
+        // What was removed for its size may be written anew.
+        let written = |report: &AppendReport| report.written().samples();
+        let is_same = match self.retention_bytes {
+            None => counts(report) == counts(&expected),
+            Some(_) => written(report) == written(&expected) && report.rejected == expected.rejected,
+        };
+        if !is_same || !report.unknown_refs.is_empty() {
             self.fail(format!("the report is {report:?}, the model's {expected:?}"));
         }
         for (row, series) in &report.new_refs {
@@ -300,17 +347,37 @@ impl World {
     /// model is told afterwards.
     fn crash_with(&mut self, on_its_way: impl FnOnce(&mut World), what: &str) {
         self.note(format!("crash with {what}"));
-        self.crashes += 1;
-        self.engine = None;
-        self.disk = self.disk.crash(self.crash);
-        self.open();
+        self.restart();
         let found = self.found();
-        let without = self.wanted();
+        let without = self.less_retired(self.wanted(), &found);
         on_its_way(self);
         if found != without {
             let with = self.wanted();
             self.same(&found, &with, &format!("after a crash, with {what}"));
         }
+    }
+
+    fn restart(&mut self) {
+        self.crashes += 1;
+        self.engine = None;
+        self.disk = self.disk.crash(self.crash);
+        self.open();
+    }
+
+    /// What is wanted without what was removed for its size and is not found.
+    fn less_retired(&self, mut wanted: Seen, found: &Seen) -> Seen {
+        let is_retired = |time: i64| self.retired.iter().any(|(first, last)| (*first..=*last).contains(&time));
+        for (labels, samples) in &mut wanted.samples {
+            let found = found.samples.get(labels).map_or(&[][..], Vec::as_slice);
+            samples.retain(|(time, ..)| !is_retired(*time) || found.iter().any(|sample| sample.0 == *time));
+        }
+        wanted.samples.retain(|_, samples| !samples.is_empty());
+        if self.retention_bytes.is_some() {
+            // Both go with the last block that says them.
+            wanted.metadata = found.metadata.clone();
+            wanted.exemplars = found.exemplars.clone();
+        }
+        wanted
     }
 
     fn check(&mut self, when: &str) {
@@ -330,6 +397,7 @@ impl World {
     }
 
     fn same(&self, found: &Seen, wanted: &Seen, when: &str) {
+        let wanted = &self.less_retired(wanted.clone(), found);
         if found == wanted {
             return;
         }
@@ -373,8 +441,7 @@ impl World {
             }
         }
         // What is outside retention may be there or not.
-        let oldest = self.retention.map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64);
-        let what = Selector::new(vec![], oldest, i64::MAX);
+        let what = Selector::new(vec![], self.oldest_ms(), i64::MAX);
         let exemplars = storage.exemplars(&what, &ctx)?;
         // What was declared long ago goes with the last block that says it.
         let metadata = match self.retention {
@@ -383,6 +450,16 @@ impl World {
         };
         Ok(Seen { samples, exemplars, metadata })
     }
+}
+
+/// Times of samples that are wanted and not found.
+fn missing(found: &Seen, wanted: &Seen) -> Vec<i64> {
+    let wanted =
+        wanted.samples.iter().flat_map(|(labels, samples)| samples.iter().map(move |sample| (labels, sample.0)));
+    let is_found = |labels: &Labels, time: i64| {
+        found.samples.get(labels).is_some_and(|samples| samples.iter().any(|sample| sample.0 == time))
+    };
+    wanted.filter(|(labels, time)| !is_found(labels, *time)).map(|(_, time)| time).collect()
 }
 
 fn from_env(name: &str, default: u64) -> u64 {
