@@ -1,5 +1,6 @@
 //! `torture crash`: the server is killed at random moments while several writers are at it, with floats as they come, late
-//! ones and native histograms, and started again on the same data; every fourth start is killed too, at a random moment of its own.
+//! ones and native histograms, and started again on the same data; every fourth start is killed too, at a random moment of its
+//! own. Increments are tortured behind that, in a process of their own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 
 use super::http::Connection;
+use super::increments;
 use super::ledger::{Sent, Shape, Verdict, Writer};
 use super::server::Site;
 use crate::binary::{Profile, Source};
@@ -95,6 +97,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
         each.wrong,
         worst_ready.as_secs_f64() * 1000.0
     );
+    increments::run(workspace, options.cycles)?;
     Ok(verdict.is_clean() && each.is_clean())
 }
 

@@ -6,6 +6,7 @@
 mod crash;
 mod disk_full;
 mod http;
+mod increments;
 mod ledger;
 mod remote_write;
 mod server;
