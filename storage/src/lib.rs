@@ -34,6 +34,8 @@ mod chunk;
 mod codec;
 mod compact;
 mod delete;
+#[cfg(feature = "encoders")]
+pub mod encoders;
 mod engine;
 mod error;
 mod flush;

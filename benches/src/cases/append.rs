@@ -31,6 +31,24 @@ pub struct Prepared {
     series: Vec<usize>,
 }
 
+impl Prepared {
+    /// How many rows it has.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Appends rows of known series; gives how many.
+    ///
+    /// # Errors
+    /// The engine's, and any row that was not stored.
+    pub fn append_to(&self, engine: &Engine) -> Result<u64> {
+        let stored = engine.append(&self.batch)?.stored.samples();
+        ensure!(stored == self.rows() as u64, "{stored} of {} rows were stored", self.rows());
+        Ok(stored)
+    }
+}
+
 impl Appending {
     /// Opens an engine below `dir` and appends the first scrape, by labels.
     ///

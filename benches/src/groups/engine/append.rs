@@ -10,6 +10,7 @@ use super::bytes::check_bits;
 use super::{folder, timed};
 use crate::cases::append::{Appending, Bare, open};
 use crate::groups::Setup;
+use crate::heap;
 use crate::load::Load;
 use crate::report::{Goal, Report, Row};
 use crate::rounds::Spread;
@@ -20,8 +21,10 @@ const SERIES: usize = 8_000;
 const SCRAPES: usize = 240;
 /// Series in engines whose cost per sample should be the same.
 const SCALES: [usize; 3] = [10_000, 100_000, 1_000_000];
-/// Samples appended at each scale, first ones apart.
+/// Samples appended at each scale, first ones apart, or more: until every open run was sealed once.
 const SAMPLES_AT_SCALE: usize = 4_000_000;
+/// Scrapes at the least; 60 samples fill a run.
+const SCRAPES_AT_SCALE: usize = 62;
 
 /// Adds the rows on one engine's life.
 pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
@@ -34,26 +37,71 @@ pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
 pub(super) fn scaling(setup: &Setup, report: &mut Report) -> Result<()> {
     let mut first = None;
     for series in SCALES {
-        let scrapes = (SAMPLES_AT_SCALE / series).max(4) + 1;
+        let scrapes = (SAMPLES_AT_SCALE / series).max(SCRAPES_AT_SCALE) + 1;
         let load = setup.load(series, scrapes)?;
         let dir = folder(setup, &format!("scale {series}"))?;
         let mut appending = Appending::new(&load, &dir)?;
-        let (mut nanos, mut rows) = (0.0, 0);
+        let log_before = appending.log_bytes()?;
+        let (mut nanos, mut rows) = (Vec::new(), 0);
         for _ in 1..scrapes {
             let batches = appending.prepare(&load);
             let (count, took) = timed(|| appending.append(&batches))?;
-            nanos += took.as_nanos() as f64;
+            nanos.push(took.as_nanos() as f64 / count as f64);
             rows += count;
+            // As a second does, which passes between scrapes: until then the log's frames are held as well.
+            appending.engine().sync_now()?;
         }
-        let per_sample = nanos / rows as f64;
-        let smallest = *first.get_or_insert(per_sample);
+        let logged = (appending.log_bytes()? - log_before) as f64 / rows as f64;
+        let mean = nanos.iter().sum::<f64>() / nanos.len() as f64;
+        let smallest = *first.get_or_insert(mean);
         report.row(
-            Row::new(format!("append by handle, {series} series"), "ns/sample", per_sample)
+            Row::new(format!("append by handle, {series} series"), "ns/sample", mean)
                 .floor("at the fewest series", smallest),
         );
+        let spread = Spread::of(nanos).context("nothing was appended")?;
+        report.note(format!(
+            "{series} series: {} scrapes, the middle one {:.0}, the best {:.0} ns a sample; the log {logged:.2} B a sample.",
+            scrapes - 1,
+            spread.median,
+            spread.min
+        ));
         appending.abandon();
         std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
+    Ok(())
+}
+
+/// Two threads append to one engine, each its own half of the series: by the clock, and what a sample costs in CPU time.
+pub(super) fn two_writers(setup: &Setup, report: &mut Report) -> Result<()> {
+    let mut found = Vec::new();
+    for writers in [1, 2] {
+        let load = setup.load(SERIES, SCRAPES)?;
+        let mut appending = Appending::new(&load, &folder(setup, &format!("{writers} writers"))?)?;
+        let batches: Vec<_> = (1..SCRAPES).map(|_| appending.prepare(&load)).collect();
+        let samples = (batches.iter().flatten().map(|batch| batch.rows()).sum::<usize>()) as f64;
+        let engine = appending.engine();
+        let began = Instant::now();
+        let cpu = std::thread::scope(|scope| -> Result<f64> {
+            let threads: Vec<_> = (0..writers)
+                .map(|writer| {
+                    let batches = &batches;
+                    scope.spawn(move || {
+                        let mine = batches.iter().flat_map(|scrape| scrape.iter().skip(writer).step_by(writers));
+                        timed(|| mine.map(|batch| batch.append_to(engine)).sum::<Result<u64>>())
+                    })
+                })
+                .collect();
+            let mut cpu = 0.0;
+            for thread in threads {
+                cpu += thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??.1.as_nanos() as f64;
+            }
+            Ok(cpu)
+        })?;
+        found.push((samples / began.elapsed().as_secs_f64() / 1e6, cpu / samples));
+    }
+    let [(one, one_cpu), (two, two_cpu)] = [found[0], found[1]];
+    report.row(Row::new("append by handle, two threads, by the clock", "M samples/s", two).floor("one thread", one));
+    report.row(Row::new("append by handle, two threads, CPU", "ns/sample", two_cpu).floor("one thread", one_cpu));
     Ok(())
 }
 
@@ -63,11 +111,13 @@ fn append(load: &Load, dir: &Path, report: &mut Report) -> Result<()> {
     let mut appending = Appending::new(load, &data)?;
     let mut bare = Bare::new(load, dir)?;
     let log_before = appending.log_bytes()?;
-    let (mut ours, mut floor, mut stored) = (Vec::new(), Vec::new(), 0);
+    let (mut ours, mut floor, mut stored, mut allocated) = (Vec::new(), Vec::new(), 0, 0);
     for scrape in 1..load.shape().scrapes {
         let batches = appending.prepare(load);
         let rows: Vec<(usize, i64, f64)> = load.scrape(scrape).collect();
-        let (count, took) = timed(|| appending.append(&batches))?;
+        let (allocations, _, appended) = heap::of(|| timed(|| appending.append(&batches)));
+        let (count, took) = appended?;
+        allocated += allocations;
         ours.push(took.as_nanos() as f64 / count as f64);
         stored += count;
         let (count, took) = timed(|| bare.append(&rows))?;
@@ -87,6 +137,10 @@ fn append(load: &Load, dir: &Path, report: &mut Report) -> Result<()> {
          {:.0} ns.",
         ours.median, ours.min
     ));
+    report.row(
+        Row::new("allocations, sealing included", "1/sample", allocated as f64 / stored as f64)
+            .goal(Goal::AtMost(0.001)),
+    );
     let logged = appending.log_bytes()? - log_before;
     report.row(Row::new("log", "B/sample", logged as f64 / stored as f64).floor("ref, time, value", 20.0));
 

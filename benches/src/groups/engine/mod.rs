@@ -57,14 +57,16 @@ impl Rows {
 /// Adds the rows that are measured within processes of our own.
 pub(super) fn run(setup: &Setup, report: &mut Report, wants: impl Fn(Rows) -> bool) {
     type Measure = fn(&Setup, &mut Report) -> Result<()>;
-    let all: [(Rows, Measure); 7] = [
+    let all: [(Rows, Measure); 9] = [
         (Rows::Append, append::run),
+        (Rows::Append, append::two_writers),
         (Rows::Scaling, append::scaling),
         (Rows::Select, select::run),
         (Rows::Hot, memory::hot),
         (Rows::Series, memory::series),
         (Rows::Churn, memory::churned),
         (Rows::Encoders, encoders::run),
+        (Rows::Encoders, encoders::one_by_one),
     ];
     for (rows, measure) in all.into_iter().filter(|(rows, _)| wants(*rows)) {
         super::attempt(report, &format!("{rows:?}").to_lowercase(), |report| measure(setup, report));
