@@ -1,8 +1,11 @@
 //! The command line as a whole.
 
+use crate::cardinality::CardinalityArgs;
 use crate::compact::CompactArgs;
 use crate::delete::DeleteArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
+use crate::export_files::ExportArgs;
+use crate::import::ImportArgs;
 use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
 use crate::promqltest::PromqltestArgs;
@@ -38,6 +41,9 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Snapshot(SnapshotArgs),
     Restore(RestoreArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+    Cardinality(CardinalityArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Reference(ReferenceArgs),

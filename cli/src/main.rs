@@ -10,6 +10,8 @@
 //!         ─▶ delete       series taken away in a range of time, by a server or in a directory that none has open
 //!         ─▶ verify       a data directory checked, in use or not
 //!         ─▶ snapshot, restore   a copy of it taken while it is in use, and put to use
+//!         ─▶ export, import   series into files, and files or a Prometheus' data into the engine
+//!         ─▶ cardinality  what a server's series are of
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -17,11 +19,14 @@
 //! is; what remains here is tested by running the program (`tests/it`).
 
 mod administer;
+mod cardinality;
 mod command;
 mod compact;
 mod delete;
 mod describe;
+mod export_files;
 mod failure;
+mod import;
 mod inspect;
 mod logging;
 mod output;
@@ -53,6 +58,9 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Export(args) => export_files::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Cardinality(args) => cardinality::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

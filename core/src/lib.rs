@@ -33,6 +33,7 @@ pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 #[cfg(not(kymo_portable))]
+pub mod distinct;
 mod epoch;
 pub mod error;
 pub mod health;
@@ -60,6 +61,7 @@ pub use aggregate::MetricAggregator;
 pub use batch::{Exemplar, FamilyType, Increment, Metadata, SampleBatch, SeriesRef, Total};
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use distinct::Distinct;
 pub use error::ErrorKind;
 pub use health::{HealthTable, ServiceHealthMetrics, ServiceName};
 pub use histogram::NativeHistogram;

@@ -27,6 +27,7 @@ const CLASSES: [Class; 256] = {
 };
 
 /// Most bytes that one byte of text becomes (`\u0001`).
+#[cfg(feature = "api")]
 pub(crate) const ESCAPED_BYTES_MAX: usize = 6;
 
 /// Appends `text` as a JSON string, quotes included.

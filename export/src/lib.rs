@@ -32,6 +32,8 @@ pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod exposition;
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(feature = "metrics-server")]
 pub mod metrics_server;
 #[cfg(feature = "api")]
@@ -45,7 +47,7 @@ pub mod remote_read;
 #[cfg(feature = "server")]
 pub mod server;
 
-#[cfg(feature = "api")]
+#[cfg(any(feature = "api", feature = "files"))]
 mod json;
 mod label_name;
 #[cfg(feature = "listen")]

@@ -4,7 +4,8 @@
 //!   remote write 1.0, 2.0 ──► remote_write ──────────┐
 //!   OTLP over HTTP, gRPC  ──► otlp ──────────────────┤
 //!   targets ◄── discovery ──► exposition ──► scrape ─┤
-//!   /proc, /sys, Registry ──► collect ───────────────┴► SampleBatch ──► MetricStorage
+//!   /proc, /sys, Registry ──► collect ───────────────┤
+//!   files, a Prometheus'  ──► import ────────────────┴► SampleBatch ──► MetricStorage
 //! ```
 //!
 //! Wire shapes stop here: each way in turns its messages into a [`SampleBatch`](kymo_core::SampleBatch) once, appends it to the
@@ -18,6 +19,8 @@
 #[cfg(all(feature = "collect", target_os = "linux"))]
 pub mod collect;
 pub mod exposition;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;

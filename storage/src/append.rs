@@ -272,6 +272,9 @@ impl Engine {
                     }
                 }
                 (None, Some(reason)) => {
+                    if let (RejectReason::SeriesLimit, RowSeries::Labels(labels)) = (reason, row.series) {
+                        self.metrics.overflow.note(labels);
+                    }
                     report.rejected.push((number, reason));
                     report.rejected_counts += one_of(&row);
                 }
@@ -378,23 +381,30 @@ impl Engine {
         if is_ahead || blocks.list().is_empty() {
             return InBlocks::default();
         }
-        let mut candidates: Vec<(usize, i64, Labels)> = Vec::new();
+        // By series and time, so that each chunk is decoded once for all rows that fall into it.
+        let mut candidates: Vec<(u32, i64, usize)> = Vec::new();
         {
             let head = self.head.read();
             for (at, (&number, &time_ms)) in work.frame.series.iter().zip(&work.frame.times).enumerate() {
-                if let Some(series) = head.get(number)
-                    && series.needs_blocks(time_ms, blocks_max)
-                {
-                    candidates.push((at, time_ms, series.labels.clone()));
+                if head.get(number).is_some_and(|series| series.needs_blocks(time_ms, blocks_max)) {
+                    candidates.push((number, time_ms, at));
                 }
             }
         }
-        let look_up = |(at, time_ms, labels): (usize, i64, Labels)| {
+        candidates.sort_unstable();
+        let mut found = InBlocks::default();
+        let mut times = Vec::new();
+        for of_series in candidates.chunk_by(|a, b| a.0 == b.0) {
+            let Some(labels) = self.head.read().get(of_series[0].0).map(|series| series.labels.clone()) else {
+                continue;
+            };
+            times.clear();
+            times.extend(of_series.iter().map(|(_, time_ms, _)| *time_ms));
             let newest = blocks.newest(labels.as_ref());
-            let sample = (time_ms <= newest).then(|| blocks.sample(labels.as_ref(), time_ms)).flatten();
-            (at, (newest, sample))
-        };
-        candidates.into_iter().map(look_up).collect()
+            let samples = blocks.samples(labels.as_ref(), &times);
+            found.extend(of_series.iter().zip(samples).map(|((_, _, at), sample)| (*at, (newest, sample))));
+        }
+        found
     }
 }
 

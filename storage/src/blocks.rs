@@ -271,27 +271,27 @@ impl Blocks {
         self.list.iter().filter_map(newest).max().unwrap_or(i64::MIN)
     }
 
-    /// The sample of one series at exactly `time_ms`. A chunk that cannot be read counts as not having it:
-    /// the new sample is then stored and wins.
-    pub(crate) fn sample(&self, labels: LabelsRef<'_>, time_ms: i64) -> Option<Sample> {
-        self.list.iter().rev().find_map(|block| {
+    /// The samples of one series at exactly these times, which rise. A chunk that cannot be read counts as not having
+    /// any: the new sample is then stored and wins.
+    pub(crate) fn samples(&self, labels: LabelsRef<'_>, times: &[i64]) -> Vec<Option<Sample>> {
+        let mut found = vec![None; times.len()];
+        let (Some(first), Some(last)) = (times.first(), times.last()) else { return found };
+        for block in self.list.iter().rev() {
             let footer = block.footer();
-            if time_ms < footer.min_time_ms || time_ms > footer.max_time_ms {
-                return None;
+            if *last < footer.min_time_ms || *first > footer.max_time_ms {
+                continue;
             }
-            let look_up = || {
-                let Some(series) = block.find(labels)? else { return Ok(None) };
-                let hidden = block.hides(time_ms, time_ms)?.of(series);
-                if hidden.is_some_and(|hidden| hidden.contains(time_ms)) {
-                    Ok(None)
-                } else {
-                    block.sample(series, time_ms)
-                }
+            let mut look_up = || {
+                let Some(series) = block.find(labels)? else { return Ok(()) };
+                let hidden = block.hides(*first, *last)?.of(series);
+                let is_hidden = |time_ms| hidden.as_ref().is_some_and(|hidden| hidden.contains(time_ms));
+                block.samples(series, times, is_hidden, &mut found)
             };
-            look_up().unwrap_or_else(|error: SelectError| {
+            let read: Result<(), SelectError> = look_up();
+            if let Err(error) = read {
                 tracing::warn!(%error, "a stored chunk cannot be compared with a late sample");
-                None
-            })
-        })
+            }
+        }
+        found
     }
 }

@@ -55,6 +55,7 @@ mod merge;
 mod metrics;
 mod open;
 mod options;
+mod overflow;
 mod restore;
 mod sample;
 mod select;

@@ -5,6 +5,8 @@ use kymo_core::registry::{Counter, Family, Gauge, Histogram, MetricDesc, Registe
 use kymo_core::storage::StorageStatistics;
 use kymo_core::{AppendError, AppendReport};
 
+use crate::overflow::Overflow;
+
 /// Every metric of this crate; the reference page is made from it.
 pub const METRICS: &[MetricDesc] = &[
     ROWS,
@@ -30,6 +32,7 @@ pub const METRICS: &[MetricDesc] = &[
     BLOCK_BYTES,
     CACHE_BYTES,
     QUARANTINED,
+    OVERFLOW,
 ];
 
 const fn desc(
@@ -132,6 +135,14 @@ const CACHE_BYTES: MetricDesc = desc(
 const QUARANTINED: MetricDesc =
     desc("kymo_storage_quarantined", MetricKind::Gauge, "", &[], "Damaged pieces set aside when the data was opened.");
 
+const OVERFLOW: MetricDesc = desc(
+    "kymo_overflow_samples_total",
+    MetricKind::Counter,
+    "",
+    &["metric", "label"],
+    "Samples of new series beyond the limit of active series, by their metric and its label of most values.",
+);
+
 /// The handles of one engine.
 #[derive(Debug)]
 pub(crate) struct StorageMetrics {
@@ -146,6 +157,7 @@ pub(crate) struct StorageMetrics {
     pub(crate) retired: Counter,
     pub(crate) deletes: Counter,
     pub(crate) cache_bytes: Gauge,
+    pub(crate) overflow: Overflow,
     /// Levels, in the order of [`StorageMetrics::levels`].
     gauges: [Gauge; 8],
 }
@@ -207,6 +219,7 @@ impl StorageMetrics {
             retired: registry.counter(&RETIRED).register()?,
             deletes: registry.counter(&DELETES).register()?,
             cache_bytes: gauge(&CACHE_BYTES)?,
+            overflow: Overflow::new(registry.counter(&OVERFLOW).labels(["metric", "label"]).family()?),
             gauges: [
                 gauge(&SERIES)?,
                 gauge(&HEAD_SAMPLES)?,

@@ -11,6 +11,7 @@ mod doors;
 mod durability;
 mod features;
 mod http;
+mod import;
 mod peers;
 mod process;
 mod promqltest;

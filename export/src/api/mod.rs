@@ -21,6 +21,7 @@
 mod admin;
 mod body;
 mod book;
+mod cardinality;
 mod catalog;
 mod exemplars;
 mod expression;
@@ -247,6 +248,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/format_query", get(expression::format_query).post(expression::format_query))
         .route("/parse_query", get(expression::parse_query).post(expression::parse_query))
         .route("/status/tsdb", get(tsdb_status::tsdb))
+        .route("/status/cardinality", get(cardinality::cardinality))
         .route("/status/walreplay", get(tsdb_status::wal_replay))
         .route("/status/queries", get(query_status::queries))
         .route("/status/queries/{id}", delete(query_status::cancel))

@@ -29,7 +29,7 @@ pub(super) async fn tsdb(State(state): State<ApiState>, request: Request) -> Res
         .map(|data| axum::Json(json!({"status": "success", "data": data})).into_response())
 }
 
-fn limit(text: &str) -> Result<usize, ApiError> {
+pub(super) fn limit(text: &str) -> Result<usize, ApiError> {
     if text.is_empty() {
         return Ok(LIMIT);
     }

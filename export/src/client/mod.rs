@@ -17,6 +17,7 @@ mod request;
 #[cfg(test)]
 #[cfg(all(feature = "api", feature = "server"))]
 mod tests;
+mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use reqwest::{Method, StatusCode, Url, header};
 use tokio::runtime::Handle;
 
 pub use http::{HttpBuildError, HttpClient, HttpSendError, http_client};
+pub use write::Written;
 
 /// How often a waiting caller looks whether it was cancelled or its deadline passed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -132,6 +134,14 @@ impl PrometheusClient {
         ctx: &QueryContext,
     ) -> Result<T, QueryError> {
         decode::data(&self.ask(&["admin", "tsdb", what], params, Way::Post, ctx)?.body)
+    }
+
+    /// What the server's series are of, as `status/cardinality` tells it.
+    ///
+    /// # Errors
+    /// The server's, which has such a path only if it is Kymo; or that it cannot be reached.
+    pub fn cardinality(&self, params: &[(&str, String)], ctx: &QueryContext) -> Result<serde_json::Value, QueryError> {
+        decode::data(&self.ask(&["status", "cardinality"], params, Way::Get, ctx)?.body)
     }
 
     /// Asks and waits for the whole answer.

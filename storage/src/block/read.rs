@@ -245,16 +245,39 @@ impl Block {
         chunk::decode(payload, &times, whole, columns).map_err(|fault| self.damaged_chunk(chunk, &fault))
     }
 
-    /// The sample of a series at exactly `time_ms`.
-    pub(crate) fn sample(&self, series: usize, time_ms: i64) -> Result<Option<Sample>, SelectError> {
+    /// Fills in the samples of a series at exactly these times, which rise, where nothing is found yet and nothing is
+    /// hidden.
+    pub(crate) fn samples(
+        &self,
+        series: usize,
+        times: &[i64],
+        is_hidden: impl Fn(i64) -> bool,
+        found: &mut [Option<Sample>],
+    ) -> Result<(), SelectError> {
+        let mut columns = Columns::default();
         for chunk in self.chunks(series)? {
-            if chunk.min_time_ms <= time_ms && time_ms <= chunk.max_time_ms {
-                let mut columns = Columns::default();
-                self.read(&chunk, time_ms.saturating_sub(1), time_ms, &mut columns)?;
-                return Ok(sample_at(&columns, time_ms));
+            let begin = times.partition_point(|time| *time < chunk.min_time_ms);
+            let end = times.partition_point(|time| *time <= chunk.max_time_ms);
+            if begin >= end || found[begin..end].iter().all(Option::is_some) {
+                continue;
+            }
+            columns.clear();
+            self.read(&chunk, times[begin].saturating_sub(1), times[end - 1], &mut columns)?;
+            let mut at = begin;
+            for (number, (time_ms, value)) in columns.iter().enumerate() {
+                while at < end && times[at] < time_ms {
+                    at += 1;
+                }
+                while at < end && times[at] == time_ms {
+                    let start_ms = columns.starts.get(number).copied().unwrap_or(0);
+                    if !is_hidden(time_ms) {
+                        found[at].get_or_insert_with(|| sample_of(time_ms, start_ms, value));
+                    }
+                    at += 1;
+                }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     pub(super) fn with_payload<R>(
@@ -564,14 +587,12 @@ fn append_constant(value: f64, len: usize, columns: &mut Columns) {
     }
 }
 
-fn sample_at(columns: &Columns, time_ms: i64) -> Option<Sample> {
-    let start_ms = columns.starts.first().copied().unwrap_or(0);
-    let (_, value) = columns.iter().find(|(time, _)| *time == time_ms)?;
-    Some(match value {
+fn sample_of(time_ms: i64, start_ms: i64, value: ColumnValue<'_>) -> Sample {
+    match value {
         ColumnValue::Float(v) => Sample::float(time_ms, start_ms, v),
         ColumnValue::Histogram(h) => Sample::histogram(time_ms, start_ms, h.clone().into()),
         ColumnValue::Stale => Sample::stale(time_ms, start_ms),
-    })
+    }
 }
 
 /// Bounds of columns, mostly of one page after another.

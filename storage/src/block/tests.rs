@@ -87,7 +87,11 @@ fn a_block_reads_back() {
             assert_eq!(columns.times, (5..=1_812).map(|t| t * 1_000).collect::<Vec<i64>>());
             assert_eq!(columns.floats[5], f64::from(n) + if n == 5 { 0.0 } else { 10.0 });
             assert_eq!(columns.floats.len(), 1_808);
-            let sample = |time_ms| block.sample(series, time_ms).unwrap();
+            let sample = |time_ms| {
+                let mut found = [None];
+                block.samples(series, &[time_ms], |_| false, &mut found).unwrap();
+                found[0].take()
+            };
             assert!(sample(3_000).is_some() && sample(3_001).is_none() && sample(1 << 40).is_none());
             assert_eq!(block.newest(labels(n).as_ref()).unwrap(), Some(1_999_000));
         }

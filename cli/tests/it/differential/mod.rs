@@ -28,7 +28,7 @@ use self::compare::{Difference, Order, compare};
 use self::corpus::{Case, Moments, draw, moments};
 use crate::http;
 use crate::peers::{Peers, Running, free_port, log, skip};
-use crate::process::{Server, wait_for};
+use crate::process::{Server, run, wait_for};
 
 /// Expressions of an everyday run: about half a minute.
 const CASES: usize = 2_500;
@@ -75,6 +75,79 @@ fn prometheus_and_kymo_answer_alike() {
         fs::write(file, tally.unexplained.join("\n")).unwrap();
     }
     assert!(tally.unexplained.is_empty(), "{} of {} answers differ", tally.unexplained.len(), tally.asked);
+}
+
+/// Questions asked about data that moved over.
+const MOVED_CASES: usize = 200;
+const MOVED: &str = "a_prometheus_data_directory_moves_over_with_one_command";
+
+/// Everything the reference has in its log, in a block of one of its snapshots, and, by that same snapshot once more, in a
+/// running server.
+#[test]
+fn a_prometheus_data_directory_moves_over_with_one_command() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(reason) => return skip(MOVED, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let prometheus = Prometheus::start(&peers.prometheus, folder.path());
+    let series = data::make(SEED);
+    let sent = send::send(prometheus.port, &series);
+    let random = SeededRandom::new(SEED ^ 2);
+    let cases: Vec<(Case, Moments)> =
+        draw(SEED, MOVED_CASES).into_iter().map(|case| (case, moments(&random))).collect();
+    let questions: Vec<Question<'_>> =
+        cases.iter().flat_map(|(case, when)| [Question::instant(case, when), Question::range(case, when)]).collect();
+    let reworded = |question: &Question<'_>, port: u16| {
+        let mut answer = question.ask(port);
+        known::reword(&mut answer, question);
+        answer
+    };
+    let theirs: Vec<Value> = questions.iter().map(|question| reworded(question, prometheus.port)).collect();
+    let taken = http::send(prometheus.port, "POST", "/api/v1/admin/tsdb/snapshot", &[], b"").unwrap().json();
+    let snapshot = folder.path().join("tsdb/snapshots").join(taken["data"]["name"].as_str().unwrap());
+    drop(prometheus);
+
+    let features = ["--retention", "0", "--enable-feature", "promql-experimental-functions"];
+    let ask = |kymo: &Server, what: &str| {
+        let mut tally = Tally::default();
+        for (question, theirs) in questions.iter().zip(&theirs) {
+            tally.book(question, compare(&reworded(question, kymo.port), theirs, question.order));
+        }
+        tally.print();
+        assert!(tally.unexplained.is_empty(), "{what}: {} of {} answers differ", tally.unexplained.len(), tally.asked);
+    };
+    for (from, what) in [(folder.path().join("tsdb"), "log"), (snapshot.clone(), "block")] {
+        let home = folder.path().join(what);
+        fs::create_dir(&home).unwrap();
+        let data = home.join("data");
+        let import = || {
+            let said = run([
+                "import".as_ref(),
+                "prometheus".as_ref(),
+                from.as_os_str(),
+                "--data-dir".as_ref(),
+                data.as_os_str(),
+            ]);
+            assert_eq!(said.status, 0, "{what}: {said:?}");
+            println!("{what}: {}", said.out);
+            said.out
+        };
+        let said = import();
+        // Beside what was sent there is a marker per series.
+        let all = sent + series.len();
+        assert!(said.contains(&format!("imported {all} samples")), "{what}: {said}");
+        let said = import();
+        assert!(said.contains(" 0 stored") && said.contains(" 0 replaced"), "{what}: {said}");
+        ask(&Server::start_with(&home, &features), what);
+    }
+    let home = folder.path().join("server");
+    fs::create_dir(&home).unwrap();
+    let kymo = Server::start_with(&home, &features);
+    let said =
+        run(["import".as_ref(), "prometheus".as_ref(), snapshot.as_os_str(), "--server".as_ref(), kymo.url().as_ref()]);
+    assert_eq!(said.status, 0, "{said:?}");
+    ask(&kymo, "server");
 }
 
 /// One request, the same for both.
@@ -186,6 +259,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--enable-feature=promql-experimental-functions,promql-duration-expr,native-histograms")
             .arg("--web.enable-remote-write-receiver")
+            .arg("--web.enable-admin-api")
             .arg("--storage.tsdb.retention.time=100y")
             .stdout(Stdio::null())
             .stderr(log(folder, "prometheus.log"))

@@ -1,0 +1,159 @@
+//! Series out of a storage into files, and from there into anything, Kymo's own import included.
+//!
+//! | Format | Holds | Leaves out, and counts |
+//! |---|---|---|
+//! | [JSON lines](FileFormat::JsonLines) | everything, by its bits: floats, staleness markers, native histograms, start timestamps, exemplars, metadata | nothing |
+//! | [CSV](FileFormat::Csv) | floats and staleness markers by their bits, start timestamps | native histograms, exemplars, metadata |
+//! | [OpenMetrics text](FileFormat::OpenMetrics) | floats, times to the millisecond | NaN but the normal one, staleness markers, native histograms, start timestamps, exemplars, metadata |
+//!
+//! Metric by metric, series by series: memory is bounded by the series of one metric, and the samples of one series.
+
+mod csv;
+mod json_lines;
+mod open_metrics;
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use kymo_core::storage::Columns;
+use kymo_core::{Exemplar, Labels, METRIC_NAME, Matcher, Metadata, MetricStorage, QueryContext, SelectError, Selector};
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileFormat {
+    /// A JSON object per line, as VictoriaMetrics exports them, with keys of our own for what that lacks.
+    JsonLines,
+    /// `series,timestamp,value,start`.
+    Csv,
+    /// OpenMetrics 1.0 text with timestamps.
+    OpenMetrics,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone)]
+pub struct FileExport {
+    /// All must hold; none is every series.
+    pub matchers: Vec<Matcher>,
+    /// First time, inclusive.
+    pub start_ms: i64,
+    /// Last time, inclusive.
+    pub end_ms: i64,
+    /// The form.
+    pub format: FileFormat,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exported {
+    /// Series with a sample in the range.
+    pub series: u64,
+    /// Samples, staleness markers and histograms among them.
+    pub samples: u64,
+    /// Samples that the form cannot hold.
+    pub left_out: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
+/// Why an export stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The storage cannot give what is asked for.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The file cannot be written.
+    #[error("cannot write")]
+    Write(#[from] io::Error),
+}
+
+/// Writes what `what` says to `out`. `progress` is told how many samples are done.
+///
+/// # Errors
+/// [`FileError`]; what was written until then is no whole file.
+pub fn export(
+    storage: &dyn MetricStorage,
+    what: &FileExport,
+    out: &mut dyn Write,
+    ctx: &QueryContext,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Exported, FileError> {
+    let mut exported = Exported::default();
+    let all = Selector::new(what.matchers.clone(), what.start_ms.saturating_sub(1), what.end_ms);
+    let mut text = String::new();
+    match what.format {
+        FileFormat::JsonLines | FileFormat::OpenMetrics => {}
+        FileFormat::Csv => text.push_str(csv::HEADER),
+    }
+    let (mut columns, mut families) = (Columns::default(), BTreeSet::new());
+    for name in storage.label_values(METRIC_NAME, &all, ctx)? {
+        let mut of_name = all.clone();
+        of_name.matchers.push(Matcher::equal(METRIC_NAME, &*name));
+        let set = storage.select(&of_name, ctx)?;
+        let is_whole = what.format == FileFormat::JsonLines;
+        let mut exemplars = if is_whole { storage.exemplars(&of_name, ctx)? } else { Vec::new() };
+        if is_whole {
+            for (family, metadata) in families_of(storage, &name, ctx)? {
+                if families.insert(family.clone()) {
+                    // Oldest first, so that whoever reads them in order ends with the newest.
+                    metadata.iter().rev().for_each(|version| json_lines::metadata(&mut text, &family, version));
+                }
+            }
+        }
+        for index in 0..set.len() {
+            ctx.check()?;
+            set.read(index, &mut columns)?;
+            let labels = set.labels(index);
+            let own = take_of(&mut exemplars, &labels);
+            let samples = columns.times.len() as u64;
+            let left_out = match what.format {
+                FileFormat::JsonLines => json_lines::series(&mut text, &labels, &columns, &own),
+                FileFormat::Csv => csv::series(&mut text, &labels, &columns),
+                FileFormat::OpenMetrics => open_metrics::series(&mut text, &labels, &columns),
+            };
+            exported.series += 1;
+            exported.samples += samples - left_out;
+            exported.left_out += left_out;
+            exported.exemplars += own.len() as u64;
+            out.write_all(text.as_bytes())?;
+            text.clear();
+            progress(exported.samples);
+        }
+        // Of series that have no sample in the range.
+        for (labels, own) in exemplars {
+            json_lines::series(&mut text, &labels, &Columns::default(), &own);
+            exported.exemplars += own.len() as u64;
+        }
+    }
+    if what.format == FileFormat::OpenMetrics {
+        text.push_str("# EOF\n");
+    }
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(exported)
+}
+
+fn take_of(exemplars: &mut Vec<(Labels, Vec<Exemplar>)>, labels: &Labels) -> Vec<Exemplar> {
+    match exemplars.iter().position(|(of, _)| of == labels) {
+        Some(at) => exemplars.remove(at).1,
+        None => Vec::new(),
+    }
+}
+
+/// The families that a metric of this name may belong to, with their metadata.
+fn families_of(
+    storage: &dyn MetricStorage,
+    name: &str,
+    ctx: &QueryContext,
+) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
+    let mut found = storage.metadata(Some(name), ctx)?;
+    for suffix in ["_total", "_bucket", "_sum", "_count", "_info"] {
+        if let Some(family) = name.strip_suffix(suffix) {
+            found.append(&mut storage.metadata(Some(family), ctx)?);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

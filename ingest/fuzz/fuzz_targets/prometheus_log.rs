@@ -1,0 +1,4 @@
+//! Any bytes as a Prometheus' log.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kymo_ingest::import::prometheus::fuzz_log(bytes));
