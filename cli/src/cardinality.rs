@@ -91,14 +91,19 @@ fn table(data: &Value) -> String {
     for (key, title) in LISTS {
         let _ = writeln!(text, "\n   series  {title}");
         for row in data[key].as_array().into_iter().flatten() {
-            let _ = writeln!(text, "{:>9}  {}", row["value"], row["name"].as_str().unwrap_or_default());
+            let _ = writeln!(text, "{:>9}  {}", number(&row["value"]), row["name"].as_str().unwrap_or_default());
         }
     }
     let _ = writeln!(text, "\n   series     born     gone  hour before");
     for hour in data["hours"].as_array().into_iter().flatten() {
         let mut end = String::new();
         kymo_core::text::write_rfc3339(&mut end, (hour["end"].as_f64().unwrap_or(0.0) * 1000.0) as i64);
-        let _ = writeln!(text, "{:>9} {:>8} {:>8}  {end}", hour["series"], hour["born"], hour["gone"]);
+        let [series, born, gone] = ["series", "born", "gone"].map(|key| number(&hour[key]));
+        let _ = writeln!(text, "{series:>9} {born:>8} {gone:>8}  {end}");
     }
     text
+}
+
+fn number(value: &Value) -> String {
+    value.to_string()
 }

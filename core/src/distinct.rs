@@ -24,18 +24,12 @@ const EXACT_MAX: usize = 128;
 /// }
 /// assert!((45_000..55_000).contains(&seen.count()));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Distinct {
     /// Sorted hashes, until there are too many.
     exact: Vec<u64>,
     /// Empty as long as `exact` holds all.
     registers: Vec<u8>,
-}
-
-impl Default for Distinct {
-    fn default() -> Distinct {
-        Distinct { exact: Vec::new(), registers: Vec::new() }
-    }
 }
 
 impl Distinct {

@@ -9,7 +9,7 @@ use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, NativeHistogram, QueryContext};
 use reqwest::{Method, header};
 
-use super::{PrometheusClient, decode, stopped, with_causes};
+use super::{PrometheusClient, decode, stopped};
 
 /// First and longest pause before a batch that was not taken is sent again.
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -75,15 +75,17 @@ impl PrometheusClient {
     }
 
     async fn send_write(&self, url: &reqwest::Url, body: &[u8], rows: u64) -> Result<Written, QueryError> {
-        let request = self.http.request(Method::POST, url.clone());
-        let request = request.map_err(|error| QueryError::execute(ErrorKind::Invalid, with_causes(&error)))?;
-        let request = request
-            .timeout(self.options.timeout)
-            .header(header::CONTENT_TYPE, CONTENT_TYPE)
-            .header(header::CONTENT_ENCODING, "snappy")
-            .header("X-Prometheus-Remote-Write-Version", "2.0.0")
-            .body(body.to_vec());
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut request = reqwest::Request::new(Method::POST, url.clone());
+        *request.timeout_mut() = Some(self.options.timeout);
+        for (name, value) in [
+            (header::CONTENT_TYPE, CONTENT_TYPE),
+            (header::CONTENT_ENCODING, "snappy"),
+            (header::HeaderName::from_static("x-prometheus-remote-write-version"), "2.0.0"),
+        ] {
+            request.headers_mut().insert(name, header::HeaderValue::from_static(value));
+        }
+        *request.body_mut() = Some(body.to_vec().into());
+        let response = self.http.send(request).await.map_err(|error| self.unsent(&error))?;
         let status = response.status();
         let count = |kind: &str| {
             let name = format!("x-prometheus-remote-write-{kind}-written");
