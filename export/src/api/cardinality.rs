@@ -140,7 +140,7 @@ fn grown(before: &HashMap<String, u64>, now: &HashMap<String, u64>, limit: usize
             grown.push((name, growth));
         }
     }
-    grown.sort_by(|a, b| b.1.cmp(&a.1));
+    grown.sort_by_key(|(_, growth)| std::cmp::Reverse(*growth));
     grown.truncate(limit);
     grown.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
 }

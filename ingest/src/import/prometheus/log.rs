@@ -35,7 +35,9 @@ pub(super) fn import(
 ) -> Result<(), ImportError> {
     let mut segments = Vec::new();
     for log in logs {
-        segments.extend(self::segments(log)?);
+        let of_log = self::segments(log)?;
+        let last = of_log.len().saturating_sub(1);
+        segments.extend(of_log.into_iter().enumerate().map(|(at, path)| (path, at == last)));
     }
     let mut read = 0;
     // A deletion concerns what stands before it, so all of them are looked for first.
@@ -77,10 +79,14 @@ fn segments(log: &Path) -> Result<Vec<PathBuf>, ImportError> {
 
 type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<Result<(), Short>, ImportError> + 'a;
 
-/// Gives each record with its number. The tail of the last file may be torn.
-fn each_record(files: &[PathBuf], progress: &mut dyn FnMut(u64), each: &mut Each<'_>) -> Result<(), ImportError> {
+/// Gives each record with its number. The tail of a file may be torn if it is said to be the last of its log.
+fn each_record(
+    files: &[(PathBuf, bool)],
+    progress: &mut dyn FnMut(u64),
+    each: &mut Each<'_>,
+) -> Result<(), ImportError> {
     let mut number = 0;
-    for (at, path) in files.iter().enumerate() {
+    for (path, is_last) in files {
         let read = |source| ImportError::Read { place: path.display().to_string(), source };
         let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(read)?);
         let mut page = vec![0; PAGE_BYTES];
@@ -109,7 +115,7 @@ fn each_record(files: &[PathBuf], progress: &mut dyn FnMut(u64), each: &mut Each
                 Ok(()) => {}
                 Err(Torn::Failed(error)) => return Err(error),
                 // As Prometheus does at its start: what cannot be read at the end was never acknowledged.
-                Err(Torn::At(_)) if at + 1 == files.len() => return Ok(()),
+                Err(Torn::At(_)) if *is_last => break,
                 Err(Torn::At(byte)) => {
                     return Err(malformed(path, offset + byte as u64, "the log is damaged"));
                 }
@@ -132,12 +138,11 @@ impl From<Short> for Torn {
     }
 }
 
+/// Takes a whole record, packed as its kind says.
+type EachFragment<'a> = dyn FnMut(u8, &[u8]) -> Result<(), Torn> + 'a;
+
 /// Goes through the fragments of a page; `record` collects one that lies in several.
-fn each_of_page(
-    page: &[u8],
-    record: &mut Vec<u8>,
-    each: &mut dyn FnMut(u8, &[u8]) -> Result<(), Torn>,
-) -> Result<(), Torn> {
+fn each_of_page(page: &[u8], record: &mut Vec<u8>, each: &mut EachFragment<'_>) -> Result<(), Torn> {
     const FULL: u8 = 1;
     const FIRST: u8 = 2;
     const LAST: u8 = 4;
@@ -215,6 +220,9 @@ fn tombstones(number: u64, record: &[u8], deletions: &mut Deletions) -> Result<R
     };
     Ok(read())
 }
+
+/// Reads on behind the time of a row, and takes it if its series is given.
+type EachRow<'a> = dyn FnMut(Option<&Labels>, i64, &mut Buf<'_>) -> Result<Option<Result<(), ImportError>>, Short> + 'a;
 
 struct Reader {
     series: HashMap<u64, Labels>,
@@ -308,7 +316,7 @@ impl Reader {
         &self,
         number: u64,
         body: &[u8],
-        each: &mut dyn FnMut(Option<&Labels>, i64, &mut Buf<'_>) -> Result<Option<Result<(), ImportError>>, Short>,
+        each: &mut EachRow<'_>,
         failed: &mut Option<ImportError>,
     ) -> Result<(), Short> {
         let mut from = Buf::new(body);
