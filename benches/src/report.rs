@@ -14,6 +14,8 @@ pub enum Goal {
     AtLeast(f64),
     /// At the most this part of the best peer in the same run.
     OfPeer(f64),
+    /// At the most this part of the peer of this name in the same run.
+    Of(&'static str, f64),
     /// None is set.
     None,
 }
@@ -118,7 +120,7 @@ impl Row {
         let values = self.peers.iter().filter_map(|(_, figure)| figure.value());
         match self.goal {
             Goal::AtLeast(_) => values.reduce(f64::max),
-            Goal::AtMost(_) | Goal::OfPeer(_) | Goal::None => values.reduce(f64::min),
+            Goal::AtMost(_) | Goal::OfPeer(_) | Goal::Of(..) | Goal::None => values.reduce(f64::min),
         }
     }
 
@@ -135,6 +137,10 @@ impl Row {
             Goal::AtMost(limit) => (format!("≤ {}", shown(limit)), Some(ours <= limit)),
             Goal::AtLeast(limit) => (format!("≥ {}", shown(limit)), Some(ours >= limit)),
             Goal::OfPeer(part) => (format!("≤ {part} × peer"), self.best_peer().map(|best| ours <= part * best)),
+            Goal::Of(name, part) => {
+                let peer = self.peers.iter().find(|(peer, _)| peer == name).and_then(|(_, figure)| figure.value());
+                (format!("≤ {part} × {name}"), peer.map(|peer| ours <= part * peer))
+            }
             Goal::None => return String::new(),
         };
         match is_met {

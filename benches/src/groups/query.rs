@@ -46,9 +46,9 @@ const fn ask(what: &'static str, query: &'static str, span: Span) -> Question {
 }
 
 /// The part of VictoriaMetrics' time without its cache that is the goal.
-const COLD: Goal = Goal::OfPeer(0.4);
+const COLD: Goal = Goal::Of(Kind::VictoriaMetrics.name(), 0.4);
 /// What was asked before costs no more than out of its cache.
-const REPEATED: Goal = Goal::OfPeer(1.0);
+const REPEATED: Goal = Goal::Of(Kind::VictoriaMetrics.name(), 1.0);
 
 /// The queries of the peer measurements, on their names.
 const QUESTIONS: [Question; 14] = [
@@ -121,17 +121,26 @@ pub(super) fn texts() -> impl Iterator<Item = &'static str> + Clone {
 /// A server does not answer at all.
 pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
     let core = machine::two_cores().map(|[_, second]| second);
-    let (rows, moving) = machine::on_core(core, || -> Result<_> {
-        let mut rows = Vec::new();
-        for question in &QUESTIONS {
-            rows.push(one(question, load, loaded, Caching::Refused)?);
+    let moving = machine::on_core(core, || -> Result<_> {
+        let mut rows = vec![of_servers("a request that asks nothing", "ms", Goal::None, &empty(loaded)?)];
+        let floor = empty(loaded)?.iter().find(|(kind, _)| *kind == Kind::Kymo).map(|(_, took)| *took);
+        let mut differences = Vec::new();
+        let cold = QUESTIONS.iter().map(|question| (question, Caching::Refused));
+        let ranges = QUESTIONS.iter().filter(|question| question.is_range());
+        for (question, caching) in cold.chain(ranges.map(|question| (question, Caching::Allowed))) {
+            let asked = one(question, load, loaded, caching)?;
+            differences.extend(asked.difference);
+            let floor = floor.map(|took| ("a request that asks nothing", took));
+            rows.push(floor.into_iter().fold(asked.row, |row, (what, took)| row.floor(what, took)));
+            if question.span == Span::Raw {
+                rows.push(of_servers("raw samples as JSON, all in all", "MB/s", Goal::None, &asked.rates));
+            }
         }
-        for question in QUESTIONS.iter().filter(|question| question.is_range()) {
-            rows.push(one(question, load, loaded, Caching::Allowed)?);
-        }
-        Ok((rows, moving(load, loaded)?))
+        rows.iter().for_each(|row| report.row(row.clone()));
+        differences.into_iter().for_each(|text| report.note(text));
+        moving(load, loaded)
     })?;
-    for (row, differences) in rows.into_iter().chain(moving) {
+    for (row, differences) in moving {
         report.row(row);
         differences.into_iter().for_each(|text| report.note(text));
     }
@@ -141,6 +150,30 @@ pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
          {LATE_BY} scrapes late."
     ));
     Ok(())
+}
+
+/// Milliseconds of a request that asks nothing: what connection, system and HTTP take of every row.
+fn empty(loaded: &[Loaded]) -> Result<Vec<(Kind, f64)>> {
+    let median = |one: &Loaded| {
+        let mut http = one.server.connect()?;
+        let mut times = Vec::with_capacity(10 * ROUNDS);
+        for _ in 0..10 * ROUNDS {
+            let started = Instant::now();
+            one.server.ask(&mut http, one.server.health_path())?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok((one.server.kind(), Spread::of(times).context("nothing was asked")?.median))
+    };
+    loaded.iter().map(median).collect()
+}
+
+/// A row of one figure per server.
+fn of_servers(what: &str, unit: &'static str, goal: Goal, figures: &[(Kind, f64)]) -> Row {
+    let row = Row::new(what, unit, Figure::missing("no binary")).goal(goal);
+    figures.iter().fold(row, |row, (kind, figure)| match kind {
+        Kind::Kymo => row.ours(Figure::Of(*figure)),
+        kind => row.peer(kind.name(), *figure),
+    })
 }
 
 /// Range questions asked once per scrape, after it was written.
@@ -200,24 +233,29 @@ fn scrape_with_late(load: &Load, moved: usize) -> Result<Vec<Request>> {
     Ok(requests)
 }
 
-/// One question to every server, and how Kymo's answer differs from Prometheus'.
-fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) -> Result<(Row, Vec<String>)> {
+/// One question, asked.
+struct AskedOne {
+    row: Row,
+    /// How Kymo's answer differs from Prometheus'.
+    difference: Option<String>,
+    /// MB of answer per second.
+    rates: Vec<(Kind, f64)>,
+}
+
+/// One question to every server by turns.
+fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) -> Result<AskedOne> {
     let target = question.target(load, 0, caching);
     let mut servers = loaded
         .iter()
         .map(|one| Ok((&one.server, one.server.connect()?, Vec::with_capacity(ROUNDS), None)))
         .collect::<Result<Vec<_>>>()?;
-    let mut bytes = 0;
     for round in 0..=ROUNDS {
         for (server, http, times, found) in &mut servers {
             let started = Instant::now();
             let answer = server.ask(http, &target)?;
             let took = started.elapsed();
             if round == 0 {
-                if server.kind() == Kind::Kymo {
-                    bytes = answer.body.len();
-                }
-                *found = Some(answer::read(&answer.body));
+                *found = Some((answer::read(&answer.body), answer.body.len()));
             } else {
                 times.push(took.as_secs_f64() * 1e3);
             }
@@ -228,31 +266,26 @@ fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) ->
         Caching::Allowed => (format!("{}, again", question.what), REPEATED),
     };
     let mut row = Row::new(&*what, "ms", Figure::missing("no binary")).goal(goal);
-    let (mut ours, mut reference, mut rate) = (None, None, None);
+    let (mut ours, mut reference, mut rates) = (None, None, Vec::new());
     for (server, _, times, found) in servers {
         let median = Spread::of(times).context("nothing was asked")?.median;
+        let (found, bytes) = found.context("nothing was asked")?;
         let figure = match &found {
-            Some(Found::Series(_)) => Figure::Of(median),
-            Some(Found::Error(_)) | None => Figure::missing("error"),
+            Found::Series(_) => Figure::Of(median),
+            Found::Error(_) => Figure::missing("error"),
+        };
+        rates.push((server.kind(), bytes as f64 / median / 1e3));
+        row = match server.kind() {
+            Kind::Kymo => row.ours(figure),
+            kind => row.peer(kind.name(), figure),
         };
         match server.kind() {
-            Kind::Kymo => {
-                rate = Some(bytes as f64 / median / 1e3);
-                ours = found;
-                row = row.ours(figure);
-            }
-            Kind::Prometheus => {
-                reference = found;
-                row = row.peer(server.kind().name(), figure);
-            }
-            Kind::VictoriaMetrics => row = row.peer(server.kind().name(), figure),
+            Kind::Kymo => ours = Some(found),
+            Kind::Prometheus => reference = Some(found),
+            Kind::VictoriaMetrics => {}
         }
     }
     let difference = ours.zip(reference).and_then(|(ours, reference)| ours.difference(&reference));
-    let mut notes: Vec<String> =
-        difference.map(|how| format!("{what}: Kymo's answer differs from Prometheus': {how}.")).into_iter().collect();
-    if let (Span::Raw, Some(rate)) = (question.span, rate) {
-        notes.push(format!("{what}: Kymo sends {rate:.0} MB/s of JSON, select and evaluation included."));
-    }
-    Ok((row, notes))
+    let difference = difference.map(|how| format!("{what}: Kymo's answer differs from Prometheus': {how}."));
+    Ok(AskedOne { row, difference, rates })
 }

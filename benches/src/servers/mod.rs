@@ -27,7 +27,7 @@ pub enum Kind {
 impl Kind {
     /// Its short name in a table.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Kind::Kymo => "Kymo",
             Kind::VictoriaMetrics => "VM",

@@ -113,6 +113,12 @@ impl Server {
         }
     }
 
+    /// What it answers without doing anything.
+    #[must_use]
+    pub fn health_path(&self) -> &'static str {
+        if self.binary.kind == Kind::VictoriaMetrics { "/health" } else { "/-/healthy" }
+    }
+
     /// Which it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -289,7 +295,11 @@ fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<
         let job = format!("job_name: page, scrape_interval: 1s, static_configs: [{{targets: ['127.0.0.1:{port}']}}]");
         format!("scrape_configs: [{{{job}}}]\n")
     });
-    let text = jobs.clone().unwrap_or_else(|| "global: {}\n".to_owned());
+    let mut text = jobs.clone().unwrap_or_else(|| "global: {}\n".to_owned());
+    if binary.kind == Kind::Prometheus {
+        // The others take late samples as they are.
+        text.push_str("storage: {tsdb: {out_of_order_time_window: 1h}}\n");
+    }
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     match binary.kind {
         Kind::Kymo => {

@@ -51,7 +51,16 @@ impl FloatText {
     /// The Prometheus API's sample value, without its quotes: exponent form when |v| < 1e-6 or
     /// |v| ≥ 1e21, and never for zero.
     pub fn json(value: f64) -> Self {
-        if PLAIN_FRACTIONS.contains(&value.abs()) && value.trunc() != value {
+        let whole = value as i64;
+        if whole as f64 == value && whole.unsigned_abs() < EXACT_INTEGER_END as u64 && whole != 0 {
+            let mut text = Self { bytes: [0; TEXT_BYTES_MAX], len: 0 };
+            if whole < 0 {
+                text.push(b"-");
+            }
+            text.push(integer_digits(whole.unsigned_abs(), &mut [0; INTEGER_BYTES_MAX]));
+            return text;
+        }
+        if PLAIN_FRACTIONS.contains(&value.abs()) {
             let mut buffer = zmij::Buffer::new();
             let shortest = buffer.format_finite(value).as_bytes();
             if !shortest.contains(&b'e') {
@@ -73,9 +82,19 @@ impl FloatText {
         text
     }
 
+    /// The text, and behind it zeros up to a length that is the same for every text: appending all of it and cutting it
+    /// back takes less than appending as much as there is.
+    pub fn padded(&self) -> (&[u8; 32], usize) {
+        (&self.bytes, self.len.into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 
     fn new(value: f64, wants_exponent: impl Fn(i32) -> bool) -> Self {
@@ -171,22 +190,22 @@ const PLAIN_FRACTIONS: std::ops::Range<f64> = 1e-4..1e15;
 
 /// Appends Go's `%v` of `value`; see [`FloatText::general`].
 pub fn write_float_general<S: TextSink + ?Sized>(out: &mut S, value: f64) {
-    out.push_str(FloatText::general(value).as_str());
+    out.push_ascii(FloatText::general(value).as_bytes());
 }
 
 /// Appends Go's shortest `'e'` form of `value`; see [`FloatText::exponent`].
 pub fn write_float_exponent<S: TextSink + ?Sized>(out: &mut S, value: f64) {
-    out.push_str(FloatText::exponent(value).as_str());
+    out.push_ascii(FloatText::exponent(value).as_bytes());
 }
 
 /// Appends the Prometheus API's text of `value`, without quotes; see [`FloatText::json`].
 pub fn write_float_json<S: TextSink + ?Sized>(out: &mut S, value: f64) {
-    out.push_str(FloatText::json(value).as_str());
+    out.push_ascii(FloatText::json(value).as_bytes());
 }
 
 /// Appends the OpenMetrics text of `value`; see [`FloatText::open_metrics`].
 pub fn write_float_open_metrics<S: TextSink + ?Sized>(out: &mut S, value: f64) {
-    out.push_str(FloatText::open_metrics(value).as_str());
+    out.push_ascii(FloatText::open_metrics(value).as_bytes());
 }
 
 /// Appends Go's `FormatFloat(value, 'f', -1, 64)`: never an exponent, so up to 345 bytes.
@@ -197,14 +216,14 @@ pub fn write_float_plain<S: TextSink + ?Sized>(out: &mut S, value: f64) {
         Some(special) => out.push_str(special),
         // Rust's `Display` has the same digits but where two are equally near, which is far within the range of `json`.
         None if value != 0.0 && !PLAIN.contains(&value.abs()) => push_display(out, format_args!("{value}")),
-        None => out.push_str(FloatText::json(value).as_str()),
+        None => out.push_ascii(FloatText::json(value).as_bytes()),
     }
 }
 
 /// Appends `value` in decimal.
 pub fn write_u64<S: TextSink + ?Sized>(out: &mut S, value: u64) {
     let mut buffer = [0; INTEGER_BYTES_MAX];
-    out.push_str(std::str::from_utf8(integer_digits(value, &mut buffer)).unwrap_or_default());
+    out.push_ascii(integer_digits(value, &mut buffer));
 }
 
 /// Appends `value` in decimal.

@@ -9,6 +9,11 @@ pub trait TextSink {
     /// Appends `text`.
     fn push_str(&mut self, text: &str);
 
+    /// Appends text that is known to be ASCII.
+    fn push_ascii(&mut self, text: &[u8]) {
+        self.push_str(std::str::from_utf8(text).unwrap_or_default());
+    }
+
     /// Appends one character.
     fn push_char(&mut self, c: char) {
         self.push_str(c.encode_utf8(&mut [0; 4]));
@@ -28,6 +33,10 @@ impl TextSink for String {
 impl TextSink for Vec<u8> {
     fn push_str(&mut self, text: &str) {
         self.extend_from_slice(text.as_bytes());
+    }
+
+    fn push_ascii(&mut self, text: &[u8]) {
+        self.extend_from_slice(text);
     }
 }
 

@@ -39,10 +39,14 @@ impl QueryLog {
         Ok(())
     }
 
-    fn write(&self, line: impl FnOnce() -> Value) {
+    fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn write(&self, line: &Value) {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = file.as_mut() else { return };
-        let mut line = line().to_string();
+        let mut line = line.to_string();
         line.push('\n');
         if let Err(error) = open.write_all(line.as_bytes()) {
             tracing::error!(%error, "the query log cannot be written and is given up until the next reload");
@@ -135,18 +139,21 @@ impl QueryBook {
 
     fn end(&self, id: u64, cost: QueryCost, error: Option<String>) {
         let now = self.0.clock.monotonic();
-        let mut state = self.state();
-        let Some(Running { asked, began_ms, began, started, .. }) = state.running.remove(&id) else { return };
+        let Some(running) = self.state().running.remove(&id) else { return };
+        let Running { asked, began_ms, began, started, .. } = running;
         let took = now.saturating_sub(began);
         let waited = started.unwrap_or(now).saturating_sub(began);
         let finished = Finished { asked, id, began_ms, ended: now, took, waited, cost, error };
-        let line = finished.log_line();
+        if self.0.log.is_open() {
+            self.0.log.write(&finished.log_line());
+        }
+        let mut state = self.state();
         state.slowest.retain(|slow| now.saturating_sub(slow.ended) < SLOWEST_AGE);
         let at = state.slowest.partition_point(|slow| slow.took >= took);
-        state.slowest.insert(at, finished);
-        state.slowest.truncate(SLOWEST_MAX);
-        drop(state);
-        self.0.log.write(|| line);
+        if at < SLOWEST_MAX {
+            state.slowest.insert(at, finished);
+            state.slowest.truncate(SLOWEST_MAX);
+        }
     }
 
     /// For `status/queries`.

@@ -7,7 +7,7 @@
 use kymo_core::query::{
     Annotations, Grid, GridPresence, PointTimes, QueryResult, QueryStats, QueryValue, ResultSeries,
 };
-use kymo_core::text::{write_float_json, write_float_plain, write_timestamp_seconds, write_u64};
+use kymo_core::text::{FloatText, write_float_json, write_float_plain, write_timestamp_seconds, write_u64};
 use kymo_core::{Labels, NativeHistogram};
 
 use super::body::Answer;
@@ -179,7 +179,7 @@ fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut Poi
     out.bytes.extend_from_slice(br#"{"metric":"#);
     write_labels(out, &series.labels)?;
     if !series.floats.is_empty() {
-        out.reserve(SERIES_BYTES + series.floats.len() * POINT_BYTES_MAX)?;
+        out.reserve(SERIES_BYTES + series.floats.len() * POINT_BYTES_MAX + Padded::BYTES)?;
         out.bytes.extend_from_slice(br#","values":["#);
         write_floats(&mut out.bytes, series, texts);
         out.bytes.push(b']');
@@ -202,29 +202,22 @@ fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut PointTexts
     let floats = series.floats.iter().copied();
     match &series.times {
         PointTimes::Own(times) if series.histograms.is_empty() => {
-            let texts = texts.of_own(times);
-            for (number, value) in floats.enumerate() {
-                points.push(texts.start(number), value);
-            }
+            let starts = texts.of_own(times);
+            starts.iter().zip(floats).for_each(|(start, value)| points.push(start, value));
         }
         PointTimes::Own(times) => {
-            let mut start = Vec::with_capacity(POINT_BYTES_MAX);
             for (time_ms, value) in float_times(times.iter().copied(), &series.histograms).zip(floats) {
-                start.clear();
-                write_point_start(&mut start, time_ms);
-                points.push(&start, value);
+                points.push(&Padded::point_start(time_ms), value);
             }
         }
         PointTimes::Grid(presence) => {
-            let texts = texts.of_grid(presence);
+            let starts = texts.of_grid(presence);
             let (start_ms, step_ms) = (presence.grid().start_ms(), presence.grid().step_ms());
-            if series.histograms.is_empty() && presence.count() == texts.ends.len() {
-                for (step, value) in floats.enumerate() {
-                    points.push(texts.start(step), value);
-                }
+            if series.histograms.is_empty() && presence.count() == starts.len() {
+                starts.iter().zip(floats).for_each(|(start, value)| points.push(start, value));
             } else {
                 for (time_ms, value) in float_times(presence.times(), &series.histograms).zip(floats) {
-                    points.push(texts.start(((time_ms - start_ms) / step_ms) as usize), value);
+                    points.push(&starts[((time_ms - start_ms) / step_ms) as usize], value);
                 }
             }
         }
@@ -246,61 +239,72 @@ fn float_times<'a>(
     )
 }
 
-/// `[1700000000.123,"`, which every float point begins with.
-fn write_point_start(out: &mut Vec<u8>, time_ms: i64) {
-    out.push(b'[');
-    write_timestamp_seconds(out, time_ms);
-    out.extend_from_slice(b",\"");
+/// A short text, padded so that appending it is two moves of sixteen bytes whatever its length.
+#[derive(Clone, Copy)]
+struct Padded {
+    bytes: [u8; Padded::BYTES],
+    len: usize,
+}
+
+impl Padded {
+    const BYTES: usize = 32;
+
+    /// `[1700000000.123,"`, which every float point begins with.
+    fn point_start(time_ms: i64) -> Padded {
+        let mut text = Vec::with_capacity(Padded::BYTES);
+        text.push(b'[');
+        write_timestamp_seconds(&mut text, time_ms);
+        text.extend_from_slice(b",\"");
+        let mut bytes = [0; Padded::BYTES];
+        bytes[..text.len()].copy_from_slice(&text);
+        Padded { bytes, len: text.len() }
+    }
+
+    /// `1.5"],`, which every float point ends with, and a comma.
+    fn point_end(value: f64) -> Padded {
+        const END: &[u8] = b"\"],";
+        let text = FloatText::json(value);
+        let (&(mut bytes), len) = text.padded();
+        bytes[len..len + END.len()].copy_from_slice(END);
+        Padded { bytes, len: len + END.len() }
+    }
+
+    /// Appends the text, and leaves no trace of what stands behind it.
+    #[inline]
+    fn append(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
 }
 
 /// The beginnings of points, made once for all series on one grid, and for all neighbours with the same times.
 #[derive(Default)]
 struct PointTexts {
     grid: Option<Grid>,
-    on_grid: Starts,
+    on_grid: Vec<Padded>,
     own_times: Vec<i64>,
-    own: Starts,
-}
-
-#[derive(Default)]
-struct Starts {
-    text: Vec<u8>,
-    /// Where in `text` each beginning ends.
-    ends: Vec<u32>,
-}
-
-impl Starts {
-    fn write(&mut self, times: impl Iterator<Item = i64>) {
-        self.text.clear();
-        self.ends.clear();
-        for time_ms in times {
-            write_point_start(&mut self.text, time_ms);
-            self.ends.push(self.text.len() as u32);
-        }
-    }
-
-    fn start(&self, number: usize) -> &[u8] {
-        let from = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.text[from as usize..self.ends[number] as usize]
-    }
+    own: Vec<Padded>,
 }
 
 impl PointTexts {
-    fn of_grid(&mut self, presence: &GridPresence) -> &Starts {
+    fn of_grid(&mut self, presence: &GridPresence) -> &[Padded] {
         let grid = presence.grid();
         if self.grid != Some(grid) {
             self.grid = Some(grid);
-            self.on_grid.write((0..grid.steps()).map(|step| grid.time_ms(step)));
+            self.on_grid.clear();
+            self.on_grid.extend((0..grid.steps()).map(|step| Padded::point_start(grid.time_ms(step))));
         }
         &self.on_grid
     }
 
     /// Series of one target share their times; so do most neighbours in label order.
-    fn of_own(&mut self, times: &[i64]) -> &Starts {
+    fn of_own(&mut self, times: &[i64]) -> &[Padded] {
         if self.own_times != times {
             self.own_times.clear();
             self.own_times.extend_from_slice(times);
-            self.own.write(times.iter().copied());
+            self.own.clear();
+            self.own.extend(times.iter().copied().map(Padded::point_start));
         }
         &self.own
     }
@@ -309,20 +313,20 @@ impl PointTexts {
 /// Appends float points, and remembers the last value's text.
 struct FloatPoints<'a> {
     out: &'a mut Vec<u8>,
-    /// Bits of the last value, and where its text and what follows stand in `out`.
-    last: Option<(u64, std::ops::Range<usize>)>,
+    /// Bits of the last value, and its text.
+    last: Option<(u64, Padded)>,
 }
 
 impl FloatPoints<'_> {
-    fn push(&mut self, start: &[u8], value: f64) {
-        self.out.extend_from_slice(start);
+    #[inline]
+    fn push(&mut self, start: &Padded, value: f64) {
+        start.append(self.out);
         match &self.last {
-            Some((bits, text)) if *bits == value.to_bits() => self.out.extend_from_within(text.clone()),
+            Some((bits, text)) if *bits == value.to_bits() => text.append(self.out),
             _ => {
-                let from = self.out.len();
-                write_float_json(self.out, value);
-                self.out.extend_from_slice(b"\"],");
-                self.last = Some((value.to_bits(), from..self.out.len()));
+                let text = Padded::point_end(value);
+                text.append(self.out);
+                self.last = Some((value.to_bits(), text));
             }
         }
     }

@@ -170,6 +170,10 @@ fn at_own_times(series: Series, grid: Grid) -> ResultSeries {
 }
 
 fn merged(labels: Labels, samples: &Samples) -> ResultSeries {
+    if samples.histograms.is_empty() {
+        let times = PointTimes::Own(samples.times.clone());
+        return ResultSeries { labels, times, floats: samples.values.clone(), histograms: Vec::new() };
+    }
     let mut times = samples.times.clone();
     times.extend_from_slice(&samples.histogram_times);
     times.sort_unstable();

@@ -22,7 +22,11 @@ struct Counters {
     peak_bytes: Cell<u64>,
     /// Since the last mark.
     marked_bytes: Cell<u64>,
+    checks: Cell<u32>,
 }
+
+/// Looks at the cancel flag for each at the clock: reading a clock takes as long as reading a few samples.
+const CHECKS_PER_CLOCK: u32 = 16;
 
 impl Counters {
     fn took(&self, bytes: u64) {
@@ -53,6 +57,7 @@ impl<'a> Meter<'a> {
             bytes: Cell::new(0),
             peak_bytes: Cell::new(0),
             marked_bytes: Cell::new(0),
+            checks: Cell::new(0),
         };
         Meter { ctx, counters: Rc::new(counters) }
     }
@@ -66,6 +71,16 @@ impl<'a> Meter<'a> {
     /// Fails when the query should stop.
     pub(crate) fn check(&self) -> Result<(), QueryError> {
         Ok(self.ctx.check()?)
+    }
+
+    /// The same for what comes once per series: looks at the cancel flag always, and at the clock now and then.
+    pub(crate) fn check_often(&self) -> Result<(), QueryError> {
+        let calls = self.counters.checks.get();
+        self.counters.checks.set(calls.wrapping_add(1));
+        if calls.is_multiple_of(CHECKS_PER_CLOCK) {
+            return self.check();
+        }
+        if self.ctx.cancel.is_cancelled() { Err(SelectError::Cancelled.into()) } else { Ok(()) }
     }
 
     /// Most samples held at once so far.

@@ -40,6 +40,7 @@ use self::meter::Meter;
 use self::notes::{Notes, Placed};
 use self::open::Opened;
 use self::select::Answer;
+use self::sink::Streams;
 use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
 use crate::plan::{Counting, Plan, Seen};
@@ -93,8 +94,8 @@ pub(crate) struct Evaluator<'a> {
     /// Selectors looked up and not yet read.
     opened: Opened,
     explain: bool,
-    /// Per node, the aggregation its series go into one by one.
-    streams: Vec<Option<NodeId>>,
+    /// Series that go into an aggregation one by one.
+    streams: Streams,
 }
 
 /// Evaluates a plan.
@@ -119,7 +120,7 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         values: (0..count).map(|_| None).collect(),
         opened: (0..count).map(|_| None).collect(),
         explain: what.explain,
-        streams: sink::streams(what.ast),
+        streams: Streams::find(what.ast, what.plan),
     };
     evaluator.open()?;
     if evaluator.explain {
@@ -143,7 +144,7 @@ impl<'a> Evaluator<'a> {
             let seen = &mut self.seen[id.idx()];
             seen.actual.memory_bytes = self.meter.peak_since_mark().saturating_sub(held_before);
             if let Value::Vector(vector) = &value {
-                if self.streams[id.idx()].is_none() {
+                if self.streams.aggregate_of(id).is_none() && !self.streams.is_passed(id) {
                     seen.actual.series = vector.series.len() as u64;
                 }
                 seen.actual.memory_bytes = seen.actual.memory_bytes.max(vector.hold.bytes());
@@ -205,6 +206,9 @@ impl<'a> Evaluator<'a> {
             ExprKind::Binary(binary) => self.binary(id, expr.span, binary),
             ExprKind::Unary(unary) => {
                 let value = self.take(unary.expr);
+                if self.streams.is_passed(id) {
+                    return Ok(value);
+                }
                 match (unary.op, value) {
                     (UnaryOp::Plus, value) => Ok(value),
                     (UnaryOp::Minus, Value::Scalar(scalars)) => Ok(Value::Scalar(scalars.map(|v| -v))),
@@ -214,17 +218,6 @@ impl<'a> Evaluator<'a> {
             }
             ExprKind::Paren(inner) => Ok(self.take(*inner)),
         }
-    }
-
-    fn negate(&mut self, mut vector: Vector) -> Result<Vector, QueryError> {
-        for series in &mut vector.series {
-            for (_, histogram) in &mut series.column.histograms {
-                std::sync::Arc::make_mut(histogram).multiply(-1.0);
-            }
-            series.column.values.iter_mut().for_each(|v| *v = -*v);
-            self.names.apply(series);
-        }
-        self.finish(vector)
     }
 
     /// Keeps the invariants of a vector whose samples or labels were changed.

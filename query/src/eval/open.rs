@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kymo_core::query::{NodeCost, QueryError};
 use kymo_core::{Labels, METRIC_NAME, SeriesSet};
 
-use super::aggregate::projection;
+use super::aggregate::{projection, state_bytes};
 use super::column::Column;
 use super::labels::{Projection, without_name};
 use super::select::{Picks, READ_BYTES};
@@ -189,11 +189,13 @@ impl Evaluator<'_> {
     fn own_bytes(&self, id: NodeId, kind: &ExprKind, shapes: &[Shape], shape: &Shape, column: u64) -> u64 {
         let steps = self.plan.node(id).grid.steps() as u64;
         // Of a node whose series go into an aggregation as they come: that one's groups, with their states.
-        let kept = match self.streams[id.idx()].map(|into| &self.ast[into].kind) {
+        let kept = match self.streams.aggregate_of(id).map(|into| &self.ast[into].kind) {
             Some(ExprKind::Aggregate(aggregate)) => {
                 let groups = shape.projected(projection(aggregate)).series;
-                column + groups * (column + super::aggregate::state_bytes(aggregate.op) * steps)
+                column + groups * column + state_bytes(aggregate.op, shape.series, groups) * steps
             }
+            // What was done on the way holds nothing itself.
+            _ if self.streams.is_passed(id) => 0,
             _ => shape.series * column,
         };
         match kind {
@@ -218,11 +220,10 @@ impl Evaluator<'_> {
             }
             ExprKind::Aggregate(aggregate) => {
                 // What was folded while it came is told there; here stands the result.
-                let inner = self.ast.unwrap_parens(aggregate.expr);
-                let own = if self.streams[inner.idx()] == Some(id) {
+                let own = if self.streams.is_folded(self.ast, aggregate.expr) {
                     0
                 } else {
-                    shape.series * super::aggregate::state_bytes(aggregate.op) * steps
+                    state_bytes(aggregate.op, shapes[aggregate.expr.idx()].series, shape.series) * steps
                 };
                 own + shape.series * column
             }

@@ -49,10 +49,13 @@ impl Reader {
 
     /// Reads series `index`.
     pub(crate) fn read(&mut self, set: &dyn SeriesSet, index: usize, meter: &Meter<'_>) -> Result<(), QueryError> {
-        meter.check()?;
+        meter.check_often()?;
         self.hold.reach_bytes(set.estimate(index) as u64 * READ_BYTES)?;
         set.read(index, &mut self.columns)?;
-        self.hold.set_samples(self.columns.times.len())
+        let read = self.columns.times.len();
+        // Estimates may be short where samples are not evenly spread.
+        self.hold.reach_bytes(read as u64 * READ_BYTES)?;
+        self.hold.set_samples(read)
     }
 }
 
@@ -107,7 +110,7 @@ impl Evaluator<'_> {
             }
         }
         self.saw(id, set.len(), samples, bytes);
-        self.seen[id.idx()].actual.series = sink.taken as u64;
+        sink.tell(id, &mut self.seen);
         sink.finish(&mut self.notes)
     }
 }

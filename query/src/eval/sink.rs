@@ -1,26 +1,39 @@
 //! Where the series of a selector or a function over ranges go: into a vector, or straight into the
 //! aggregation around it, which then never holds more than its groups.
+//!
+//! What stands between them and changes each series by itself (`sum(rate(x[5m]) * 8)`, `count(x > 5)`) is done on the
+//! way. It may not make two series one, which only the whole vector tells: where names go, they are gone already.
 
 use kymo_core::query::QueryError;
 
-use super::Evaluator;
 use super::aggregate::{Folding, is_order_free};
+use super::binary::Change;
 use super::column::{Series, Vector};
+use super::labels::NameRemoval;
 use super::meter::Hold;
 use super::notes::Notes;
-use crate::parser::{AggregateOp, Ast, ExprKind, NodeId, ValueType};
+use super::{Evaluator, Seen};
+use crate::parser::{Ast, Expr, ExprKind, NodeId, UnaryOp, ValueType};
+use crate::plan::Plan;
 
 /// Takes series in label order, and counts them.
 pub(super) struct Sink<'a> {
     into: Into<'a>,
-    pub(super) taken: usize,
+    taken: usize,
 }
 
 enum Into<'a> {
     /// Keeps them.
     Collect(Vector),
-    /// Folds them; holds the column on its way.
-    Fold { folding: Box<dyn Folding + 'a>, passing: Hold },
+    /// Changes and folds them; holds the column on its way.
+    Fold { changes: Vec<Passed<'a>>, names: NameRemoval, folding: Box<dyn Folding + 'a>, passing: Hold },
+}
+
+/// A change on the way, and how many series it left.
+struct Passed<'a> {
+    id: NodeId,
+    change: Change<'a>,
+    left: usize,
 }
 
 impl Sink<'_> {
@@ -42,10 +55,25 @@ impl Sink<'_> {
                 vector.series.push(Series { labels: series.labels.clone(), drop_name: series.drop_name, column });
                 Ok(())
             }
-            Into::Fold { folding, passing } => {
+            Into::Fold { changes, names, folding, passing } => {
                 passing.set_samples(series.column.len())?;
+                for passed in changes {
+                    passed.change.apply(series, *names);
+                    if series.column.is_empty() {
+                        return Ok(());
+                    }
+                    passed.left += 1;
+                }
                 folding.add(series, notes)
             }
+        }
+    }
+
+    /// Tells how many series were taken from node `id`, and how many the changes on the way left.
+    pub(super) fn tell(&self, id: NodeId, seen: &mut [Seen]) {
+        seen[id.idx()].actual.series = self.taken as u64;
+        if let Into::Fold { changes, .. } = &self.into {
+            changes.iter().for_each(|passed| seen[passed.id.idx()].actual.series = passed.left as u64);
         }
     }
 
@@ -53,32 +81,104 @@ impl Sink<'_> {
     pub(super) fn finish(self, notes: &mut Notes<'_>) -> Result<Vector, QueryError> {
         match self.into {
             Into::Collect(vector) => Ok(vector),
-            Into::Fold { folding, .. } => folding.finish(notes),
+            Into::Fold { changes, folding, .. } => {
+                changes.into_iter().for_each(|passed| passed.change.finish(notes));
+                folding.finish(notes)
+            }
         }
     }
 }
 
-/// Per node, the aggregation that its series are folded into as they come.
-pub(super) fn streams(ast: &Ast) -> Vec<Option<NodeId>> {
-    let mut into = vec![None; ast.nodes().len()];
-    for (id, expr) in ast.iter() {
-        let ExprKind::Aggregate(aggregate) = &expr.kind else { continue };
-        let inner = ast.unwrap_parens(aggregate.expr);
-        if folds(aggregate.op) && streams_series(ast, inner) {
-            into[inner.idx()] = Some(id);
-        }
-    }
-    into
+/// Which series are folded as they come.
+pub(super) struct Streams {
+    /// Per node that makes series one after another.
+    of: Vec<Option<Stream>>,
+    /// Nodes whose work is done on the way: what their child gives is their own value already.
+    passed: Vec<bool>,
 }
 
-/// Whether each series is added to its group and then done with: all but quantiles, which need every value.
-fn folds(op: AggregateOp) -> bool {
-    op != AggregateOp::Quantile
+/// The way of a node's series.
+struct Stream {
+    aggregate: NodeId,
+    /// What stands between, from the source on.
+    changes: Vec<NodeId>,
+}
+
+impl Streams {
+    pub(super) fn find(ast: &Ast, plan: &Plan) -> Streams {
+        let count = ast.nodes().len();
+        let mut streams = Streams { of: (0..count).map(|_| None).collect(), passed: vec![false; count] };
+        for (id, expr) in ast.iter() {
+            let ExprKind::Aggregate(aggregate) = &expr.kind else { continue };
+            let (mut at, mut changes, mut renames) = (aggregate.expr, Vec::new(), false);
+            let source = loop {
+                if plan.node(at).broadcast.is_some() {
+                    break None;
+                }
+                let expr = &ast[at];
+                if let ExprKind::Paren(inner) = expr.kind {
+                    at = inner;
+                } else if let Some((inner, change)) = change_of(ast, expr) {
+                    changes.push(at);
+                    renames |= change.renames();
+                    at = inner;
+                } else {
+                    break (makes_series(ast, expr) && (!renames || is_nameless(expr))).then_some(at);
+                }
+            };
+            if let Some(source) = source {
+                changes.iter().for_each(|id| streams.passed[id.idx()] = true);
+                changes.reverse();
+                streams.of[source.idx()] = Some(Stream { aggregate: id, changes });
+            }
+        }
+        streams
+    }
+
+    /// The aggregation that the series of a node are folded into as they come.
+    pub(super) fn aggregate_of(&self, id: NodeId) -> Option<NodeId> {
+        Some(self.of[id.idx()].as_ref()?.aggregate)
+    }
+
+    /// Whether a node's work was done on the way.
+    pub(super) fn is_passed(&self, id: NodeId) -> bool {
+        self.passed[id.idx()]
+    }
+
+    /// Whether what an aggregation is of was folded as it came.
+    pub(super) fn is_folded(&self, ast: &Ast, aggregated: NodeId) -> bool {
+        let inner = ast.unwrap_parens(aggregated);
+        self.is_passed(inner) || self.of[inner.idx()].is_some()
+    }
+}
+
+/// The vector that a node changes series by series, and how, where that is known before anything is evaluated.
+fn change_of<'a>(ast: &Ast, expr: &'a Expr) -> Option<(NodeId, Change<'a>)> {
+    match &expr.kind {
+        ExprKind::Unary(unary) if unary.op == UnaryOp::Minus => Some((unary.expr, Change::Negate)),
+        ExprKind::Binary(binary) => {
+            let is_vector = |id: NodeId| ast[id].value_type == ValueType::Vector;
+            match (is_vector(binary.lhs), is_vector(binary.rhs)) {
+                (true, false) => Some((binary.lhs, Change::with_right(binary, expr.span, literal(ast, binary.rhs)?))),
+                (false, true) => Some((binary.rhs, Change::with_left(binary, expr.span, literal(ast, binary.lhs)?))),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The number that a node is, whatever the step.
+fn literal(ast: &Ast, id: NodeId) -> Option<f64> {
+    match &ast[ast.unwrap_parens(id)].kind {
+        ExprKind::NumberLiteral(number) => Some(number.value),
+        _ => None,
+    }
 }
 
 /// Whether a node makes its series one after another.
-fn streams_series(ast: &Ast, id: NodeId) -> bool {
-    match &ast[id].kind {
+fn makes_series(ast: &Ast, expr: &Expr) -> bool {
+    match &expr.kind {
         ExprKind::VectorSelector(_) => true,
         ExprKind::Call(call) => {
             let over_range = call.args.iter().any(|&arg| ast[arg].value_type == ValueType::Matrix);
@@ -88,23 +188,33 @@ fn streams_series(ast: &Ast, id: NodeId) -> bool {
     }
 }
 
+/// Whether the names of such a node's series are gone.
+fn is_nameless(expr: &Expr) -> bool {
+    matches!(&expr.kind, ExprKind::Call(call) if !matches!(call.function.name, "last_over_time" | "first_over_time"))
+}
+
 impl<'a> Evaluator<'a> {
     /// Whether the series of node `id` go straight into an aggregation that may not depend on their order.
     pub(super) fn is_summed(&self, id: NodeId) -> bool {
-        let into = self.streams[id.idx()].map(|aggregate| &self.ast[aggregate].kind);
+        let into = self.streams.aggregate_of(id).map(|aggregate| &self.ast[aggregate].kind);
         matches!(into, Some(ExprKind::Aggregate(aggregate)) if is_order_free(aggregate.op))
     }
 
     /// Where the series of node `id` go.
     pub(super) fn sink(&mut self, id: NodeId) -> Result<Sink<'a>, QueryError> {
-        let Some(aggregate_id) = self.streams[id.idx()] else {
+        let ast = self.ast;
+        let Some(&Stream { aggregate: aggregate_id, ref changes }) = self.streams.of[id.idx()].as_ref() else {
             return Ok(Sink { into: Into::Collect(self.empty()?), taken: 0 });
         };
-        let ast = self.ast;
         let ExprKind::Aggregate(aggregate) = &ast[aggregate_id].kind else {
             panic!("only aggregations take series as they come")
         };
+        let passed = |id: &NodeId| {
+            let (_, change) = change_of(ast, &ast[*id])?;
+            Some(Passed { id: *id, change, left: 0 })
+        };
+        let changes = changes.iter().filter_map(passed).collect();
         let folding = self.folding(aggregate, self.grid(id).steps(), ast[aggregate_id].span)?;
-        Ok(Sink { into: Into::Fold { folding, passing: self.meter.hold()? }, taken: 0 })
+        Ok(Sink { into: Into::Fold { changes, names: self.names, folding, passing: self.meter.hold()? }, taken: 0 })
     }
 }

@@ -1,17 +1,17 @@
-//! `sum avg min max count group stddev stdvar quantile`: one series per group.
+//! `sum avg min max count group stddev stdvar`: one series per group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kymo_core::Labels;
-use kymo_core::aggregate::{Avg, CompensatedSum, Group as GroupState, Max, Min, StdDev, StdVar, quantile};
+use kymo_core::aggregate::{Avg, CompensatedSum, Group as GroupState, Max, Min, StdDev, StdVar};
 use kymo_core::query::QueryError;
 
-use super::{Group, projection};
+use super::projection;
 use crate::eval::Evaluator;
-use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
+use crate::eval::column::{Column, Series, StepSet, Vector};
 use crate::eval::labels::{Groups, Projection};
-use crate::eval::meter::{Hold, Pace};
+use crate::eval::meter::Hold;
 use crate::eval::notes::{Note, Notes};
 use crate::functions::histogram::{Fold, Remarks};
 use crate::parser::{Aggregate, AggregateOp, Span};
@@ -391,39 +391,9 @@ impl<'a> Evaluator<'a> {
             out: self.empty()?,
         }))
     }
-
-    pub(super) fn quantile(
-        &mut self,
-        vector: Vector,
-        groups: &[Group],
-        q: &Scalars,
-        steps: usize,
-        span: Span,
-    ) -> Result<Vector, QueryError> {
-        let mut out = self.empty()?;
-        let (mut values, mut pace) = (Vec::new(), Pace::default());
-        for group in groups {
-            out.hold.grow_bytes(Column::bytes(steps))?;
-            let mut column = Column::empty(steps);
-            let members = || group.members.iter().map(|&member| &vector.series[member].column);
-            if members().any(|c| !c.histograms.is_empty()) {
-                self.notes.add(Note::IgnoredInAggregation { op: "quantile" }, span);
-            }
-            for step in 0..steps {
-                pace.work(&self.meter, group.members.len())?;
-                values.clear();
-                values.extend(members().filter_map(|c| c.float(step)));
-                if !values.is_empty() {
-                    column.set(step, quantile(q.at(step), &mut values));
-                }
-            }
-            push(&mut out, group.labels.clone(), group.drop_name, column)?;
-        }
-        Ok(out)
-    }
 }
 
-fn push(out: &mut Vector, labels: Labels, drop_name: bool, column: Column) -> Result<(), QueryError> {
+pub(super) fn push(out: &mut Vector, labels: Labels, drop_name: bool, column: Column) -> Result<(), QueryError> {
     if !column.is_empty() {
         out.hold.grow_samples(column.len())?;
         out.series.push(Series { labels, drop_name, column });

@@ -3,45 +3,30 @@
 
 mod count_values;
 mod fold;
+mod quantile;
 mod ratio;
 mod select;
 
 use std::collections::HashMap;
 
-use kymo_core::Labels;
 use kymo_core::query::QueryError;
 
 pub(super) use self::fold::Folding;
+use self::quantile::Quantiles;
 use self::select::{Limits, Ranks};
 use super::Evaluator;
-use super::column::{Scalars, Series, Vector};
+use super::column::{Scalars, Vector};
 use super::labels::{Groups, Projection};
 use super::notes::Note;
 use crate::parser::{Aggregate, AggregateOp, NodeId, Span};
-
-/// Series of one group, by number, rising.
-#[derive(Debug)]
-struct Group {
-    labels: Labels,
-    members: Vec<usize>,
-    drop_name: bool,
-}
 
 impl<'a> Evaluator<'a> {
     /// Evaluates an aggregation.
     pub(super) fn aggregate(&mut self, id: NodeId, span: Span, what: &'a Aggregate) -> Result<Vector, QueryError> {
         let steps = self.grid(id).steps();
-        if self.streams[self.ast.unwrap_parens(what.expr).idx()] == Some(id) {
+        if self.streams.is_folded(self.ast, what.expr) {
             // Its series were folded as they came.
             return Ok(self.take_vector(what.expr));
-        }
-        if what.op == AggregateOp::Quantile {
-            let param_id = what.param.expect("the parser gives quantile its parameter");
-            let q = self.take_scalars(param_id);
-            let vector = self.take_vector(what.expr);
-            self.check_param(what.op, &q, self.span(param_id))?;
-            let groups = group(&vector.series, projection(what));
-            return self.quantile(vector, &groups, &q, steps, self.ast[what.expr].span);
         }
         let mut folding = self.folding(what, steps, span)?;
         let mut vector = self.take_vector(what.expr);
@@ -64,11 +49,11 @@ impl<'a> Evaluator<'a> {
         steps: usize,
         span: Span,
     ) -> Result<Box<dyn Folding + 'a>, QueryError> {
-        use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Topk};
+        use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Quantile, Topk};
         if what.op == CountValues {
             return Ok(Box::new(self.value_counts(what, steps)?));
         }
-        if !matches!(what.op, Topk | Bottomk | Limitk | LimitRatio) {
+        if !matches!(what.op, Topk | Bottomk | Limitk | LimitRatio | Quantile) {
             return self.states(what, steps);
         }
         let param_id = what.param.expect("the parser gives these their parameter");
@@ -79,6 +64,17 @@ impl<'a> Evaluator<'a> {
         }
         let (op, by, at, out) = (what.op, projection(what), Groups::default(), self.empty()?);
         Ok(match op {
+            // Parentheses around the vector count here.
+            Quantile => Box::new(Quantiles {
+                by,
+                q: param,
+                steps,
+                span: self.ast[what.expr].span,
+                at,
+                groups: Vec::new(),
+                out,
+                ctx: self.ctx,
+            }),
             Topk | Bottomk => Box::new(Ranks {
                 op,
                 by,
@@ -149,21 +145,23 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Bytes that a group holds per step besides its answer, about.
-pub(super) fn state_bytes(op: AggregateOp) -> u64 {
+/// Bytes that the groups of an aggregation hold per step besides the answer, about.
+pub(super) fn state_bytes(op: AggregateOp, series: u64, groups: u64) -> u64 {
     use AggregateOp::{
         Avg, Bottomk, Count, CountValues, Group, LimitRatio, Limitk, Max, Min, Quantile, Stddev, Stdvar, Sum, Topk,
     };
-    match op {
-        Sum => 16,
-        Avg => 20,
-        Count | Limitk => 4,
-        Min | Max => 16,
-        Group => 8,
-        Stddev | Stdvar => 40,
-        Topk | Bottomk => 40,
-        LimitRatio | CountValues | Quantile => 0,
-    }
+    groups
+        * match op {
+            Sum => 16,
+            Avg => 20,
+            Count | Limitk => 4,
+            Min | Max => 16,
+            Group => 8,
+            Stddev | Stdvar => 40,
+            Topk | Bottomk => 40,
+            LimitRatio | CountValues => 0,
+            Quantile => return series * quantile::VALUE_BYTES,
+        }
 }
 
 /// Whether an aggregation's answer may not depend on the order of its input. Of the others, which of two equal values
@@ -178,19 +176,4 @@ const LARGEST_INTEGER: f64 = 9_223_372_036_854_774_784.0;
 
 pub(super) fn projection(what: &Aggregate) -> Projection<'_> {
     if what.without { Projection::Drop(&what.grouping) } else { Projection::Keep(&what.grouping) }
-}
-
-/// Groups in the order their first series stand.
-fn group(series: &[Series], by: Projection<'_>) -> Vec<Group> {
-    let mut at = Groups::default();
-    let mut groups: Vec<Group> = Vec::new();
-    for (number, one) in series.iter().enumerate() {
-        let idx = at.of(by, &one.labels);
-        if idx == groups.len() {
-            groups.push(Group { labels: at.labels(), members: Vec::new(), drop_name: false });
-        }
-        groups[idx].members.push(number);
-        groups[idx].drop_name |= one.drop_name;
-    }
-    groups
 }

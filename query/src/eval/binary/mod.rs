@@ -8,25 +8,33 @@ mod vector;
 use kymo_core::query::QueryError;
 
 use self::element::Outcome;
+pub(super) use self::scalar::Change;
+use self::scalar::{Operation, Side};
 use super::Evaluator;
 use super::column::{Sample, Value};
-use super::notes::Note;
+use super::notes::{Note, Notes};
 use crate::functions::math::{arithmetic, compare};
-use crate::parser::{Binary, BinaryOp, NodeId, Span};
+use crate::parser::{Binary, BinaryOp, NodeId, Span, ValueType};
 
 impl Evaluator<'_> {
     /// Evaluates a binary operator.
     pub(super) fn binary(&mut self, id: NodeId, span: Span, binary: &Binary) -> Result<Value, QueryError> {
+        if self.streams.is_passed(id) {
+            let vector = if self.ast[binary.lhs].value_type == ValueType::Vector { binary.lhs } else { binary.rhs };
+            return Ok(self.take(vector));
+        }
         let (lhs, rhs) = (self.take(binary.lhs), self.take(binary.rhs));
         match (lhs, rhs) {
             (Value::Scalar(lhs), Value::Scalar(rhs)) => {
                 Ok(Value::Scalar(lhs.combine(rhs, |a, b| number(binary.op, a, b))))
             }
             (Value::Vector(vector), Value::Scalar(scalars)) => {
-                Ok(Value::Vector(self.with_scalars(binary, span, vector, &scalars, scalar::Side::Right)?))
+                let operation = Operation::new(binary, span, Side::Right);
+                Ok(Value::Vector(self.with_scalars(operation, vector, &scalars)?))
             }
             (Value::Scalar(scalars), Value::Vector(vector)) => {
-                Ok(Value::Vector(self.with_scalars(binary, span, vector, &scalars, scalar::Side::Left)?))
+                let operation = Operation::new(binary, span, Side::Left);
+                Ok(Value::Vector(self.with_scalars(operation, vector, &scalars)?))
             }
             (Value::Vector(lhs), Value::Vector(rhs)) => {
                 let matching = binary.matching.as_deref().expect("vectors are matched");
@@ -40,19 +48,19 @@ impl Evaluator<'_> {
             other => panic!("the parser lets only scalars and instant vectors through here, not {other:?}"),
         }
     }
+}
 
-    /// Says what there is to be said of an operator.
-    fn note_remarks(&mut self, op: BinaryOp, remarks: &Remarks, span: Span) {
-        let operation = if op == BinaryOp::Add { "addition" } else { "subtraction" };
-        for &(_, remark) in remarks.of_step.iter().flatten() {
-            let note = match remark {
-                Remark::ResetCollision => Note::CounterResetCollision { operation },
-                Remark::ReconciledBuckets => Note::ReconciledBuckets { operation },
-                Remark::Incompatible { lhs, rhs } => Note::IncompatibleTypes { lhs, op: op.as_str(), rhs },
-                Remark::MixedBuckets => Note::IncompatibleBuckets { op: op.as_str() },
-            };
-            self.notes.add(note, span);
-        }
+/// Says what there is to be said of an operator.
+fn note_remarks(notes: &mut Notes<'_>, op: BinaryOp, remarks: &Remarks, span: Span) {
+    let operation = if op == BinaryOp::Add { "addition" } else { "subtraction" };
+    for &(_, remark) in remarks.of_step.iter().flatten() {
+        let note = match remark {
+            Remark::ResetCollision => Note::CounterResetCollision { operation },
+            Remark::ReconciledBuckets => Note::ReconciledBuckets { operation },
+            Remark::Incompatible { lhs, rhs } => Note::IncompatibleTypes { lhs, op: op.as_str(), rhs },
+            Remark::MixedBuckets => Note::IncompatibleBuckets { op: op.as_str() },
+        };
+        notes.add(note, span);
     }
 }
 

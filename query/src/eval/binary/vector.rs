@@ -10,7 +10,7 @@ use kymo_core::query::QueryError;
 use kymo_core::{Labels, LabelsBuilder};
 
 use super::element::with_histogram;
-use super::{Remarks, changes_meaning, outcome};
+use super::{Remarks, changes_meaning, note_remarks, outcome};
 use crate::eval::column::{Column, Sample, Series, StepSet, Vector};
 use crate::eval::labels::{self, Projection, braced, drop_metadata};
 use crate::eval::meter::Pace;
@@ -128,7 +128,7 @@ impl Evaluator<'_> {
                 }
             }
         }
-        self.note_remarks(binary.op, &joined.remarks, span);
+        note_remarks(&mut self.notes, binary.op, &joined.remarks, span);
         let mut out = joined.out;
         if binary.return_bool {
             for series in &mut out.series {

@@ -160,7 +160,7 @@ impl Evaluator<'_> {
         if source.selector.is_some() {
             self.saw(range_id, ranges.len(), samples_read, bytes);
         }
-        self.seen[id.idx()].actual.series = sink.taken as u64;
+        sink.tell(id, &mut self.seen);
         let out = sink.finish(&mut self.notes)?;
         if name == "absent_over_time" {
             return Ok(Value::Vector(self.absent(out, call.args[0], steps)?));

@@ -3,6 +3,7 @@
 mod extended;
 mod families;
 mod limits;
+mod on_the_way;
 mod starts;
 pub(crate) mod steps;
 
