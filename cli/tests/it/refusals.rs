@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::http;
 use crate::process::{ANY_PORTS, Said, Server, kymo, run};
 use crate::remote_write::{Request, now_ms};
 
@@ -155,4 +156,42 @@ fn a_data_directory_of_a_newer_version_is_refused_and_left_as_it_was() {
     fs::write(&manifest, ours).unwrap();
     let said = Server::start(&folder).query(&["count_over_time(kept[5m])", "--output", "csv"]);
     assert!(said.out.ends_with(",1\r\n"), "{said:?}");
+}
+
+#[test]
+fn hostile_queries_are_refused_while_a_small_one_beside_them_is_answered() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let port = server.port;
+    let ask = move |text: &str| {
+        let body = format!("query={}&time=0", http::encoded(text));
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        http::send(port, "POST", "/api/v1/query", &headers, body.as_bytes()).unwrap()
+    };
+    // (text, status, what the refusal names)
+    let hostile = [
+        (format!("1{}", "+1".repeat(100_000)), 400, "limit"),
+        (format!("{}1{}", "(".repeat(100_000), ")".repeat(100_000)), 400, "limit"),
+        (format!("{}1", "-".repeat(100_000)), 400, "limit"),
+        (format!("vector(1){}", "[1h:1m]".repeat(20_000)), 400, "parse error"),
+        ("x".repeat(10 << 20), 413, "limit"),
+        (format!("{{a=~\"{}\"}}", "((a{100}){100}){100}"), 400, "error parsing regexp"),
+        (format!("{{a=~\"{}\"}}", "(a+)+".repeat(150_000)), 400, "error parsing regexp"),
+    ];
+    std::thread::scope(|threads| {
+        for (text, status, names) in &hostile {
+            threads.spawn(move || {
+                for _ in 0..3 {
+                    let answer = ask(text);
+                    let start = &text[..text.len().min(30)];
+                    assert_eq!(answer.status, *status, "{start}: {}", &answer.body[..answer.body.len().min(300)]);
+                    assert!(answer.body.contains(names), "{start}: {}", &answer.body[..answer.body.len().min(300)]);
+                }
+            });
+        }
+        for _ in 0..20 {
+            let answer = ask("1 + 1");
+            assert_eq!((answer.status, answer.json()["data"]["result"][1].as_str()), (200, Some("2")));
+        }
+    });
 }

@@ -13,56 +13,74 @@ struct WriteRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
+pub(crate) struct TimeSeries {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
     #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
+    pub(crate) histograms: Vec<Histogram>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Label {
+pub(crate) struct Label {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    value: String,
+    pub(crate) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Sample {
+pub(crate) struct Sample {
     #[prost(double, tag = "1")]
-    value: f64,
+    pub(crate) value: f64,
     #[prost(int64, tag = "2")]
-    timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
-/// Those fields of a native histogram that an integer one with positive buckets has.
 #[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, tag = "1")]
-    count_int: u64,
+pub(crate) struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    pub(crate) count_int: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    pub(crate) count_float: Option<f64>,
     #[prost(double, tag = "3")]
-    sum: f64,
+    pub(crate) sum: f64,
     #[prost(sint32, tag = "4")]
-    schema: i32,
+    pub(crate) schema: i32,
     #[prost(double, tag = "5")]
-    zero_threshold: f64,
+    pub(crate) zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) zero_count_int: Option<u64>,
+    #[prost(double, optional, tag = "7")]
+    pub(crate) zero_count_float: Option<f64>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) negative_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "9")]
+    pub(crate) negative_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "10")]
+    pub(crate) negative_counts: Vec<f64>,
     #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<BucketSpan>,
+    pub(crate) positive_spans: Vec<BucketSpan>,
     #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
+    pub(crate) positive_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "13")]
+    pub(crate) positive_counts: Vec<f64>,
+    /// 0 unknown, 3 gauge.
+    #[prost(int32, tag = "14")]
+    pub(crate) reset_hint: i32,
     #[prost(int64, tag = "15")]
-    timestamp: i64,
+    pub(crate) timestamp: i64,
+    #[prost(double, repeated, tag = "16")]
+    pub(crate) custom_values: Vec<f64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct BucketSpan {
+pub(crate) struct BucketSpan {
     #[prost(sint32, tag = "1")]
-    offset: i32,
+    pub(crate) offset: i32,
     #[prost(uint32, tag = "2")]
-    length: u32,
+    pub(crate) length: u32,
 }
 
 pub(crate) fn now_ms() -> i64 {
@@ -78,6 +96,11 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<Label> {
 }
 
 impl Request {
+    /// Of series made elsewhere.
+    pub(crate) fn of(timeseries: Vec<TimeSeries>) -> Request {
+        Request(WriteRequest { timeseries })
+    }
+
     /// `pairs` sorted by name; samples as time in milliseconds and value.
     pub(crate) fn floats(mut self, pairs: &[(&str, &str)], samples: &[(i64, f64)]) -> Request {
         let samples = samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect();
@@ -90,13 +113,14 @@ impl Request {
         let mut before = 0;
         let positive_deltas = counts.iter().map(|&count| count - std::mem::replace(&mut before, count)).collect();
         let histogram = Histogram {
-            count_int: counts.iter().sum::<i64>().cast_unsigned(),
+            count_int: Some(counts.iter().sum::<i64>().cast_unsigned()),
             sum,
             schema: 0,
             zero_threshold: 0.001,
             positive_spans: vec![BucketSpan { offset: 1, length: counts.len() as u32 }],
             positive_deltas,
             timestamp,
+            ..Histogram::default()
         };
         self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples: Vec::new(), histograms: vec![histogram] });
         self

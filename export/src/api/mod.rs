@@ -15,8 +15,8 @@
 //!
 //! 4. Queries run in turns by client, are shown while they run, can be cancelled, and are logged with their cost.
 //!
-//! Deliberately absent: `features`, `openapi.yaml`, `search/*`, `targets/relabel_steps`, `scrape_pools/config` and
-//! `status/self_metrics`, which Prometheus 3.5 has not either: they answer 404, which clients take as "not here".
+//! Not there: `openapi.yaml`, `search/*`, `targets/relabel_steps`, `scrape_pools/config`, `status/self_metrics` and
+//! `status/tsdb/blocks`: they answer 404, which clients take as "not here".
 
 mod admin;
 mod body;
@@ -27,6 +27,7 @@ mod exemplars;
 mod expression;
 #[cfg(test)]
 pub(crate) mod fake;
+mod features;
 mod federate;
 mod histogram;
 mod lifecycle;
@@ -247,6 +248,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/query_exemplars", get(exemplars::query_exemplars).post(exemplars::query_exemplars))
         .route("/format_query", get(expression::format_query).post(expression::format_query))
         .route("/parse_query", get(expression::parse_query).post(expression::parse_query))
+        .route("/features", get(features::features))
         .route("/status/tsdb", get(tsdb_status::tsdb))
         .route("/status/cardinality", get(cardinality::cardinality))
         .route("/status/walreplay", get(tsdb_status::wal_replay))

@@ -1,19 +1,16 @@
 //! Function calls, other than those over ranges.
 
+use kymo_core::matcher::compile_regex;
 use kymo_core::query::{Grid, QueryError};
 use kymo_core::{ErrorKind, Labels, LabelsBuilder, METRIC_NAME};
-use regex::RegexBuilder;
 
 use super::column::{Column, Scalars, Series, StepSet, Value, Vector};
 use super::labels;
 use super::notes::Note;
 use super::{Evaluator, invalid};
 use crate::functions::{calendar, math, natural};
-use crate::parser::{Call, ExprKind, LabelMatcher, MatchOp, NodeId, Span, ValueType};
+use crate::parser::{self, Call, ExprKind, LabelMatcher, MatchOp, NodeId, Span, ValueType};
 use crate::plan;
-
-/// Bytes a compiled expression of `label_replace` may take, as for matchers.
-const REGEX_BYTES_MAX: usize = 4 << 20;
 
 impl Evaluator<'_> {
     /// Evaluates a call.
@@ -247,9 +244,9 @@ impl Evaluator<'_> {
     fn label_replace(&mut self, call: &Call) -> Result<Vector, QueryError> {
         let text = |at: usize| self.string(call.args[at]).to_owned();
         let (target, replacement, source, expression) = (text(1), text(2), text(3), text(4));
-        let regex = RegexBuilder::new(&format!("^(?s:{expression})$")).size_limit(REGEX_BYTES_MAX).build();
-        let regex =
-            regex.map_err(|_| invalid(format!("invalid regular expression in label_replace(): {expression}")))?;
+        let refused = || invalid(format!("invalid regular expression in label_replace(): {expression}"));
+        parser::check_regex(&expression).map_err(|_| refused())?;
+        let regex = compile_regex(&expression).map_err(|_| refused())?;
         self.check_label_name(call.args[1], "destination", "label_replace")?;
         let mut vector = self.take_vector(call.args[0]);
         let mut value = String::new();
@@ -286,7 +283,7 @@ impl Evaluator<'_> {
     /// Fails for a label name that is empty or not UTF-8.
     fn check_label_name(&self, arg: NodeId, role: &str, function: &str) -> Result<(), QueryError> {
         let Span { start, end } = self.span(arg);
-        let bytes = crate::parser::string_literal_bytes(&self.text[start as usize..end as usize]);
+        let bytes = parser::string_literal_bytes(&self.text[start as usize..end as usize]);
         if !bytes.is_empty() && std::str::from_utf8(&bytes).is_ok() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::ops::Range;
 const REPEAT_MAX: u32 = 1000;
 
 /// Reads through `expression`; the error is Go's text without its `error parsing regexp: `.
-pub(super) fn check(expression: &str) -> Result<(), String> {
+pub(crate) fn check(expression: &str) -> Result<(), String> {
     let mut reader = Reader { text: expression, pos: 0 };
     let mut groups_open = 0_usize;
     // Whether what precedes can be repeated, and where the operator began that already does.

@@ -44,6 +44,7 @@ pub use ast::*;
 pub use duration::{DurationContext, DurationError, DurationExpr, DurationNode, DurationOp};
 pub use error::ParseError;
 pub use functions::{AggregateOp, Function, Variadic};
+pub(crate) use go_regex::check as check_regex;
 pub use options::ParseOptions;
 pub use parse::parse;
 pub use parse_selector::parse_metric_selector;

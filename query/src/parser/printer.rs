@@ -302,8 +302,24 @@ fn push_offset(out: &mut String, offset: Option<&DurationExpr>, continues: bool)
         if continues && matches!(offset.nodes().last(), Some(DurationNode::Paren(_))) {
             out.push('+');
         }
-        push_duration_expr(out, offset);
+        let mut text = String::new();
+        push_duration_expr(&mut text, offset);
+        // Arithmetic goes on behind a parenthesis or a second sign only.
+        if has_open_operator(offset) && !text.starts_with('(') {
+            out.push_str(if text.starts_with('-') { "+" } else { "++" });
+        }
+        out.push_str(&text);
     }
+}
+
+/// Whether a duration is arithmetic that no parentheses hold together.
+fn has_open_operator(duration: &DurationExpr) -> bool {
+    let nodes = duration.nodes();
+    let mut at = nodes.len() - 1;
+    while let DurationNode::Negate(operand) = nodes[at] {
+        at = operand as usize;
+    }
+    matches!(nodes[at], DurationNode::Binary(op, ..) if !matches!(op, DurationOp::MinOf | DurationOp::MaxOf))
 }
 
 /// What of a duration is still to be written.

@@ -113,6 +113,25 @@ fn each_switch_admits_its_syntax_and_no_other() {
 }
 
 #[test]
+fn arithmetic_in_an_offset_is_printed_so_that_it_goes_on() {
+    let rows = [
+        ("x offset --5m-1m", "x offset ++5m - 1m"),
+        ("x offset +-5m-1m", "x offset +-5m - 1m"),
+        ("x offset ++5m*2", "x offset ++5m * 2"),
+        ("x offset +-5m^2", "x offset +-5m ^ 2"),
+        ("x offset --0m-0m", "x offset ++0s - 0s"),
+        ("x offset ++min_of(1m, 2m)-1m", "x offset ++min_of(1m, 2m) - 1m"),
+        ("x offset (5m)-1m", "x offset (5m) - 1m"),
+        ("x offset 5m - 1m", "x offset 5m - 1m"),
+    ];
+    for (query, printed) in rows {
+        let ast = parse_all(query).unwrap();
+        assert_eq!(ast.to_string(), printed, "{query}");
+        assert_eq!(meaning(&parse_all(printed).unwrap()), meaning(&ast), "{query}");
+    }
+}
+
+#[test]
 fn an_empty_query_has_no_position() {
     let error = parse_all("").unwrap_err();
     assert_eq!(error.to_string(), "unknown position: parse error: no expression found in input");

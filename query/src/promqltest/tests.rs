@@ -568,6 +568,14 @@ fn selectors_are_pinned_where_upstream_pins_them() {
     assert_eq!(pinned::pinned("up", -1_500)[0].0, "up @ -1.500");
 }
 
+#[test]
+fn every_form_of_the_language_is_read_and_held() {
+    let over = |storage: Arc<dyn MetricStorage>| Box::new(crate::Engine::new(storage)) as Box<dyn QueryBackend>;
+    let script = include_str!("../../testdata/language.test");
+    let report = run_script("language", script, &mut memory_storage, &over).unwrap();
+    assert_eq!((report.passed, &report.failed[..]), (36, &[][..]));
+}
+
 proptest! {
     #[test]
     fn floats_are_compared_by_relative_error(a in any::<f64>(), scale in -3e-6..3e-6f64) {

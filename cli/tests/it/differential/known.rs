@@ -1,6 +1,6 @@
 //! Where Kymo, which answers as Prometheus 3.14, differs from 3.5 on purpose.
 //!
-//! `docs/promql.md` lists the same for people. A change of wording is undone on both sides before answers are
+//! `docs/promql.md` lists the same for people, which a test at the end holds to. A change of wording is undone on both sides before answers are
 //! compared; any other change explains a difference of given respects for given expressions.
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::compare::{Difference, Respect};
 
 /// One change that shows in answers.
 pub(super) struct Change {
-    /// What changed, and in which version.
+    /// Since which version, and what changed: the words of the table in `docs/promql.md`.
     pub(super) reason: &'static str,
     /// Whether it explains a difference.
     pub(super) explains: fn(&Question<'_>, &Difference) -> bool,
@@ -19,7 +19,7 @@ pub(super) struct Change {
 /// Changes of answers.
 pub(super) const CHANGES: &[Change] = &[
     Change {
-        reason: "3.8: histograms of different custom buckets are reconciled instead of refused",
+        reason: "3.8: histograms of different custom buckets are reconciled, with an info, instead of refused with a warning",
         explains: |question, difference| {
             let said = ["incompatible custom buckets", "mismatched custom buckets", "incompatible bucket layout"];
             touches(question, &["nhcb", "nh.*", "__name__"])
@@ -30,14 +30,14 @@ pub(super) const CHANGES: &[Change] = &[
         },
     },
     Change {
-        reason: "3.7: the rate of native histograms is not carried back beyond zero observations",
+        reason: "3.7: the rate of a native histogram is not carried back beyond zero observations, as that of a float is not",
         explains: |question, difference| {
             let rates = ["rate(", "increase("].iter().any(|function| question.text().contains(function));
             rates && touches(question, HISTOGRAMS) && matches!(difference.respect, Respect::Values | Respect::Labels)
         },
     },
     Change {
-        reason: "3.9: rate, increase and delta of native histograms give gauges, in which nothing is a reset",
+        reason: "3.9: `rate`, `increase` and `delta` of native histograms give gauges, in which nothing is a reset",
         explains: |question, difference| {
             question.text().contains(':')
                 && touches(question, HISTOGRAMS)
@@ -45,7 +45,7 @@ pub(super) const CHANGES: &[Change] = &[
         },
     },
     Change {
-        reason: "3.10: info finds what describes a series at every step of a range query, as at an instant",
+        reason: "3.10: `info` finds what describes a series at every step of a range query; 3.5 finds it at some",
         explains: |question, difference| {
             question.is_range()
                 && question.text().contains("info(")
@@ -53,12 +53,20 @@ pub(super) const CHANGES: &[Change] = &[
         },
     },
     Change {
-        reason: "3.6: NaN is refused as the parameter of topk, bottomk, limitk and limit_ratio, by its name",
+        reason: "3.6: `NaN` as the parameter of `topk`, `bottomk`, `limitk`, `limit_ratio` is refused as `Parameter value is NaN`, and also where no series is",
         explains: |_, difference| {
             matches!(difference.respect, Respect::ErrorText | Respect::Outcome)
                 && difference.what.contains("Parameter value is NaN")
         },
     },
+];
+
+/// Changes of wording, as [`reword`] undoes them.
+const WORDINGS: &[&str] = &[
+    "3.6: an annotation leaves out a metric name that is empty",
+    "3.12: sorting in a range query has a warning",
+    "3.12: of a match group with too many series, two are named in the order of their labels",
+    "3.13: the info on buckets that were made to rise tells which, by how much and when",
 ];
 
 /// Families with native histograms.
@@ -103,4 +111,22 @@ fn sorted_pair(error: &str) -> String {
     let (one, other) = (format!("{one}}}"), format!("{{{other}"));
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
     format!("{before}: [{first}, {second}];{after}")
+}
+
+#[test]
+fn the_page_lists_the_changes_that_are_let_pass() {
+    let page = include_str!("../../../../docs/promql.md");
+    let (_, from) = page.split_once("## From 3.5 to 3.14").unwrap();
+    let (table, _) = from.split_once("\n## ").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| 3."));
+    let mut listed: Vec<String> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            format!("3.{}: {}", cells[0], cells[1])
+        })
+        .collect();
+    let mut known: Vec<&str> = CHANGES.iter().map(|change| change.reason).chain(WORDINGS.iter().copied()).collect();
+    listed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(listed, known);
 }

@@ -1,89 +1,10 @@
-//! The data as remote write 1.0, encoded by a library of its own and sent in slices of time.
-
-use prost::Message;
+//! The data as remote write 1.0, sent in slices of time.
 
 use super::data::{Histogram as Made, LENGTH_MS, Point, STALE, START_MS, Series};
-use crate::http;
+use crate::remote_write::{BucketSpan, Histogram, Label, Request, Sample, TimeSeries};
 
 /// Time in one request: Prometheus takes nothing that is an hour older than the newest sample.
 const SLICE_MS: i64 = 5 * 60_000;
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, optional, tag = "1")]
-    count_int: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    count_float: Option<f64>,
-    #[prost(double, tag = "3")]
-    sum: f64,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(double, tag = "5")]
-    zero_threshold: f64,
-    #[prost(uint64, optional, tag = "6")]
-    zero_count_int: Option<u64>,
-    #[prost(double, optional, tag = "7")]
-    zero_count_float: Option<f64>,
-    #[prost(message, repeated, tag = "8")]
-    negative_spans: Vec<BucketSpan>,
-    #[prost(sint64, repeated, tag = "9")]
-    negative_deltas: Vec<i64>,
-    #[prost(double, repeated, tag = "10")]
-    negative_counts: Vec<f64>,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<BucketSpan>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(double, repeated, tag = "13")]
-    positive_counts: Vec<f64>,
-    /// 0 unknown, 3 gauge.
-    #[prost(int32, tag = "14")]
-    reset_hint: i32,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-    #[prost(double, repeated, tag = "16")]
-    custom_values: Vec<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct BucketSpan {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
 
 /// Writes everything to a server, oldest first. Returns the number of samples.
 ///
@@ -117,16 +38,10 @@ pub(super) fn send(port: u16, series: &[Series]) -> usize {
 
 /// Sends one request; the number of samples in it.
 fn write(port: u16, timeseries: Vec<TimeSeries>) -> usize {
-    let request = WriteRequest { timeseries };
-    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ];
-    let answer = http::send(port, "POST", "/api/v1/write", &headers, &body).unwrap();
+    let count = timeseries.iter().map(|one| one.samples.len() + one.histograms.len()).sum();
+    let answer = Request::of(timeseries).send(port);
     assert!(answer.status / 100 == 2, "port {port}: {answer:?}");
-    request.timeseries.iter().map(|one| one.samples.len() + one.histograms.len()).sum()
+    count
 }
 
 fn labels(series: &Series) -> Vec<Label> {

@@ -2,6 +2,7 @@
 
 mod extended;
 mod families;
+mod hostile;
 mod limits;
 mod on_the_way;
 mod starts;
