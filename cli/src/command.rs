@@ -8,6 +8,7 @@ use crate::export_files::ExportArgs;
 use crate::import::ImportArgs;
 use crate::inspect::ConfigArgs;
 use crate::logging::LogArgs;
+use crate::otlp::OtlpArgs;
 use crate::promqltest::PromqltestArgs;
 use crate::query::QueryArgs;
 use crate::restore::RestoreArgs;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
+    Otlp(OtlpArgs),
     Compact(CompactArgs),
     Delete(DeleteArgs),
     Verify(VerifyArgs),

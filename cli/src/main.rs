@@ -6,6 +6,7 @@
 //!         ─▶ status       what a running program does and waits for
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
+//!         ─▶ otlp         what becomes of an OTLP request, without a server
 //!         ─▶ compact      a data directory that no server has open, written as small as it will be
 //!         ─▶ delete       series taken away in a range of time, by a server or in a directory that none has open
 //!         ─▶ verify       a data directory checked, in use or not
@@ -29,6 +30,7 @@ mod failure;
 mod import;
 mod inspect;
 mod logging;
+mod otlp;
 mod output;
 mod progress;
 mod promqltest;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
+        Command::Otlp(args) => otlp::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Delete(args) => delete::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -201,8 +201,9 @@ impl State {
 }
 
 impl Series {
-    /// Adds an increment or total; gives the time of the new total, or `None` if the row was there already.
-    fn add(&mut self, row: &Row<'_>) -> Result<Option<i64>, RejectReason> {
+    /// Adds an increment or total; gives the time of the new total and whether there is a gap before it,
+    /// or `None` if the row was there already.
+    fn add(&mut self, row: &Row<'_>) -> Result<Option<(i64, bool)>, RejectReason> {
         let taken = match row.value {
             RowValue::Increment(increment) => self.totals.add(increment)?,
             RowValue::Total(total) => self.totals.replace(total, row.time_ms)?,
@@ -210,13 +211,13 @@ impl Series {
         };
         Ok(match taken {
             Taken::Identical => None,
-            Taken::Added(NewTotal { time_ms, start_ms, value }) => {
+            Taken::Added(NewTotal { time_ms, start_ms, value, behind_gap }) => {
                 let value = match value {
                     AddedValue::Float(value) => Value::Float(value),
                     AddedValue::Histogram(value) => Value::Histogram(Arc::new(value)),
                 };
                 self.samples.insert(time_ms, (start_ms, value));
-                Some(time_ms)
+                Some((time_ms, behind_gap))
             }
         })
     }
@@ -258,8 +259,9 @@ impl MetricStorage for MemoryStorage {
                 RowValue::Increment(_) | RowValue::Total(_) => {
                     match state.series[index].add(&row) {
                         Ok(None) => report.identical += one,
-                        Ok(Some(time_ms)) => {
+                        Ok(Some((time_ms, behind_gap))) => {
                             report.stored += one;
+                            report.gaps += u64::from(behind_gap);
                             state.changed(index, time_ms);
                         }
                         Err(reason) => {

@@ -256,6 +256,9 @@ pub struct AppendReport {
     pub identical: RowCounts,
     /// Rows that replaced a sample with other bits at the same timestamp.
     pub replaced: RowCounts,
+    /// Of the increments stored: those with a gap to what their writer told before. No fault of theirs, but nobody told
+    /// what was counted in between.
+    pub gaps: u64,
     /// Rows that were refused.
     pub rejected_counts: RowCounts,
     /// Which rows were refused and why, in row order.
@@ -277,6 +280,7 @@ impl AppendReport {
         self.stored = RowCounts::default();
         self.identical = RowCounts::default();
         self.replaced = RowCounts::default();
+        self.gaps = 0;
         self.rejected_counts = RowCounts::default();
         self.rejected.clear();
         self.rejected_exemplars.clear();

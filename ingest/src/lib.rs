@@ -28,6 +28,7 @@ mod proto;
 pub mod remote_write;
 #[cfg(feature = "scrape")]
 pub mod scrape;
+mod series_cache;
 #[cfg(feature = "http")]
 mod status;
 

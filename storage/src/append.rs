@@ -461,8 +461,9 @@ impl Applying<'_> {
                     let Some(added) = Added::of(&row) else { continue };
                     let newest = in_blocks.map(|(newest, _)| *newest);
                     match self.add(number, &added, work.begins_here(at), newest) {
-                        Ok(Some(time_ms)) => {
+                        Ok(Some((time_ms, behind_gap))) => {
                             report.stored += one;
+                            report.gaps += u64::from(behind_gap);
                             touched =
                                 Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
                         }
@@ -488,14 +489,15 @@ impl Applying<'_> {
         touched
     }
 
-    /// Adds a row up; gives the time of the new total, or `None` if the row was there already.
+    /// Adds a row up; gives the time of the new total and whether there is a gap before it, or `None` if the row was there
+    /// already.
     pub(crate) fn add(
         &mut self,
         series: u32,
         row: &Added,
         begins: bool,
         newest_in_blocks: Option<i64>,
-    ) -> Result<Option<i64>, RejectReason> {
+    ) -> Result<Option<(i64, bool)>, RejectReason> {
         let Some(total) = self.increments.apply(series, row, begins, self.now_ms)? else { return Ok(None) };
         let sample = match total.value {
             AddedValue::Float(value) => Sample::float(total.time_ms, total.start_ms, value),
@@ -504,7 +506,7 @@ impl Applying<'_> {
         // Whether blocks hold the time as well makes no difference: the head wins.
         let in_blocks = newest_in_blocks.map(|newest| (newest, None));
         self.head.append(series, sample, self.blocks_max, in_blocks.as_ref());
-        Ok(Some(total.time_ms))
+        Ok(Some((total.time_ms, total.behind_gap)))
     }
 }
 

@@ -412,7 +412,7 @@ impl Engine {
                 Replayed::Added(row, begins) => {
                     let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
                     // What was refused then is refused now; whoever sent it was told.
-                    if let Ok(Some(time_ms)) = applying.add(number, &row, begins, None) {
+                    if let Ok(Some((time_ms, _))) = applying.add(number, &row, begins, None) {
                         samples += 1;
                         touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));
                     }

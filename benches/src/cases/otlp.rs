@@ -1,9 +1,10 @@
 //! An OTLP request, and an engine that keeps nothing of it: what is left is reading and translating.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
+use kymo_core::batch::{Exemplar, Metadata, RowSeries, SampleBatch};
 use kymo_core::memory::one_of;
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
@@ -18,6 +19,8 @@ use prost::bytes::Bytes;
 /// Metrics of one request, each with [`POINTS`] points of five attributes.
 const METRICS: usize = 40;
 const POINTS: usize = 25;
+/// Points of a request.
+pub const POINTS_PER_REQUEST: u64 = (METRICS * POINTS) as u64;
 
 #[derive(Clone, PartialEq, Message)]
 struct Request {
@@ -79,6 +82,39 @@ fn attribute(key: &str, text: String) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { text }) }
 }
 
+/// An encoded request of [`POINTS_PER_REQUEST`] points at a time; the series are always the same.
+#[must_use]
+pub fn body(time_ns: u64) -> Bytes {
+    let point = |n: usize| Point {
+        time_ns,
+        value: Some(n as f64 * 0.5),
+        attributes: vec![
+            attribute("http.request.method", ["GET", "POST"][n % 2].to_owned()),
+            attribute("http.response.status_code", (200 + n).to_string()),
+            attribute("http.route", format!("/api/v1/items/{n}")),
+            attribute("server.address", "shop.example".to_owned()),
+            attribute("network.protocol.version", "1.1".to_owned()),
+        ],
+    };
+    let metric = |n: usize| Metric {
+        name: format!("http.server.metric.{n}"),
+        gauge: Some(Gauge { points: (0..POINTS).map(point).collect() }),
+    };
+    let resource = Resource {
+        attributes: ["service.name", "service.instance.id", "host.name"]
+            .map(|key| attribute(key, "shop-7".to_owned()))
+            .into(),
+    };
+    let metrics = (0..METRICS).map(metric).collect();
+    let request = Request {
+        resource_metrics: vec![ResourceMetrics {
+            resource: Some(resource),
+            scope_metrics: vec![ScopeMetrics { metrics }],
+        }],
+    };
+    request.encode_to_vec().into()
+}
+
 /// A request, and a receiver in front of an engine that keeps nothing.
 pub struct Otlp {
     body: Bytes,
@@ -90,32 +126,9 @@ impl Otlp {
     /// The receiver does not take every point.
     pub fn new() -> Result<Otlp> {
         let now_ns = u64::try_from(SystemClock::new().now_ms()).context("the clock is before 1970")? * 1_000_000;
-        let point = |n: usize| Point {
-            time_ns: now_ns,
-            value: Some(n as f64 * 0.5),
-            attributes: vec![
-                attribute("http.request.method", ["GET", "POST"][n % 2].to_owned()),
-                attribute("http.response.status_code", (200 + n).to_string()),
-                attribute("http.route", format!("/api/v1/items/{n}")),
-                attribute("server.address", "shop.example".to_owned()),
-                attribute("network.protocol.version", "1.1".to_owned()),
-            ],
-        };
-        let metric = |n: usize| Metric {
-            name: format!("http.server.metric.{n}"),
-            gauge: Some(Gauge { points: (0..POINTS).map(point).collect() }),
-        };
-        let resource = Resource { attributes: vec![attribute("service.name", "shop".to_owned())] };
-        let metrics = (0..METRICS).map(metric).collect();
-        let request = Request {
-            resource_metrics: vec![ResourceMetrics {
-                resource: Some(resource),
-                scope_metrics: vec![ScopeMetrics { metrics }],
-            }],
-        };
-        let parts = ReceiverParts::around(Arc::new(KeepsNothing));
+        let parts = ReceiverParts::around(Arc::new(KeepsNothing::default()));
         let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts)?;
-        let otlp = Otlp { body: request.encode_to_vec().into(), receiver };
+        let otlp = Otlp { body: body(now_ns), receiver };
         ensure!(otlp.export() == otlp.points(), "the receiver does not take every point");
         Ok(otlp)
     }
@@ -123,7 +136,7 @@ impl Otlp {
     /// Points of the request.
     #[must_use]
     pub fn points(&self) -> u64 {
-        (METRICS * POINTS) as u64
+        POINTS_PER_REQUEST
     }
 
     /// Decodes the request with prost and no more; gives its metrics.
@@ -141,13 +154,22 @@ impl Otlp {
     }
 }
 
-/// Says of every row that it is stored.
-struct KeepsNothing;
+/// Says of every row that it is stored, and gives each label set a ref.
+#[derive(Default)]
+struct KeepsNothing {
+    series: AtomicU64,
+}
 
 impl MetricStorage for KeepsNothing {
     fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
         let mut report = AppendReport::default();
-        batch.rows().for_each(|row| report.stored += one_of(&row));
+        for (number, row) in batch.rows().enumerate() {
+            report.stored += one_of(&row);
+            if let RowSeries::Labels(_) = row.series {
+                let series = SeriesRef::new(1, self.series.fetch_add(1, Ordering::Relaxed));
+                report.new_refs.extend(series.map(|series| (number, series)));
+            }
+        }
         Ok(report)
     }
     fn select(&self, _what: &Selector, _ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {

@@ -1,5 +1,4 @@
-//! What the ways in cost without HTTP: ns per sample of remote write from the compressed body, GB/s of a page, ns per
-//! point of OTLP.
+//! What the ways in cost without HTTP: ns per sample of remote write from the compressed body, GB/s of a page.
 
 use anyhow::{Context, Result, ensure};
 
@@ -7,7 +6,6 @@ use super::Setup;
 use crate::cases::append;
 use crate::cases::decode::Decode;
 use crate::cases::exposition::Page;
-use crate::cases::otlp::Otlp;
 use crate::load::{self, Load};
 use crate::machine;
 use crate::report::{Goal, Report, Row};
@@ -45,7 +43,6 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
             .goal(Goal::AtMost(280.0)),
     );
     exposition(&load, report)?;
-    otlp(report)?;
     report.note(format!("Decode: of the floor, snap is {snap:.0} ns and the walk {walk:.0} ns a sample."));
     Ok(())
 }
@@ -65,17 +62,6 @@ fn exposition(load: &Load, report: &mut Report) -> Result<()> {
     report.row(Row::new("page parsed and every label set built", "GB/s", first_sight));
     report.row(Row::new("page parsed again, known series", "GB/s", repeated).goal(Goal::AtLeast(2.0)));
     report.note(format!("Decode: the page has {} samples and {} bytes.", page.samples(), page.bytes()));
-    Ok(())
-}
-
-/// ns per point of an OTLP request, into an engine that keeps nothing.
-fn otlp(report: &mut Report) -> Result<()> {
-    let otlp = Otlp::new()?;
-    let mut cases = [Case::passes("prost", || otlp.prost()), Case::passes("ours", || otlp.export())];
-    let found = rounds::in_turn(&mut cases, ROUNDS);
-    let [prost, ours] = std::array::from_fn(|index| found[index].per(otlp.points()).median);
-    report
-        .row(Row::new("OTLP read and translated, 5 attributes", "ns/point", ours).peer("prost, decoding alone", prost));
     Ok(())
 }
 

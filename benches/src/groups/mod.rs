@@ -6,6 +6,7 @@ pub mod engine;
 pub mod evaluation;
 pub mod hot_path;
 pub mod ingest;
+pub mod otlp;
 pub mod pages;
 pub mod query;
 pub mod scrape;
@@ -28,8 +29,10 @@ pub enum Group {
     HotPath,
     /// Contexts of requests, their status and their memory, within this process
     Context,
-    /// From a remote write body, a page or an OTLP request to rows, within this process
+    /// From a remote write body or a page to rows, within this process
     Decode,
+    /// OTLP from the body to rows, and over HTTP into a server
+    Otlp,
     /// Append, log, blocks, replay and select, within this process
     Engine,
     /// Remote write over HTTP into servers, their memory, and what a kill loses
@@ -39,10 +42,8 @@ pub enum Group {
 }
 
 /// Rows that nothing can fill yet, and what has to come first.
-const LATER: [(Option<Group>, &str, &str); 2] = [
-    (Some(Group::Decode), "OTLP decode per point, known series", "there is no path without generated structs yet"),
-    (None, "service health, 1,000 services, under load", "nothing fills the health table yet"),
-];
+const LATER: [(Option<Group>, &str, &str); 1] =
+    [(None, "service health, 1,000 services, under load", "nothing fills the health table yet")];
 
 /// With what to measure.
 #[derive(Debug, Clone)]
@@ -116,6 +117,9 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     }
     if wants(Group::Decode) {
         attempt(&mut report, "decode", |report| decode::run(setup, report));
+    }
+    if wants(Group::Otlp) {
+        attempt(&mut report, "otlp", |report| otlp::run(setup, report));
     }
     let of_engine = |rows| wants(Group::Engine) && (setup.rows.is_empty() || setup.rows.contains(&rows));
     engine::run(setup, &mut report, of_engine);

@@ -12,6 +12,7 @@ mod durability;
 mod features;
 mod http;
 mod import;
+mod otlp;
 mod peers;
 mod process;
 mod promqltest;

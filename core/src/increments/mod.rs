@@ -100,6 +100,9 @@ pub struct NewTotal {
     pub start_ms: i64,
     /// The total.
     pub value: AddedValue,
+    /// Whether nothing was told of the time between the writer's newest interval and this one. No fault, but what was
+    /// counted there, if anything was, is in no total.
+    pub behind_gap: bool,
 }
 
 /// Why a row can be refused without knowing the state: an increment that ends before it starts, a number that is not
@@ -209,8 +212,10 @@ impl SeriesTotals {
             _ => {}
         }
         let sum = self.sum_with(&increment.value)?;
-        self.0.writers.entry(increment.writer).or_default().remember(interval);
-        Ok(Taken::Added(self.written(interval, sum)))
+        let writer = self.0.writers.entry(increment.writer).or_default();
+        let behind_gap = writer.recent.last().is_some_and(|newest| newest.end_ms < interval.first_ms());
+        writer.remember(interval);
+        Ok(Taken::Added(NewTotal { behind_gap, ..self.written(interval, sum) }))
     }
 
     /// Takes a writer's cumulative total told at `time_ms`.
@@ -230,13 +235,43 @@ impl SeriesTotals {
             None => Some(total.value.clone()),
         };
         let sum = match &growth {
+            // As it was told: adding what it grew by would round.
+            Some(_) if self.goes_on_alone(total) => total.value.clone(),
             Some(growth) => self.sum_with(growth)?,
             None => self.sum_like(&total.value),
+        };
+        let sum = match sum {
+            AddedValue::Histogram(value) => {
+                AddedValue::Histogram(NativeHistogram { hint: ResetHint::Unknown, ..value })
+            }
+            sum => sum,
         };
         let writer = self.0.writers.entry(total.writer).or_default();
         writer.share = Some(Share { start_ms: total.start_ms, time_ms, value: total.value.clone() });
         writer.remember(interval);
         Ok(Taken::Added(self.written(interval, sum)))
+    }
+
+    /// Whether all there is to the sum is the share of this writer, which goes on counting since the same start.
+    fn goes_on_alone(&self, total: &Total) -> bool {
+        let Some(share) = self.0.writers.get(&total.writer).and_then(|writer| writer.share.as_ref()) else {
+            return false;
+        };
+        if share.start_ms != total.start_ms {
+            return false;
+        }
+        match (&share.value, &total.value) {
+            (AddedValue::Float(before), AddedValue::Float(now)) => {
+                now >= before && self.0.float.is_some_and(|sum| sum.to_bits() == before.to_bits())
+            }
+            (AddedValue::Histogram(before), AddedValue::Histogram(now)) => {
+                let same = |sum: &NativeHistogram| {
+                    sum.same_bits(&NativeHistogram { hint: ResetHint::Unknown, ..before.clone() })
+                };
+                !began_anew(now, before) && self.0.histogram.as_ref().is_some_and(same)
+            }
+            _ => false,
+        }
     }
 
     /// The sum of the value's kind after adding it.
@@ -276,7 +311,7 @@ impl SeriesTotals {
             AddedValue::Float(value) => self.0.float = Some(*value),
             AddedValue::Histogram(value) => self.0.histogram = Some(value.clone()),
         }
-        NewTotal { time_ms, start_ms: self.0.began_ms, value: sum }
+        NewTotal { time_ms, start_ms: self.0.began_ms, value: sum, behind_gap: false }
     }
 }
 

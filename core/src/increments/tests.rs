@@ -186,7 +186,7 @@ fn what_cannot_be_added_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_series_whose_writers_were_forgotten_goes_on_from_its_total() {
-    let newest = NewTotal { time_ms: 100, start_ms: 7, value: AddedValue::Float(40.0) };
+    let newest = NewTotal { time_ms: 100, start_ms: 7, value: AddedValue::Float(40.0), behind_gap: false };
     let mut totals = SeriesTotals::resumed(&newest);
     assert_eq!(float(totals.add(&increment(1, 90, 110, 1.0))), OVERLAP, "it may have been told");
     assert_eq!(float(totals.add(&increment(1, 100, 110, 2.0))), Ok(Some((110, 42.0))));
@@ -262,5 +262,29 @@ proptest! {
             };
             prop_assert_eq!(float(totals.replace(&total(writer, start, value), time)), expected);
         }
+    }
+}
+
+#[test]
+fn an_increment_behind_a_gap_says_so_and_is_added() {
+    let mut totals = SeriesTotals::default();
+    let gap = |taken: Result<Taken, RejectReason>| match taken {
+        Ok(Taken::Added(total)) => total.behind_gap,
+        other => panic!("{other:?}"),
+    };
+    // The first of a writer follows nothing, its neighbour follows it, and what fills a gap is behind none.
+    for (writer, start, end, expected) in
+        [(1, 0, 10, false), (1, 10, 20, false), (1, 30, 40, true), (1, 20, 30, false), (2, 50, 60, false)]
+    {
+        assert_eq!(gap(totals.add(&increment(writer, start, end, 1.0))), expected, "{writer}: {start} to {end}");
+    }
+}
+
+#[test]
+fn a_lone_writer_has_the_values_it_told() {
+    let mut totals = SeriesTotals::default();
+    // 0.1 + (0.3 − 0.1) is not 0.3.
+    for (time, value) in [(10, 0.1), (20, 0.3), (30, 0.6), (40, 0.7)] {
+        assert_eq!(float(totals.replace(&total(1, 5, value), time)), Ok(Some((time, value))));
     }
 }

@@ -32,6 +32,12 @@ pub enum ExportError {
         /// What is wrong with it.
         source: prost::DecodeError,
     },
+    /// A text of the body is not UTF-8.
+    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    Text {
+        /// What is wrong with it.
+        source: std::str::Utf8Error,
+    },
     /// The body is not JSON, or not of the message's shape above the level of a metric.
     #[error("cannot decode the body as ExportMetricsServiceRequest in JSON")]
     Json {
@@ -67,6 +73,7 @@ impl ExportError {
             ExportError::Decompress { .. }
             | ExportError::Protobuf { .. }
             | ExportError::Message { .. }
+            | ExportError::Text { .. }
             | ExportError::Json { .. } => ErrorKind::Invalid,
             ExportError::TooLarge { .. } => ErrorKind::TooLarge,
             ExportError::Budget(_) => ErrorKind::unavailable(),
@@ -79,11 +86,25 @@ impl ExportError {
     pub fn loss_reason(&self) -> Option<&'static str> {
         match self {
             ExportError::Decompress { .. } => Some("bad_compression"),
-            ExportError::Protobuf { .. } | ExportError::Message { .. } => Some("bad_protobuf"),
+            ExportError::Protobuf { .. } | ExportError::Message { .. } | ExportError::Text { .. } => {
+                Some("bad_protobuf")
+            }
             ExportError::Json { .. } => Some("bad_json"),
             ExportError::TooLarge { .. } => Some("too_large"),
             ExportError::Budget(_) | ExportError::Append { .. } => None,
         }
+    }
+}
+
+impl From<ProtoError> for ExportError {
+    fn from(source: ProtoError) -> ExportError {
+        ExportError::Protobuf { source }
+    }
+}
+
+impl From<prost::DecodeError> for ExportError {
+    fn from(source: prost::DecodeError) -> ExportError {
+        ExportError::Message { source }
     }
 }
 
@@ -105,8 +126,6 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
 pub enum Reason {
     /// The engine refused a sample of it.
     Row(RejectReason),
-    /// It counts since the last report, not since the start.
-    DeltaTemporality,
     /// A sum or histogram that does not say since when it counts.
     UnspecifiedTemporality,
     /// It has no time.
@@ -133,7 +152,6 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Row(reason) => reason.as_str(),
-            Reason::DeltaTemporality => "delta_temporality",
             Reason::UnspecifiedTemporality => "unspecified_temporality",
             Reason::MissingTime => "missing_time",
             Reason::MissingValue => "missing_value",
@@ -151,9 +169,6 @@ impl Reason {
     pub fn describe(self) -> &'static str {
         match self {
             Reason::Row(reason) => reason.describe(),
-            Reason::DeltaTemporality => {
-                "delta temporality is not supported yet; configure the exporter for cumulative temporality"
-            }
             Reason::UnspecifiedTemporality => "the aggregation temporality is not specified",
             Reason::MissingTime => "time_unix_nano is not set",
             Reason::MissingValue => "the data point has no value",

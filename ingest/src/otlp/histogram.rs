@@ -8,7 +8,8 @@ use kymo_core::histogram::{
 };
 
 use super::error::Reason;
-use super::message::{Buckets, ExponentialPoint, HistogramPoint, NO_RECORDED_VALUE};
+use super::message::NO_RECORDED_VALUE;
+use super::visit::{Buckets, ExponentialPoint, HistogramPoint};
 
 /// The zero bucket's half width where a point has none, as Prometheus sets it.
 const ZERO_THRESHOLD: f64 = 1e-128;
@@ -16,33 +17,34 @@ const ZERO_THRESHOLD: f64 = 1e-128;
 const GAP_MAX: i64 = 2;
 
 /// Whether the bounds rise and every count has its bucket.
-pub(super) fn check_bounds(point: &HistogramPoint) -> Result<(), Reason> {
-    let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
+pub(super) fn check_bounds(point: &HistogramPoint<'_>) -> Result<(), Reason> {
+    let (bounds, counts) = (point.explicit_bounds, point.bucket_counts);
     let fits = if counts.is_empty() { bounds.is_empty() } else { counts.len() == bounds.len() + 1 };
     let rises = bounds.windows(2).all(|pair| pair[0] < pair[1]) && bounds.iter().all(|bound| !bound.is_nan());
     if fits && rises { Ok(()) } else { Err(Reason::InvalidBuckets) }
 }
 
 /// Upper bounds with the observations at or below them; the last is +Inf with the point's count.
-pub(super) fn cumulative(point: &HistogramPoint) -> impl Iterator<Item = (f64, f64)> {
+pub(super) fn cumulative<'p>(point: &HistogramPoint<'p>) -> impl Iterator<Item = (f64, f64)> + use<'p> {
+    let count = point.count;
     let mut sum = 0u64;
-    let below = point.explicit_bounds.iter().zip(&point.bucket_counts).map(move |(bound, count)| {
+    let below = point.explicit_bounds.iter().zip(point.bucket_counts).map(move |(bound, count)| {
         sum = sum.saturating_add(*count);
         (*bound, sum as f64)
     });
     // A bound of +Inf, which some senders give, is the last bucket already.
-    below.filter(|(bound, _)| *bound != f64::INFINITY).chain([(f64::INFINITY, point.count as f64)])
+    below.filter(|(bound, _)| *bound != f64::INFINITY).chain([(f64::INFINITY, count as f64)])
 }
 
 /// A histogram with explicit bounds as a native one with custom buckets; `None` for a point without a value.
-pub(super) fn custom_buckets(point: &HistogramPoint) -> Option<NativeHistogram> {
+pub(super) fn custom_buckets(point: &HistogramPoint<'_>) -> Option<NativeHistogram> {
     if point.flags & NO_RECORDED_VALUE != 0 {
         return None;
     }
     let finite = point.explicit_bounds.iter().take_while(|bound| **bound != f64::INFINITY);
     let custom_values: Arc<[f64]> = finite.copied().collect();
     // Without buckets there is one, of everything.
-    let counts = if point.bucket_counts.is_empty() { vec![point.count] } else { point.bucket_counts.clone() };
+    let counts = if point.bucket_counts.is_empty() { vec![point.count] } else { point.bucket_counts.to_vec() };
     let last = custom_values.len() as i64;
     let (positive_spans, positive) = spans(counts.into_iter().enumerate().map(|(at, n)| ((at as i64).min(last), n)))?;
     Some(NativeHistogram {
@@ -60,7 +62,7 @@ pub(super) fn custom_buckets(point: &HistogramPoint) -> Option<NativeHistogram> 
 /// An exponential histogram as a native one; `None` for a point without a value.
 ///
 /// A scale above 8 is brought down to 8; one below −4 has no counterpart. A missing sum is 0, as in Prometheus.
-pub(super) fn native(point: &ExponentialPoint) -> Result<Option<NativeHistogram>, Reason> {
+pub(super) fn native(point: &ExponentialPoint<'_>) -> Result<Option<NativeHistogram>, Reason> {
     if point.flags & NO_RECORDED_VALUE != 0 {
         return Ok(None);
     }
@@ -68,8 +70,8 @@ pub(super) fn native(point: &ExponentialPoint) -> Result<Option<NativeHistogram>
         return Err(Reason::ScaleTooLow);
     }
     let down = (i64::from(point.scale) - i64::from(SCHEMA_MAX)).max(0) as u32;
-    let (positive_spans, positive) = side(point.positive.as_ref(), down)?;
-    let (negative_spans, negative) = side(point.negative.as_ref(), down)?;
+    let (positive_spans, positive) = side(point.positive, down)?;
+    let (negative_spans, negative) = side(point.negative, down)?;
     let zero_threshold = if point.zero_threshold > 0.0 { point.zero_threshold } else { ZERO_THRESHOLD };
     Ok(Some(NativeHistogram {
         schema: point.scale.min(i32::from(SCHEMA_MAX)) as i8,
@@ -89,11 +91,10 @@ pub(super) fn native(point: &ExponentialPoint) -> Result<Option<NativeHistogram>
 }
 
 /// One side's buckets; `down` halvings of the resolution.
-fn side(buckets: Option<&Buckets>, down: u32) -> Result<(Vec<BucketSpan>, Vec<u64>), Reason> {
-    let Some(buckets) = buckets else { return Ok((Vec::new(), Vec::new())) };
+fn side(buckets: Buckets<'_>, down: u32) -> Result<(Vec<BucketSpan>, Vec<u64>), Reason> {
     // OTLP's bucket 0 begins at 1, Prometheus' ends there. More than 62 halvings leave buckets −1 and 0 only.
     let index = |at: usize| ((i64::from(buckets.offset) + at as i64) >> down.min(62)) + 1;
-    let numbered = buckets.bucket_counts.iter().enumerate().map(|(at, count)| (index(at), *count));
+    let numbered = buckets.counts.iter().enumerate().map(|(at, count)| (index(at), *count));
     spans(numbered).ok_or(Reason::InvalidBuckets)
 }
 

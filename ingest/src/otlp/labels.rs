@@ -64,6 +64,11 @@ impl<'c> SeriesLabels<'c> {
         self.promoted = promoted.map(|pair| Ok((self.label_name(&pair.key)?, value_text(pair)))).collect();
     }
 
+    /// Whether the resource says which process it is.
+    pub(super) fn has_instance(&self) -> bool {
+        self.target.iter().any(|(name, value)| name == "instance" && !value.is_empty())
+    }
+
     /// Goes on with the points of `scope`, of the same resource.
     pub(super) fn set_scope(&mut self, scope: &Scope, schema_url: &str) {
         self.scope =

@@ -4,10 +4,7 @@ use kymo_core::{Budget, BudgetExceeded, Reservation};
 
 use super::error::ExportError;
 use super::json;
-use super::message::{
-    AnyValue, Exemplar, ExponentialPoint, HistogramPoint, KeyValue, NumberPoint, QuantileValue, ResourceMetrics,
-    ScopeMetrics, SummaryPoint,
-};
+use super::message::{AnyValue, ExponentialPoint, KeyValue};
 use crate::ProtoError;
 use crate::proto::Cursor;
 
@@ -25,22 +22,7 @@ const JSON_OUTER_DEPTH: usize = 3;
 /// A message whose fields grow when they are decoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Layout {
-    /// `ExportMetricsServiceRequest`; metrics stay encoded.
-    Request,
-    ResourceMetrics,
-    ScopeMetrics,
     Scope,
-    Metric,
-    /// `Gauge` and `Sum`.
-    Numbers,
-    NumberPoint,
-    Histogram,
-    HistogramPoint,
-    ExponentialHistogram,
-    ExponentialPoint,
-    Buckets,
-    Summary,
-    SummaryPoint,
     Exemplar,
     KeyValue,
     AnyValue,
@@ -49,52 +31,18 @@ pub(super) enum Layout {
     Attributes,
 }
 
-/// What one occurrence of a field takes.
-enum Grows {
-    /// A struct of so many bytes, with fields of its own.
-    Message(usize, Layout),
-    /// So many bytes.
-    Leaf(usize),
-    /// Eight bytes for every varint of at least one.
-    Packed,
-}
-
 impl Layout {
-    /// The fields that take more than their own bytes. Embedded messages that are not repeated count with their owner.
-    fn fields(self) -> &'static [(u32, Grows)] {
-        use Grows::{Leaf, Message, Packed};
-        const ATTRIBUTE: Grows = Message(size_of::<KeyValue>(), Layout::KeyValue);
-        const EXEMPLAR: Grows = Message(size_of::<Exemplar>(), Layout::Exemplar);
+    /// The fields that take more than their own bytes: number, size of the struct, and what it holds. Embedded messages
+    /// that are not repeated count with their owner.
+    fn fields(self) -> &'static [(u32, usize, Layout)] {
+        const ATTRIBUTE: usize = size_of::<KeyValue>();
         match self {
-            Layout::Request => &[(1, Message(size_of::<ResourceMetrics>(), Layout::ResourceMetrics))],
-            Layout::ResourceMetrics => {
-                &[(1, Message(0, Layout::Attributes)), (2, Message(size_of::<ScopeMetrics>(), Layout::ScopeMetrics))]
-            }
-            Layout::ScopeMetrics => &[(1, Message(0, Layout::Scope)), (2, Leaf(size_of::<bytes::Bytes>()))],
-            Layout::Scope => &[(3, ATTRIBUTE)],
-            Layout::Metric => &[
-                (5, Message(0, Layout::Numbers)),
-                (7, Message(0, Layout::Numbers)),
-                (9, Message(0, Layout::Histogram)),
-                (10, Message(0, Layout::ExponentialHistogram)),
-                (11, Message(0, Layout::Summary)),
-            ],
-            Layout::Numbers => &[(1, Message(size_of::<NumberPoint>(), Layout::NumberPoint))],
-            Layout::NumberPoint => &[(5, EXEMPLAR), (7, ATTRIBUTE)],
-            Layout::Histogram => &[(1, Message(size_of::<HistogramPoint>(), Layout::HistogramPoint))],
-            Layout::HistogramPoint => &[(8, EXEMPLAR), (9, ATTRIBUTE)],
-            Layout::ExponentialHistogram => &[(1, Message(size_of::<ExponentialPoint>(), Layout::ExponentialPoint))],
-            Layout::ExponentialPoint => {
-                &[(1, ATTRIBUTE), (8, Message(0, Layout::Buckets)), (9, Message(0, Layout::Buckets)), (11, EXEMPLAR)]
-            }
-            Layout::Buckets => &[(2, Packed)],
-            Layout::Summary => &[(1, Message(size_of::<SummaryPoint>(), Layout::SummaryPoint))],
-            Layout::SummaryPoint => &[(6, Leaf(size_of::<QuantileValue>())), (7, ATTRIBUTE)],
-            Layout::Exemplar => &[(7, ATTRIBUTE)],
-            Layout::KeyValue => &[(2, Message(0, Layout::AnyValue))],
-            Layout::AnyValue => &[(5, Message(0, Layout::ArrayValue)), (6, Message(0, Layout::Attributes))],
-            Layout::ArrayValue => &[(1, Message(size_of::<AnyValue>(), Layout::AnyValue))],
-            Layout::Attributes => &[(1, ATTRIBUTE)],
+            Layout::Scope => &[(3, ATTRIBUTE, Layout::KeyValue)],
+            Layout::Exemplar => &[(7, ATTRIBUTE, Layout::KeyValue)],
+            Layout::KeyValue => &[(2, 0, Layout::AnyValue)],
+            Layout::AnyValue => &[(5, 0, Layout::ArrayValue), (6, 0, Layout::Attributes)],
+            Layout::ArrayValue => &[(1, size_of::<AnyValue>(), Layout::AnyValue)],
+            Layout::Attributes => &[(1, ATTRIBUTE, Layout::KeyValue)],
         }
     }
 
@@ -110,14 +58,9 @@ impl Layout {
             return Err(ProtoError::Depth { offset: fields.position() });
         }
         while let Some(field) = fields.next()? {
-            match self.fields().iter().find(|(number, _)| *number == field.number) {
-                None => {}
-                Some((_, Grows::Leaf(bytes))) => *sum += bytes,
-                Some((_, Grows::Packed)) => *sum += field.span().map_or(8, |packed| 8 * packed.len()),
-                Some((_, Grows::Message(bytes, layout))) => {
-                    *sum += bytes;
-                    layout.add(body, Cursor::over(body, field.span()?), depth + 1, sum)?;
-                }
+            if let Some(&(_, bytes, layout)) = self.fields().iter().find(|(number, ..)| *number == field.number) {
+                *sum += bytes;
+                layout.add(body, Cursor::over(body, field.span()?), depth + 1, sum)?;
             }
         }
         Ok(())
@@ -179,12 +122,14 @@ fn each_mark(body: &[u8], mut each: impl FnMut(u8, usize)) {
 pub(super) struct Meter {
     held: Reservation,
     used: usize,
+    /// Reserved for a moment beside what is used.
+    lent: u64,
     max: usize,
 }
 
 impl Meter {
     pub(super) fn new(budget: &Budget, max: usize) -> Result<Meter, BudgetExceeded> {
-        Ok(Meter { held: budget.try_reserve(0)?, used: 0, max })
+        Ok(Meter { held: budget.try_reserve(0)?, used: 0, lent: 0, max })
     }
 
     /// Takes `bytes` more, before they are allocated.
@@ -198,12 +143,24 @@ impl Meter {
                 found: used as u64,
             });
         }
-        if used as u64 > self.held.bytes() {
-            let missing = used as u64 - self.held.bytes();
+        if used as u64 + self.lent > self.held.bytes() {
+            let missing = used as u64 + self.lent - self.held.bytes();
             self.held.grow(missing.next_multiple_of(STEP_BYTES as u64))?;
         }
         self.used = used;
         Ok(())
+    }
+
+    /// Reserves `bytes` until they are taken back; gives them.
+    pub(super) fn lend(&mut self, bytes: u64) -> Result<u64, BudgetExceeded> {
+        self.held.grow(bytes)?;
+        self.lent += bytes;
+        Ok(bytes)
+    }
+
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        self.lent -= bytes;
+        self.held.shrink(bytes);
     }
 }
 
@@ -216,27 +173,28 @@ mod tests {
 
     #[test]
     fn tiny_messages_weigh_what_they_unfold_to() {
-        let metric = message::Metric {
-            sum: Some(message::Sum { data_points: vec![NumberPoint::default(); 1_000], ..message::Sum::default() }),
-            ..message::Metric::default()
+        let resource = message::Resource { attributes: vec![KeyValue::default(); 500] };
+        let weight = Layout::Attributes.weigh(&resource.encode_to_vec()).unwrap() as usize;
+        assert!((500 * size_of::<KeyValue>()..2_000 * size_of::<KeyValue>()).contains(&weight), "{weight}");
+        let array = message::ArrayValue { values: vec![AnyValue::default(); 1_000] };
+        let value = AnyValue { array_value: Some(array), ..AnyValue::default() };
+        let scope = message::Scope {
+            attributes: vec![KeyValue { key: "k".into(), value: Some(value) }],
+            ..message::Scope::default()
         };
-        let weight = Layout::Metric.weigh(&metric.encode_to_vec()).unwrap() as usize;
-        assert!(weight >= 1_000 * size_of::<NumberPoint>(), "{weight}");
-        let buckets = message::Buckets { offset: 0, bucket_counts: vec![0; 1_000] };
-        let point = ExponentialPoint { positive: Some(buckets), ..ExponentialPoint::default() };
-        let histogram =
-            message::ExponentialHistogram { data_points: vec![point], ..message::ExponentialHistogram::default() };
-        let metric = message::Metric { exponential_histogram: Some(histogram), ..message::Metric::default() };
-        let weight = Layout::Metric.weigh(&metric.encode_to_vec()).unwrap() as usize;
-        assert!((8_000..40_000).contains(&weight), "{weight}");
-        let request = message::Request {
-            resource_metrics: vec![ResourceMetrics {
-                resource: Some(message::Resource { attributes: vec![KeyValue::default(); 500] }),
-                scope_metrics: vec![ScopeMetrics::default(); 300],
-            }],
-        };
-        let weight = Layout::Request.weigh(&request.encode_to_vec()).unwrap() as usize;
-        assert!(weight >= 500 * size_of::<KeyValue>() + 300 * size_of::<ScopeMetrics>(), "{weight}");
+        let weight = Layout::Scope.weigh(&scope.encode_to_vec()).unwrap() as usize;
+        assert!(weight >= 1_000 * size_of::<AnyValue>(), "{weight}");
+    }
+
+    #[test]
+    fn what_is_lent_is_not_used_for_anything_else() {
+        let budget = Budget::root("process", 1 << 20);
+        let mut meter = Meter::new(&budget, 1 << 20).unwrap();
+        let lent = meter.lend(500 << 10).unwrap();
+        meter.take(400 << 10).unwrap();
+        assert!(budget.used() >= 900 << 10 && meter.take(200 << 10).is_err());
+        meter.take_back(lent);
+        meter.take(200 << 10).unwrap();
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! One set of structs serves both encodings: the members of a `oneof` are plain optional fields, which is the same on
 //! the wire in protobuf and in JSON. Fields nothing is done with are left out and skipped as unknown.
-//! Metrics stay encoded inside their scope ([`ScopeMetrics::metrics`]), so that only one is unpacked at a time.
 //!
-//! The published `opentelemetry-proto` crate is not used outside of tests: it brings the OpenTelemetry SDK, and its JSON
-//! turns a metric it cannot read into one without data.
+//! JSON is read into all of them, metric by metric. Of protobuf only what identifies a series not seen before, and exemplars,
+//! are; the rest is walked through where it lies ([`wire`](super::wire)), and read into structs only by the tests that
+//! compare the two.
 
+#[cfg(test)]
 use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
@@ -21,12 +22,14 @@ pub(super) const DELTA: i32 = 1;
 pub(super) const CUMULATIVE: i32 = 2;
 
 /// `ExportMetricsServiceRequest`
+#[cfg(test)]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
     #[prost(message, repeated, tag = "1")]
     pub(super) resource_metrics: Vec<ResourceMetrics>,
 }
 
+#[cfg(test)]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResourceMetrics {
     #[prost(message, optional, tag = "1")]
@@ -35,6 +38,7 @@ pub(super) struct ResourceMetrics {
     pub(super) scope_metrics: Vec<ScopeMetrics>,
 }
 
+#[cfg(test)]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ScopeMetrics {
     #[prost(message, optional, tag = "1")]

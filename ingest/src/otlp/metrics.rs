@@ -6,7 +6,7 @@ use kymo_core::registry::{Counter, Family, Histogram, MetricDesc, RegisterError,
 use super::{Encoding, Outcome};
 
 /// Every metric of the OTLP receiver.
-pub const METRICS: &[MetricDesc] = &[REQUESTS, DURATION, POINTS, BYTES];
+pub const METRICS: &[MetricDesc] = &[REQUESTS, DURATION, POINTS, BYTES, INCREMENTS];
 
 const REQUESTS: MetricDesc = MetricDesc {
     name: "kymo_otlp_requests_total",
@@ -37,12 +37,22 @@ const BYTES: MetricDesc = MetricDesc {
     labels: &["form"],
 };
 
+const INCREMENTS: MetricDesc = MetricDesc {
+    name: "kymo_otlp_increments_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "Rows of delta points and of shared cumulative series that needed a word: told before and not added again, or added behind a gap.",
+    labels: &["outcome"],
+};
+
 /// The receiver's handles.
 #[derive(Debug)]
 pub(super) struct OtlpMetrics {
     requests: Family<Counter, 2>,
     pub(super) compressed_bytes: Counter,
     pub(super) decompressed_bytes: Counter,
+    told_before: Counter,
+    gaps: Counter,
     protobuf: EncodingMetrics,
     json: EncodingMetrics,
 }
@@ -67,6 +77,7 @@ impl OtlpMetrics {
         let durations = registry.histogram(&DURATION).labels(["encoding"]).family()?;
         let points = registry.counter(&POINTS).labels(["encoding", "outcome"]).family()?;
         let bytes = registry.counter(&BYTES).labels(["form"]).family()?;
+        let increments = registry.counter(&INCREMENTS).labels(["outcome"]).family()?;
         let of = |encoding| EncodingMetrics {
             duration: durations.with([encoding]),
             written: points.with([encoding, "written"]),
@@ -76,6 +87,8 @@ impl OtlpMetrics {
             requests: registry.counter(&REQUESTS).labels(["transport", "code"]).family()?,
             compressed_bytes: bytes.with(["compressed"]),
             decompressed_bytes: bytes.with(["decompressed"]),
+            told_before: increments.with(["identical"]),
+            gaps: increments.with(["gap"]),
             protobuf: of("protobuf"),
             json: of("json"),
         })
@@ -86,6 +99,12 @@ impl OtlpMetrics {
             Encoding::Protobuf => &self.protobuf,
             Encoding::Json => &self.json,
         }
+    }
+
+    /// Counts what became of increments.
+    pub(super) fn added(&self, outcome: &Outcome) {
+        self.told_before.add(outcome.told_before);
+        self.gaps.add(outcome.gaps);
     }
 
     /// Counts an answer. `code` must be one of few.

@@ -1,10 +1,15 @@
 //! OTLP metrics, receiving side, as opentelemetry-proto 1.11 defines them.
 //!
 //! ```text
-//!   HTTP, gRPC ─► compression ─► protobuf | JSON ─► translate ─► append ─► outcome ─► answer, ledger
-//!                                                (names, labels,
-//!                                                 buckets, markers)
+//!   HTTP, gRPC ─► compression ─► wire | json ──► translate ──► append ─► outcome ─► answer, ledger
+//!                                       visit    (known series,
+//!                                                 names, labels)
 //! ```
+//!
+//! Two drivers ([`wire`] of protobuf, [`messages`] of JSON) tell one listener what a request says ([`visit`]); [`translate`]
+//! makes rows of it. Series that came before are known by the bytes of their attributes ([`known`],
+//! [`series_cache`](crate::series_cache)), so that a request of known series allocates nothing. A receiver of another signal
+//! stands beside this one: it has [`request`], [`compression`] and [`status`] to use, and its own listener.
 //!
 //! [`Receiver`] is the whole of it without a network, synchronous; [`routes`] puts it behind `POST /v1/metrics`, and
 //! [`grpc_service`] behind `MetricsService/Export`.
@@ -14,29 +19,37 @@
 //! rest is stored; (3) every data point of an accepted request is in the ledger exactly once; (4) memory is reserved
 //! before it is taken, for a body as for what it unpacks to.
 //!
-//! Of a histogram's `min` and `max` nothing is kept unless [`OtlpConfig::keep_min_max`] is set. Delta temporality is
-//! refused for now. Exemplars of points that are stored are stored too, up to OpenMetrics' limit on their labels.
+//! Of a histogram's `min` and `max` nothing is kept unless [`OtlpConfig::keep_min_max`] is set. Delta points
+//! are increments, added up by the engine. Exemplars of points that are stored are stored too, up to OpenMetrics' limit on their labels.
 
 mod base64;
 mod compression;
 mod config;
+#[cfg(test)]
+mod drivers;
 mod error;
 mod exemplar;
 mod grpc;
 mod histogram;
 mod http;
 mod json;
+mod known;
 mod labels;
 mod memory;
 mod message;
+mod messages;
 pub mod metrics;
 mod name;
 mod outcome;
+mod preview;
 mod receiver;
 mod request;
 mod status;
 mod translate;
 mod value;
+mod visit;
+mod wire;
+mod writer;
 
 pub use compression::Coding;
 pub use config::{OtlpConfig, OtlpConfigError, OtlpLimits, TranslationStrategy};
@@ -44,6 +57,7 @@ pub use error::{ExportError, Reason};
 pub use grpc::{grpc_service, serve_grpc, serve_http2};
 pub use http::{routes, standalone_routes};
 pub use outcome::{Outcome, Refusal};
+pub use preview::{Preview, Written};
 pub use receiver::Receiver;
 pub use request::OtlpState;
 

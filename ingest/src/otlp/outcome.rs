@@ -29,6 +29,14 @@ pub struct Outcome {
     pub written: u64,
     /// What is not, by reason in the order met.
     pub refusals: Vec<Refusal>,
+    /// Of the points written: those that were there already, bit by bit or as an increment told before.
+    pub identical: u64,
+    /// Of the points written: those that put other values in the place of stored ones.
+    pub replaced: u64,
+    /// Rows of increments that were there already and were not added again.
+    pub told_before: u64,
+    /// Rows of increments added behind a gap to what their writer told before.
+    pub gaps: u64,
     /// Exemplars that were left out, while their points were stored.
     pub exemplars_refused: u64,
 }
@@ -43,7 +51,7 @@ impl Outcome {
     /// Whether there is nothing to tell the client.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.refusals.is_empty() && self.exemplars_refused == 0
+        self.refusals.is_empty() && self.exemplars_refused == 0 && self.told_before == 0
     }
 
     /// Counts `points` more refused for `reason`; `metric` is only used for the first.
@@ -64,11 +72,17 @@ impl Outcome {
             }
             let _ = write!(text, "{}: {points} data points: {}: {example}", reason.as_str(), reason.describe());
         }
-        if self.exemplars_refused > 0 {
+        let notes = [
+            (self.exemplars_refused, "exemplars were left out"),
+            (self.told_before, "increments were told before and not added again (identical)"),
+            // An idle stream leaves gaps in every report, so that alone is no reason to speak up.
+            (if self.is_complete() { 0 } else { self.gaps }, "increments were added behind a gap"),
+        ];
+        for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
             if !text.is_empty() {
                 text.push_str("; ");
             }
-            let _ = write!(text, "{} exemplars were left out", self.exemplars_refused);
+            let _ = write!(text, "{count} {note}");
         }
         text
     }

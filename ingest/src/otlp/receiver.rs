@@ -1,26 +1,30 @@
 //! From a body to an engine, without a network.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kymo_core::batch::{AddedValue, PushSeries, RowSeries, RowValue};
 use kymo_core::registry::RegisterError;
-use kymo_core::storage::{AppendReport, RowCounts};
-use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation};
-use prost::Message;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use kymo_core::storage::{AppendReport, RejectReason, RowCounts};
+use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation, SampleBatch};
 
 use super::compression::Coding;
 use super::config::{OtlpConfig, OtlpLimits};
-use super::error::{ExportError, Reason};
-use super::json::{self, BadMetric};
-use super::memory::{Layout, weigh_json_part, weigh_json_request};
-use super::message::{Metric, Request, Resource, Scope};
+use super::error::ExportError;
+use super::known::Known;
 use super::metrics::OtlpMetrics;
 use super::outcome::Outcome;
-use super::translate::Translation;
-use super::{Encoding, SOURCE};
+use super::translate::{Buffers, Translation};
+use super::{Encoding, SOURCE, messages, wire};
 use crate::remote_write::{BODY_BYTES_CAP, ReceiverParts};
+use crate::series_cache::SeriesCache;
+
+/// Buffers kept between requests: more requests than that are seldom decoded at once.
+const KEPT_BUFFERS_MAX: usize = 8;
+/// What known series may take: some 150,000 of them.
+const CACHE_BYTES_MAX: u64 = 64 << 20;
+/// Larger buffers of a point are given back.
+const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
 
 /// Takes `ExportMetricsServiceRequest`s and hands their data points to an engine.
 ///
@@ -47,7 +51,19 @@ pub struct Receiver {
     ledger: Arc<LossLedger>,
     clock: Arc<dyn Clock>,
     budget: Budget,
+    known: Known,
+    series: SeriesCache,
     pub(super) metrics: OtlpMetrics,
+    /// Buffers between requests; never held while one is used.
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+/// The buffers of one request.
+#[derive(Default)]
+struct Scratch {
+    buffers: Buffers,
+    walk: wire::Buffers,
+    report: AppendReport,
 }
 
 impl Receiver {
@@ -65,7 +81,10 @@ impl Receiver {
             unfolded_bytes_max: limits.unfolded_bytes_max.min(BODY_BYTES_CAP),
         };
         let metrics = OtlpMetrics::register(&registry)?;
-        Ok(Receiver { config, limits, storage, ledger, clock, budget, metrics })
+        let caches = budget.child("otlp_series", CACHE_BYTES_MAX);
+        let (known, series) = (Known::new(&caches), SeriesCache::new(&caches));
+        let scratch = Mutex::default();
+        Ok(Receiver { config, limits, storage, ledger, clock, budget, known, series, metrics, scratch })
     }
 
     /// The limits in force.
@@ -80,6 +99,13 @@ impl Receiver {
         &self.budget
     }
 
+    /// Series that are known by their bytes, and what is reserved to remember them and the resources, scopes and metrics
+    /// they belong to.
+    #[must_use]
+    pub fn cached_series(&self) -> (usize, u64) {
+        (self.series.size().0, self.series.reserved() + self.known.bytes())
+    }
+
     /// Unpacks and decodes a body and appends what is valid in it; books everything in the loss ledger.
     ///
     /// `Ok` with refusals is a partial success: what is not refused is stored.
@@ -92,7 +118,10 @@ impl Receiver {
         self.metrics.compressed_bytes.add(body.len() as u64);
         let result = self.try_export(encoding, coding, body);
         match &result {
-            Ok(outcome) => metrics.count(outcome),
+            Ok(outcome) => {
+                metrics.count(outcome);
+                self.metrics.added(outcome);
+            }
             Err(error) => self.book_failure(error),
         }
         metrics.duration.record(self.clock.monotonic().saturating_sub(started).as_secs_f64());
@@ -110,31 +139,122 @@ impl Receiver {
         let mut held = self.budget.try_reserve(0)?;
         let body = coding.decode(body, self.limits.decompressed_bytes_max, &mut held)?;
         self.metrics.decompressed_bytes.add(body.len() as u64);
-        let mut translation = Translation::new(&self.config, &self.budget, self.limits.unfolded_bytes_max)?;
-        match encoding {
-            Encoding::Protobuf => translate_protobuf(&mut translation, body, &mut held)?,
-            Encoding::Json => translate_json(&mut translation, &body, &mut held)?,
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let Scratch { buffers, walk, report } = &mut scratch;
+        let mut translation = self.translation(std::mem::take(buffers))?;
+        let result = self.export_into(&mut translation, (encoding, &body), walk, &mut held, report);
+        *buffers = std::mem::take(&mut translation.buffers);
+        let is_worth_keeping = buffers.clear() && walk.bytes() <= KEPT_BUFFER_BYTES_MAX;
+        let mut kept = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_worth_keeping && kept.len() < KEPT_BUFFERS_MAX {
+            kept.push(scratch);
         }
-        drop(held);
-        let report = match translation.batch.is_empty() {
-            true => AppendReport::default(),
-            false => self.storage.append(&translation.batch).map_err(|source| ExportError::Append { source })?,
-        };
-        let outcome = translation.finish(&report);
-        self.book(&report, &outcome);
+        result
+    }
+
+    fn translation(&self, buffers: Buffers) -> Result<Translation<'_>, ExportError> {
+        let max = self.limits.unfolded_bytes_max;
+        Ok(Translation::new(&self.config, (&self.known, &self.series), buffers, &self.budget, max)?)
+    }
+
+    fn export_into(
+        &self,
+        translation: &mut Translation<'_>,
+        (encoding, body): (Encoding, &[u8]),
+        walk: &mut wire::Buffers,
+        held: &mut Reservation,
+        report: &mut AppendReport,
+    ) -> Result<Outcome, ExportError> {
+        drive(encoding, body, walk, held, translation)?;
+        translation.end();
+        report.clear();
+        if !translation.buffers.batch.is_empty() {
+            self.append(&translation.buffers.batch, report)?;
+            translation.learn(&report.new_refs);
+            if !report.unknown_refs.is_empty() || !report.unknown_exemplars.is_empty() {
+                self.append_unknown((encoding, body), walk, held, report)?;
+            }
+        }
+        let outcome = translation.finish(report);
+        self.book(&outcome);
         Ok(outcome)
     }
 
+    /// Sends rows again whose refs the engine has forgotten, with labels, and adds what became of them to the report.
+    #[cold]
+    fn append_unknown(
+        &self,
+        (encoding, body): (Encoding, &[u8]),
+        walk: &mut wire::Buffers,
+        held: &mut Reservation,
+        report: &mut AppendReport,
+    ) -> Result<(), ExportError> {
+        let (rows, exemplars) =
+            (std::mem::take(&mut report.unknown_refs), std::mem::take(&mut report.unknown_exemplars));
+        let caches = (&self.known, &self.series);
+        let mut translation = Translation::again(&self.config, caches, &self.budget, &rows, &exemplars)?;
+        drive(encoding, body, walk, held, &mut translation)?;
+        let mut again = AppendReport::default();
+        self.append(&translation.buffers.batch, &mut again)?;
+        translation.learn(&again.new_refs);
+        report.stored += again.stored;
+        report.identical += again.identical;
+        report.replaced += again.replaced;
+        report.rejected_counts += again.rejected_counts;
+        report.gaps += again.gaps;
+        report.rejected.extend(again.rejected.iter().map(|(row, reason)| (rows[*row], *reason)));
+        report.rejected.sort_unstable_by_key(|(row, _)| *row);
+        let number = |(at, reason): &(usize, RejectReason)| (exemplars.get(*at).copied().unwrap_or(*at), *reason);
+        report.rejected_exemplars.extend(again.rejected_exemplars.iter().map(number));
+        Ok(())
+    }
+
+    /// Appends; totals of writers that the engine has no room for are appended as they were sent.
+    fn append(&self, batch: &SampleBatch, report: &mut AppendReport) -> Result<(), ExportError> {
+        let failed = |source| ExportError::Append { source };
+        self.storage.append_into(batch, report).map_err(failed)?;
+        let is_one_too_many = |(row, reason): &(usize, RejectReason)| {
+            *reason == RejectReason::WriterLimit && matches!(batch.row(*row).value, RowValue::Total(_))
+        };
+        let rows: Vec<usize> = report.rejected.iter().filter(|one| is_one_too_many(one)).map(|(row, _)| *row).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut again = SampleBatch::new();
+        for &number in &rows {
+            let row = batch.row(number);
+            let RowValue::Total(total) = row.value else { continue };
+            let series = match row.series {
+                RowSeries::Ref(series) => PushSeries::Ref(series),
+                RowSeries::Labels(labels) => PushSeries::Labels(labels),
+            };
+            match &total.value {
+                AddedValue::Float(value) => again.push_float(series, row.time_ms, *value),
+                AddedValue::Histogram(value) => again.push_histogram(series, row.time_ms, value.clone()),
+            }
+            again.set_start(row.start_ms);
+        }
+        let plain = self.storage.append(&again).map_err(failed)?;
+        report.rejected.retain(|one| !is_one_too_many(one));
+        report.rejected.extend(plain.rejected.iter().map(|(row, reason)| (rows[*row], *reason)));
+        report.rejected.sort_unstable_by_key(|(row, _)| *row);
+        report.rejected_counts.increments -= rows.len() as u64;
+        report.rejected_counts += plain.rejected_counts;
+        report.stored += plain.stored;
+        report.identical += plain.identical;
+        report.replaced += plain.replaced;
+        report.new_refs.extend(plain.new_refs.iter().map(|(row, series)| (rows[*row], *series)));
+        report.new_refs.sort_unstable_by_key(|(row, _)| *row);
+        report.new_refs.dedup_by_key(|(row, _)| *row);
+        report.unknown_refs.extend(plain.unknown_refs.iter().map(|row| rows[*row]));
+        report.unknown_refs.sort_unstable();
+        Ok(())
+    }
+
     /// Books a request that was accepted, in points.
-    ///
-    /// An engine counts rows. Where the rows of a request are partly new and partly not, and points have several, its
-    /// points are divided as its rows are; their sum is exact.
-    fn book(&self, report: &AppendReport, outcome: &Outcome) {
-        let rows = [report.stored, report.identical, report.replaced].map(|counts| u128::from(counts.samples()));
-        let all: u128 = rows.iter().sum();
-        let share = |rows: u128| (u128::from(outcome.written) * rows).checked_div(all).unwrap_or(0) as u64;
+    fn book(&self, outcome: &Outcome) {
         let points = |floats| RowCounts { floats, ..RowCounts::default() };
-        let (identical, replaced) = (share(rows[1]), share(rows[2]));
+        let (identical, replaced) = (outcome.identical, outcome.replaced);
         let accepted = AppendReport {
             stored: points(outcome.written - identical - replaced),
             identical: points(identical),
@@ -149,70 +269,16 @@ impl Receiver {
     }
 }
 
-fn translate_protobuf(
+/// Tells `translation` what stands in a body.
+pub(super) fn drive(
+    encoding: Encoding,
+    body: &[u8],
+    walk: &mut wire::Buffers,
+    held: &mut Reservation,
     translation: &mut Translation<'_>,
-    body: Bytes,
-    held: &mut Reservation,
 ) -> Result<(), ExportError> {
-    let protobuf = |source| ExportError::Protobuf { source };
-    let message = |source| ExportError::Message { source };
-    held.grow(Layout::Request.weigh(&body).map_err(protobuf)?)?;
-    let request = Request::decode(body).map_err(message)?;
-    let (no_resource, no_scope) = (Resource::default(), Scope::default());
-    for of_resource in &request.resource_metrics {
-        let resource = of_resource.resource.as_ref().unwrap_or(&no_resource);
-        translation.begin_resource(resource);
-        for of_scope in &of_resource.scope_metrics {
-            translation.begin_scope(of_scope.scope.as_ref().unwrap_or(&no_scope), &of_scope.schema_url);
-            for encoded in &of_scope.metrics {
-                let weight = Layout::Metric.weigh(encoded).map_err(protobuf)?;
-                held.grow(weight)?;
-                translation.metric(&Metric::decode(&encoded[..]).map_err(message)?)?;
-                held.shrink(weight);
-            }
-        }
-        translation.end_resource(resource)?;
+    match encoding {
+        Encoding::Protobuf => wire::drive(body, walk, held, translation),
+        Encoding::Json => messages::drive_json(body, held, translation),
     }
-    Ok(())
-}
-
-fn translate_json(translation: &mut Translation<'_>, body: &[u8], held: &mut Reservation) -> Result<(), ExportError> {
-    held.grow(weigh_json_request(body))?;
-    let request: json::Request<'_> = serde_json::from_slice(body).map_err(|source| ExportError::Json { source })?;
-    for of_resource in &request.resource_metrics {
-        let (resource, resource_weight) = parse_part::<Resource>(of_resource.resource, held)?;
-        translation.begin_resource(&resource);
-        for of_scope in &of_resource.scope_metrics {
-            let (scope, scope_weight) = parse_part::<Scope>(of_scope.scope, held)?;
-            translation.begin_scope(&scope, &of_scope.schema_url);
-            for text in &of_scope.metrics {
-                let weight = weigh_json_part(text.get());
-                held.grow(weight)?;
-                match serde_json::from_str::<Metric>(text.get()) {
-                    Ok(metric) => translation.metric(&metric)?,
-                    Err(_) => {
-                        let bad = BadMetric::of(text);
-                        translation.refuse(Reason::InvalidMetric, bad.points, &bad.name);
-                    }
-                }
-                held.shrink(weight);
-            }
-            held.shrink(scope_weight);
-        }
-        translation.end_resource(&resource)?;
-        held.shrink(resource_weight);
-    }
-    Ok(())
-}
-
-/// A resource or scope, with the bytes that were reserved for it.
-fn parse_part<'t, P: Deserialize<'t> + Default>(
-    text: Option<&'t RawValue>,
-    held: &mut Reservation,
-) -> Result<(P, u64), ExportError> {
-    let Some(text) = text else { return Ok((P::default(), 0)) };
-    let weight = weigh_json_part(text.get());
-    held.grow(weight)?;
-    let part = serde_json::from_str(text.get()).map_err(|source| ExportError::Json { source })?;
-    Ok((part, weight))
 }

@@ -54,6 +54,11 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
+    /// Of all bytes of a body.
+    pub(crate) fn whole(body: &[u8]) -> Span {
+        Span::new(0, body.len())
+    }
+
     pub(crate) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
@@ -152,6 +157,22 @@ impl Field {
     }
 
     #[inline]
+    pub(crate) fn fixed64(self) -> Result<u64, ProtoError> {
+        match self.value {
+            Value::Fixed64(bits) => Ok(bits),
+            _ => Err(self.wrong()),
+        }
+    }
+
+    /// Most values that a repeated field of this occurrence holds, of at least so many bytes each.
+    pub(crate) fn elements(self, bytes: usize) -> usize {
+        match self.value {
+            Value::Bytes(span) => span.len() / bytes,
+            _ => 1,
+        }
+    }
+
+    #[inline]
     pub(crate) fn double(self) -> Result<f64, ProtoError> {
         match self.value {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
@@ -228,6 +249,23 @@ impl<'a> Cursor<'a> {
     /// Where the next field begins, counted from the start of the body.
     pub(crate) fn position(&self) -> usize {
         self.at
+    }
+
+    /// The first byte of the next field.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Skips the `expected` fields if exactly they stand here and the next field does not begin with `tag`.
+    #[inline]
+    pub(crate) fn skip_expected(&mut self, expected: &[u8], tag: u8) -> bool {
+        let rest = &self.bytes[self.at..];
+        let is_here = !expected.is_empty() && rest.starts_with(expected) && rest.get(expected.len()) != Some(&tag);
+        if is_here {
+            self.at += expected.len();
+        }
+        is_here
     }
 
     /// The next field, or `None` at the end of the message.

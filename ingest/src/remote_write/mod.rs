@@ -15,7 +15,6 @@
 //! not stored makes the answer an error; (4) a sample is in the ledger exactly once, unless its sender is
 //! told to send it again.
 
-mod cache;
 mod config;
 mod error;
 #[cfg(feature = "http")]

@@ -7,13 +7,13 @@ use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::storage::{AppendReport, RejectReason};
 use kymo_core::{Budget, BudgetExceeded, Clock, LossLedger, MetricStorage, SampleBatch, SeriesRef, SystemClock};
 
-use super::cache::{SESSION_SERIES, SeriesCache, Slot};
 use super::config::RemoteWriteConfig;
 use super::error::{Reason, WriteError};
 use super::outcome::{Outcome, Written};
 use super::rows::{Rows, refuse};
 use super::{SOURCE, Version, snappy, v1, v2};
 use crate::metrics::RemoteWriteMetrics;
+use crate::series_cache::{SESSION_SERIES, SeriesCache, Slot};
 
 /// Takes remote-write bodies and hands their samples to an engine.
 ///

@@ -9,7 +9,6 @@ use kymo_core::labels::LabelsBuilder;
 use kymo_core::storage::RejectReason;
 use kymo_core::{Budget, BudgetExceeded, Exemplar, SampleBatch, SeriesRef};
 
-use super::cache::{Hit, SeriesCache, Session, Slot};
 use super::config::RemoteWriteConfig;
 use super::error::{DecodeError, Reason};
 use super::histogram::{self, HistogramValue};
@@ -18,6 +17,7 @@ use super::naming::Naming;
 use super::outcome::{Refusal, Written};
 use super::{Version, v1, v2};
 use crate::proto::{Cursor, ProtoError, Span};
+use crate::series_cache::{Hit, SeriesCache, Slot};
 
 /// Memory that a row takes in the columns of a batch, with the slack of growing ones.
 const ROW_BYTES: usize = 72;
@@ -355,32 +355,4 @@ fn usual_time(bytes: &[u8; 6]) -> Option<i64> {
     let &[t0, t1, t2, t3, t4, t5] = bytes;
     let is_varint = (t0 & t1 & t2 & t3 & t4) >= 0x80 && t5 < 0x80;
     is_varint.then(|| bytes.iter().rev().fold(0, |time, byte| time << 7 | i64::from(byte & 0x7f)))
-}
-
-/// Renews a session now and then, so that a writer of the cache never waits for a whole request.
-pub(super) struct Sessions<'c, S> {
-    cache: &'c SeriesCache<S>,
-    session: Option<Session<'c, S>>,
-    left: usize,
-    last: Slot,
-}
-
-impl<'c, S: BuildHasher> Sessions<'c, S> {
-    pub(super) fn new(cache: &'c SeriesCache<S>) -> Sessions<'c, S> {
-        Sessions { cache, session: None, left: 0, last: Slot::NONE }
-    }
-
-    /// The session for the next series.
-    #[inline]
-    pub(super) fn next(&mut self) -> &mut Session<'c, S> {
-        if self.left == 0 {
-            // The old lock is given back before the new one is asked for.
-            if let Some(session) = self.session.take() {
-                self.last = session.end();
-            }
-            self.left = super::cache::SESSION_SERIES;
-        }
-        self.left -= 1;
-        self.session.get_or_insert_with(|| self.cache.session(self.last))
-    }
 }

@@ -8,12 +8,12 @@ use std::hash::BuildHasher;
 use kymo_core::{FamilyType, Metadata};
 
 use super::Version;
-use super::cache::{Hit, SeriesCache, Session};
 use super::config::RemoteWriteConfig;
 use super::error::DecodeError;
 use super::naming::Naming;
-use super::rows::{Layout, Rows, Sessions, refuse};
+use super::rows::{Layout, Rows, refuse};
 use crate::proto::{Cursor, ProtoError, Span};
+use crate::series_cache::{Hit, SeriesCache, Session, Sessions};
 
 const LAYOUT: Layout = Layout { version: Version::V1, histograms: 4, exemplars: 3 };
 /// The first byte of a label field: number 1, length-delimited.

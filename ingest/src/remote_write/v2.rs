@@ -10,13 +10,13 @@ use kymo_core::storage::RejectReason;
 use kymo_core::{FamilyType, Metadata};
 
 use super::Version;
-use super::cache::{Hit, SeriesCache, Session};
 use super::config::RemoteWriteConfig;
 use super::error::{DecodeError, Reason};
 use super::naming::Naming;
-use super::rows::{Layout, Rows, Sessions, refuse};
+use super::rows::{Layout, Rows, refuse};
 use super::v1::family_type;
 use crate::proto::{Cursor, ProtoError, Span};
+use crate::series_cache::{Hit, SeriesCache, Session, Sessions};
 
 /// The first byte of packed label references: field 1, length-delimited.
 const REFS_TAG: u8 = 0x0a;

@@ -73,7 +73,7 @@ async fn a_client_of_another_make_is_served_in_every_compression() {
         assert!(door.stored().contains(&"later 1 @now".to_owned()));
         drop(client);
         server.stop().await;
-        assert_eq!(door.budget.used(), 0);
+        assert_eq!(door.held(), 0);
     }
 }
 
@@ -175,7 +175,7 @@ async fn every_fault_of_a_call_has_its_status() {
         } else {
             assert_eq!((message.len(), of("grpc-message").is_empty()), (0, http_status != 200), "{what}");
         }
-        assert_eq!(door.budget.used(), 0, "{what}");
+        assert_eq!(door.held(), 0, "{what}");
     }
 }
 

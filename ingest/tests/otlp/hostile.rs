@@ -24,7 +24,7 @@ fn take(encoding: Encoding, coding: Coding, body: Vec<u8>) -> Result<(), TestCas
         }
     }
     prop_assert_eq!(received.received, received.stored + received.identical + received.replaced + received.rejected);
-    prop_assert_eq!(door.budget.used(), 0);
+    prop_assert_eq!(door.held(), 0);
     Ok(())
 }
 

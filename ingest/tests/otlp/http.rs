@@ -119,20 +119,19 @@ async fn an_empty_request_is_a_success() {
 async fn a_partial_success_counts_points_and_says_why() {
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     let door = Door::open();
-    let mut delta = crate::protobuf::metric("requests", Data::Sum(Default::default()));
+    let mut vague = crate::protobuf::metric("requests", Data::Sum(Default::default()));
     let Some(Data::Gauge(points)) = gauge("x", 1).data else { unreachable!() };
-    if let Some(Data::Sum(sum)) = &mut delta.data {
-        sum.aggregation_temporality = 1;
+    if let Some(Data::Sum(sum)) = &mut vague.data {
+        sum.aggregation_temporality = 0;
         sum.data_points = [points.data_points.clone(), points.data_points].concat();
     }
-    let answer = post(&door, PROTOBUF, None, request_of(vec![delta, gauge("kept", 1)]).encode_to_vec()).await;
+    let answer = post(&door, PROTOBUF, None, request_of(vec![vague, gauge("kept", 1)]).encode_to_vec()).await;
     assert_eq!(answer.status, 200);
     let partial = ExportMetricsServiceResponse::decode(&answer.body[..]).unwrap().partial_success.unwrap();
     assert_eq!(partial.rejected_data_points, 2);
     assert_eq!(
         partial.error_message,
-        "delta_temporality: 2 data points: delta temporality is not supported yet; configure the exporter for \
-         cumulative temporality: metric \"requests\""
+        "unspecified_temporality: 2 data points: the aggregation temporality is not specified: metric \"requests\""
     );
     assert_eq!(door.stored(), ["kept 1 @now"]);
 
@@ -148,7 +147,7 @@ async fn a_partial_success_counts_points_and_says_why() {
     assert_eq!(door.stored(), ["good 7 @now", "kept 1 @now"]);
     let received = door.received();
     assert_eq!((received.received, received.stored, received.rejected), (7, 2, 5));
-    assert_eq!(door.losses(), [("delta_temporality".to_owned(), 2), ("invalid_metric".to_owned(), 3)]);
+    assert_eq!(door.losses(), [("invalid_metric".to_owned(), 3), ("unspecified_temporality".to_owned(), 2)]);
 }
 
 #[tokio::test]
@@ -187,7 +186,7 @@ async fn what_cannot_be_decoded_is_400_and_leaves_nothing_behind() {
         assert_eq!(answer.retry_after, None);
         assert!(door.stored().is_empty(), "{shown}");
         assert_eq!(door.losses(), [(reason.to_owned(), 1)], "{shown}");
-        assert_eq!(door.budget.used(), 0, "{shown}");
+        assert_eq!(door.held(), 0, "{shown}");
     }
 }
 
@@ -304,7 +303,7 @@ async fn what_may_succeed_later_is_503_and_books_no_loss() {
             assert!(code == 14 && message.contains(says), "{code} {message}");
         }
         assert_eq!((door.losses(), door.received()), (vec![], Default::default()), "{says}");
-        assert_eq!(door.budget.used(), 0, "{says}");
+        assert_eq!(door.held(), 0, "{says}");
     }
     full_disk.engine.full_disk.store(false, Ordering::SeqCst);
     assert_eq!(post(&full_disk, PROTOBUF, None, body).await.status, 200);
@@ -329,7 +328,7 @@ async fn a_body_that_stalls_is_given_up_and_its_memory_given_back() {
     let body = Body::new(Stalled(Some(Bytes::from_static(b"{"))));
     let answer = post(&door, JSON, None, body).await;
     assert_eq!((answer.status, answer.refusal().0), (503, 14));
-    assert_eq!(door.budget.used(), 0);
+    assert_eq!(door.held(), 0);
 }
 
 #[tokio::test]
@@ -367,7 +366,7 @@ async fn a_job_that_is_lost_is_500() {
     door.pool.panics.store(true, Ordering::SeqCst);
     let answer = post(&door, PROTOBUF, None, request_of(vec![gauge("m", 1)]).encode_to_vec()).await;
     assert_eq!((answer.status, answer.refusal().0), (500, 13));
-    assert_eq!(door.budget.used(), 0);
+    assert_eq!(door.held(), 0);
 }
 
 #[tokio::test]
@@ -376,5 +375,5 @@ async fn a_body_that_breaks_off_is_400() {
     let chunks = [Ok(Bytes::from_static(&[0x0a])), Err(std::io::ErrorKind::ConnectionReset.into())];
     let answer = post(&door, PROTOBUF, None, Body::new(Chunks(chunks.into()))).await;
     assert_eq!((answer.status, answer.refusal().0), (400, 3));
-    assert_eq!(door.budget.used(), 0);
+    assert_eq!(door.held(), 0);
 }

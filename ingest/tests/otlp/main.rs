@@ -6,6 +6,8 @@
 mod grpc;
 mod hostile;
 mod http;
+mod increments;
+mod known;
 mod protobuf;
 mod sdk;
 mod support;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kymo_core::batch::{Row, RowSeries, RowValue};
 use kymo_core::ledger::Received;
 use kymo_core::memory::MemoryOptions;
 use kymo_core::pool::{Job, PoolFull};
 use kymo_core::registry::Registry;
-use kymo_core::storage::{Changes, ColumnValue, StorageStatistics};
+use kymo_core::storage::{Changes, ColumnValue, RejectReason, StorageStatistics};
 use kymo_core::{
     AppendError, AppendReport, BlockingPool, Budget, Columns, Exemplar, Labels, LabelsRef, LossLedger, ManualClock,
     MemoryStorage, Metadata, MetricStorage, NativeHistogram, QueryContext, SampleBatch, SelectError, Selector,
@@ -25,12 +26,47 @@ pub const NOW_NS: u64 = 1_760_000_000_000_000_000;
 pub struct Engine {
     memory: MemoryStorage,
     pub full_disk: AtomicBool,
+    /// Refuses rows that need a writer to be remembered.
+    pub no_writers: AtomicBool,
+    /// Knows no ref of the next batch.
+    pub forgets: AtomicBool,
+}
+
+/// A report that knows no row of a batch of refs.
+fn forgotten(batch: &SampleBatch) -> AppendReport {
+    assert!(batch.rows().all(|row| matches!(row.series, RowSeries::Ref(_))), "all of it is known");
+    AppendReport {
+        unknown_refs: (0..batch.len()).collect(),
+        unknown_exemplars: (0..batch.exemplars().count()).collect(),
+        ..AppendReport::default()
+    }
+}
+
+impl Engine {
+    fn append_without_writers(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
+        let needs_one = |row: &Row<'_>| matches!(row.value, RowValue::Increment(_) | RowValue::Total(_));
+        let refused: Vec<usize> = (0..batch.len()).filter(|n| needs_one(&batch.row(*n))).collect();
+        let mut rest = SampleBatch::new();
+        for row in batch.rows().filter(|row| !needs_one(row)) {
+            let (RowSeries::Labels(labels), RowValue::Float(value)) = (row.series, row.value) else {
+                panic!("{row:?}")
+            };
+            rest.push_float(labels, row.time_ms, value);
+            rest.set_start(row.start_ms);
+        }
+        let mut report = self.memory.append(&rest)?;
+        report.rejected_counts.increments = refused.len() as u64;
+        report.rejected = refused.into_iter().map(|row| (row, RejectReason::WriterLimit)).collect();
+        Ok(report)
+    }
 }
 
 impl MetricStorage for Engine {
     fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
         match self.full_disk.load(Ordering::SeqCst) {
             true => Err(AppendError::Log { source: std::io::ErrorKind::StorageFull.into() }),
+            false if self.forgets.swap(false, Ordering::SeqCst) => Ok(forgotten(batch)),
+            false if self.no_writers.load(Ordering::SeqCst) => self.append_without_writers(batch),
             false => self.memory.append(batch),
         }
     }
@@ -108,7 +144,12 @@ impl Door {
     pub fn with(config: OtlpConfig, limits: OtlpLimits, options: MemoryOptions, budget: Budget) -> Door {
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let options = MemoryOptions { clock: clock.clone(), retention: Some(Duration::from_secs(86_400)), ..options };
-        let engine = Arc::new(Engine { memory: MemoryStorage::new(options), full_disk: AtomicBool::new(false) });
+        let engine = Arc::new(Engine {
+            memory: MemoryStorage::new(options),
+            full_disk: AtomicBool::new(false),
+            no_writers: AtomicBool::new(false),
+            forgets: AtomicBool::new(false),
+        });
         let ledger = Arc::new(LossLedger::default());
         let registry = Registry::new();
         let parts = ReceiverParts {
@@ -120,6 +161,11 @@ impl Door {
         };
         let receiver = Arc::new(Receiver::new(config, limits, parts).unwrap());
         Door { engine, ledger, budget, registry, receiver, pool: Arc::default() }
+    }
+
+    /// Bytes reserved beside what is kept of known series.
+    pub fn held(&self) -> u64 {
+        self.budget.used() - self.receiver.cached_series().1
     }
 
     pub fn state(&self) -> OtlpState {

@@ -412,14 +412,20 @@ fn points_are_refused_one_by_one_with_a_reason() {
         (format!(r#"{{"name":"温度","gauge":{{"dataPoints":[{good},{good}]}}}}"#), "invalid_name", 2),
         (with_attributes(r#"{"key":"","value":{"intValue":1}}"#), "invalid_attribute_key", 1),
         (
-            format!(r#"{{"name":"m","sum":{{"aggregationTemporality":1,"dataPoints":[{good},{good},{good}]}}}}"#),
-            "delta_temporality",
+            format!(
+                r#"{{"name":"m","sum":{{"aggregationTemporality":1,"dataPoints":[
+                {{{SINCE},"asDouble":"NaN"}},{{{SINCE},"asDouble":"Infinity"}},{{{T},"startTimeUnixNano":"1760000001000000000","asInt":1}}]}}}}"#
+            ),
+            "invalid_increment",
             3,
         ),
         (format!(r#"{{"name":"m","sum":{{"dataPoints":[{good}]}}}}"#), "unspecified_temporality", 1),
         (
-            format!(r#"{{"name":"m","histogram":{{"aggregationTemporality":1,"dataPoints":[{{{T}}}]}}}}"#),
-            "delta_temporality",
+            format!(
+                r#"{{"name":"m","histogram":{{"aggregationTemporality":1,"dataPoints":[{{{SINCE},"count":1}},
+                {{{T},"startTimeUnixNano":"1759999991000000000","count":1}}]}}}}"#
+            ),
+            "overlapping_increment",
             1,
         ),
         (
@@ -532,5 +538,37 @@ fn what_a_request_unfolds_to_is_limited() {
     assert!(error.to_string().contains("unfolded_bytes_max"), "{error}");
     assert_eq!(door.losses(), [("too_large".to_owned(), 1)]);
     assert!(door.stored().is_empty());
-    assert_eq!(door.budget.used(), 0);
+    assert_eq!(door.held(), 0);
+}
+
+#[test]
+fn a_preview_says_what_a_receiver_would_store() {
+    let metric = format!(
+        r#"{{"name":"requests","unit":"{{request}}","description":"How many.","sum":{{"aggregationTemporality":2,"isMonotonic":true,
+        "dataPoints":[{{{SINCE},"asInt":7,"attributes":[{}]}},{{"asInt":1}}]}}}}"#,
+        attributes(&[("http.method", "GET")])
+    );
+    let resource = attributes(&[("service.name", "api"), ("service.instance.id", "i-1"), ("k8s.pod", "p")]);
+    let body = request(&resource, "{}", &metric);
+    let config = OtlpConfig {
+        promote_resource_attributes: vec!["k8s.pod".into()],
+        translation_strategy: TranslationStrategy::NoTranslation,
+        ..OtlpConfig::default()
+    };
+    for body in [body.clone().into_bytes(), crate::support::gzip(body.as_bytes())] {
+        let preview = kymo_ingest::otlp::Preview::of(&config, &body).unwrap();
+        let series: Vec<String> =
+            preview.series.iter().map(|(labels, written)| format!("{labels} {}", written.as_str())).collect();
+        let expected = [
+            r#"requests{"http.method"="GET", instance="i-1", job="api", "k8s.pod"="p"} sample"#,
+            r#"target_info{instance="i-1", job="api", "k8s.pod"="p"} sample"#,
+        ];
+        assert_eq!(series, expected);
+        assert_eq!(preview.metadata[0].1.help, "How many.");
+        assert_eq!((preview.outcome.rejected(), preview.outcome.refusals[0].reason.as_str()), (1, "missing_time"));
+    }
+    // The same as what is stored.
+    let door = Door::configured(config);
+    send(&door, &body);
+    assert_eq!(door.stored().len(), 2);
 }

@@ -28,7 +28,7 @@ use hashbrown::HashTable;
 use kymo_core::{Budget, Reservation, SeriesRef};
 
 /// Series resolved, or learned, under one lock: some 15 µs, so nobody waits longer than that for the other kind.
-pub(super) const SESSION_SERIES: usize = 256;
+pub(crate) const SESSION_SERIES: usize = 256;
 /// Reserved at a time.
 const STEP_BYTES: u64 = 64 << 10;
 /// Entries the clock looks at before it takes the next one whether used or not.
@@ -36,23 +36,23 @@ const SWEEP_MAX: usize = 128;
 
 /// Where an entry stands. A slot may be used again by another series, so it is never enough by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot(u32);
+pub(crate) struct Slot(u32);
 
 impl Slot {
     /// No entry; also the successor of an entry that nothing followed yet.
-    pub(super) const NONE: Slot = Slot(u32::MAX);
+    pub(crate) const NONE: Slot = Slot(u32::MAX);
 }
 
 /// An entry that was hit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hit {
-    pub(super) slot: Slot,
-    pub(super) series: SeriesRef,
-    pub(super) key_len: usize,
+pub(crate) struct Hit {
+    pub(crate) slot: Slot,
+    pub(crate) series: SeriesRef,
+    pub(crate) key_len: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct SeriesCache<S = RandomState> {
+pub(crate) struct SeriesCache<S = RandomState> {
     hasher: S,
     /// Guards the entries; the atomics in them may be written under a read lock.
     table: RwLock<Table>,
@@ -94,30 +94,30 @@ impl Entry {
 }
 
 impl SeriesCache<RandomState> {
-    pub(super) fn new(budget: &Budget) -> SeriesCache {
+    pub(crate) fn new(budget: &Budget) -> SeriesCache {
         SeriesCache::with_hasher(budget, RandomState::default())
     }
 }
 
 impl<S: BuildHasher> SeriesCache<S> {
-    pub(super) fn with_hasher(budget: &Budget, hasher: S) -> SeriesCache<S> {
+    pub(crate) fn with_hasher(budget: &Budget, hasher: S) -> SeriesCache<S> {
         let held = budget.try_reserve(0).expect("nothing is within every limit");
         let table = Table { index: HashTable::new(), entries: Vec::new(), free: Vec::new(), hand: 0, held, used: 0 };
         SeriesCache { hasher, table: RwLock::new(table) }
     }
 
     /// Begins to look up series in the order of a request; `last` is the one before the first.
-    pub(super) fn session(&self, last: Slot) -> Session<'_, S> {
+    pub(crate) fn session(&self, last: Slot) -> Session<'_, S> {
         Session { hasher: &self.hasher, table: self.table.read().unwrap_or_else(PoisonError::into_inner), last }
     }
 
     /// Begins to remember series, or to give known ones their new refs.
-    pub(super) fn learning(&self) -> Learning<'_, S> {
+    pub(crate) fn learning(&self) -> Learning<'_, S> {
         Learning { hasher: &self.hasher, table: self.table.write().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// Notes that metadata with this fingerprint reached the engine, for entries that still hold `series`.
-    pub(super) fn metadata_sent(&self, sent: impl Iterator<Item = (Slot, SeriesRef, u64)>) {
+    pub(crate) fn metadata_sent(&self, sent: impl Iterator<Item = (Slot, SeriesRef, u64)>) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         for (slot, series, fingerprint) in sent {
             if let Some(entry) = table.entries.get(slot.0 as usize).filter(|e| e.series == series) {
@@ -126,8 +126,14 @@ impl<S: BuildHasher> SeriesCache<S> {
         }
     }
 
+    /// Bytes reserved for entries that are there or may come.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn reserved(&self) -> u64 {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).held.bytes()
+    }
+
     /// Entries and the bytes they are accounted for.
-    pub(super) fn size(&self) -> (usize, u64) {
+    pub(crate) fn size(&self) -> (usize, u64) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         (table.index.len(), table.used)
     }
@@ -212,14 +218,15 @@ impl Table {
 }
 
 /// Holds the cache for writing.
-pub(super) struct Learning<'c, S = RandomState> {
+#[derive(Debug)]
+pub(crate) struct Learning<'c, S = RandomState> {
     hasher: &'c S,
     table: RwLockWriteGuard<'c, Table>,
 }
 
 impl<S: BuildHasher> Learning<'_, S> {
     /// Remembers a series that stood behind the one at `after`; returns where.
-    pub(super) fn put(&mut self, key: &[u8], series: SeriesRef, after: Slot) -> Slot {
+    pub(crate) fn put(&mut self, key: &[u8], series: SeriesRef, after: Slot) -> Slot {
         let slot = self.table.put(key, self.hasher.hash_one(key), series);
         if let (Some(before), true) = (self.table.entries.get(after.0 as usize), slot != Slot::NONE) {
             before.next.store(slot.0, Ordering::Relaxed);
@@ -229,7 +236,8 @@ impl<S: BuildHasher> Learning<'_, S> {
 }
 
 /// Looks up the series of one request, one after the other.
-pub(super) struct Session<'c, S = RandomState> {
+#[derive(Debug)]
+pub(crate) struct Session<'c, S = RandomState> {
     hasher: &'c S,
     table: RwLockReadGuard<'c, Table>,
     last: Slot,
@@ -238,7 +246,7 @@ pub(super) struct Session<'c, S = RandomState> {
 impl<S: BuildHasher> Session<'_, S> {
     /// The key expected next, to be compared with what stands in the request.
     #[inline]
-    pub(super) fn predicted(&self) -> Option<(Slot, &[u8])> {
+    pub(crate) fn predicted(&self) -> Option<(Slot, &[u8])> {
         let last = self.table.entries.get(self.last.0 as usize)?;
         let next = last.next.load(Ordering::Relaxed);
         let entry = self.table.entries.get(next as usize).filter(|e| !e.key.is_empty())?;
@@ -247,7 +255,7 @@ impl<S: BuildHasher> Session<'_, S> {
 
     /// Goes on to an entry whose key has been compared.
     #[inline]
-    pub(super) fn hit(&mut self, slot: Slot) -> Option<Hit> {
+    pub(crate) fn hit(&mut self, slot: Slot) -> Option<Hit> {
         let entry = self.table.entries.get(slot.0 as usize)?;
         // Stored only where it changes, so that readers on several cores do not pass the line around.
         if !entry.used.load(Ordering::Relaxed) {
@@ -258,7 +266,7 @@ impl<S: BuildHasher> Session<'_, S> {
     }
 
     /// Finds a key by its hash, and notes that it followed the last one.
-    pub(super) fn find(&mut self, key: &[u8]) -> Option<Hit> {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Option<Hit> {
         let table = &self.table;
         let hash = self.hasher.hash_one(key);
         let slot = table.index.find(hash, |&at| *table.entries[at as usize].key == *key).map(|&at| Slot(at))?;
@@ -269,18 +277,47 @@ impl<S: BuildHasher> Session<'_, S> {
     }
 
     /// The fingerprint of the metadata last sent with an entry.
-    pub(super) fn metadata(&self, slot: Slot) -> u64 {
+    pub(crate) fn metadata(&self, slot: Slot) -> u64 {
         self.table.entries.get(slot.0 as usize).map_or(0, |e| e.metadata.load(Ordering::Relaxed))
     }
 
     /// A number that stands for a piece of metadata in this cache; never 0.
-    pub(super) fn fingerprint(&self, metadata: impl Hash) -> u64 {
+    pub(crate) fn fingerprint(&self, metadata: impl Hash) -> u64 {
         self.hasher.hash_one(metadata).max(1)
     }
 
     /// Where the session stands; ends it.
-    pub(super) fn end(self) -> Slot {
+    pub(crate) fn end(self) -> Slot {
         self.last
+    }
+}
+
+/// Renews a session now and then, so that a writer of the cache never waits for a whole request.
+#[derive(Debug)]
+pub(crate) struct Sessions<'c, S = RandomState> {
+    cache: &'c SeriesCache<S>,
+    session: Option<Session<'c, S>>,
+    left: usize,
+    last: Slot,
+}
+
+impl<'c, S: BuildHasher> Sessions<'c, S> {
+    pub(crate) fn new(cache: &'c SeriesCache<S>) -> Sessions<'c, S> {
+        Sessions { cache, session: None, left: 0, last: Slot::NONE }
+    }
+
+    /// The session for the next series.
+    #[inline]
+    pub(crate) fn next(&mut self) -> &mut Session<'c, S> {
+        if self.left == 0 {
+            // The old lock is given back before the new one is asked for.
+            if let Some(session) = self.session.take() {
+                self.last = session.end();
+            }
+            self.left = SESSION_SERIES;
+        }
+        self.left -= 1;
+        self.session.get_or_insert_with(|| self.cache.session(self.last))
     }
 }
 
