@@ -40,7 +40,7 @@ fn a_chunk_reads_as_its_format_says() {
 fn numbers_of_all_lengths_read_back() {
     // `0`, then `10` and 3 bits, `110` and 6 bits.
     let mut bits = Bits::new(&[0b0100_1111, 0b0111_1110]);
-    assert_eq!((bits.varbit(), bits.varbit(), bits.varbit()), (Ok(0), Ok(1), Ok(-1)));
+    assert_eq!((bits.varbit(), bits.varbit(), bits.varbit()), (Ok(0), Ok(3), Ok(-1)));
     let mut xor = Xor::new(1.0);
     // A change of 64 bits is told as 0 of them.
     let mut bytes = vec![0b1100_0000, 0b0000_0000];
