@@ -96,6 +96,30 @@ pub trait StatusSource: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What a person should look at in the tree of contexts: circles of locks first.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn context_findings(&self) -> Result<Vec<ContextFinding>, StatusError> {
+        Ok(Vec::new())
+    }
+
+    /// How many series there are, and where most of them lie.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn cardinality(&self) -> Result<Option<CardinalityStatus>, StatusError> {
+        Ok(None)
+    }
+
+    /// Queries that run, and those that were slow.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn queries(&self) -> Result<Option<QueriesStatus>, StatusError> {
+        Ok(None)
+    }
+
     /// The configuration in force.
     ///
     /// # Errors
@@ -203,6 +227,18 @@ impl StatusSource for StatusSources {
 
     fn contexts(&self) -> Result<Vec<ContextStatus>, StatusError> {
         self.join(|part| part.contexts())
+    }
+
+    fn context_findings(&self) -> Result<Vec<ContextFinding>, StatusError> {
+        self.join(|part| part.context_findings())
+    }
+
+    fn cardinality(&self) -> Result<Option<CardinalityStatus>, StatusError> {
+        self.first(|part| part.cardinality())
+    }
+
+    fn queries(&self) -> Result<Option<QueriesStatus>, StatusError> {
+        self.first(|part| part.queries())
     }
 
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
@@ -382,6 +418,14 @@ pub enum ContextState {
     /// Its tasks go on.
     #[default]
     Running,
+    /// Nothing happened for long.
+    Idle,
+    /// It waits for something with a name.
+    Waiting,
+    /// It has waited too long.
+    Stuck,
+    /// It is part of a circle of locks, which none of its members will leave.
+    Deadlocked,
     /// Asked to stop; tasks are still ending.
     Cancelling,
     /// Ended by itself.
@@ -407,6 +451,120 @@ pub struct ContextStatus {
     pub waiting_for: String,
     /// Tasks that have not ended.
     pub tasks: u64,
+    /// What it waits for, longest first.
+    #[serde(default)]
+    pub waits: Vec<ContextWait>,
+    /// Locks it holds, longest first.
+    #[serde(default)]
+    pub holds: Vec<ContextHold>,
+    /// Requests of its path and all below; `None` if there never was one.
+    #[serde(default)]
+    pub requests: Option<ContextRequests>,
+}
+
+/// A wait of a context.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContextWait {
+    /// The name of the wait or the lock.
+    pub what: String,
+    /// For how long, milliseconds.
+    pub waited_ms: i64,
+    /// Whether that is too long.
+    pub is_stuck: bool,
+    /// Paths of the contexts that hold the lock; empty for a wait that is none.
+    pub held_by: Vec<String>,
+}
+
+/// A lock that a context holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContextHold {
+    /// Its name.
+    pub lock: String,
+    /// For how long, milliseconds.
+    pub held_ms: i64,
+    /// How many wait for it.
+    pub waiting: u64,
+}
+
+/// Requests in sliding windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContextRequests {
+    /// Ever.
+    pub since_start: u64,
+    /// In the last 60 minutes.
+    pub last_hour: u64,
+    /// In the last 60 seconds.
+    pub last_minute: u64,
+    /// In the last second: the current rate.
+    pub last_second: u64,
+}
+
+/// Something that a person should look at in the tree of contexts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContextFinding {
+    /// In words, with paths, locks and times.
+    pub text: String,
+    /// Whether it is a circle, which no member will leave.
+    pub is_cycle: bool,
+    /// Paths of the contexts it is about; of a circle each waits for the next, the last for the first.
+    pub contexts: Vec<String>,
+}
+
+/// How many series there are, and where most of them lie. Lists are sorted, largest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CardinalityStatus {
+    /// Series that are alive.
+    pub series: u64,
+    /// Distinct pairs of label and value.
+    pub label_pairs: u64,
+    /// Series by metric.
+    pub series_by_metric: Vec<(String, u64)>,
+    /// Distinct values by label.
+    pub values_by_label: Vec<(String, u64)>,
+    /// Bytes of names and values by label.
+    pub bytes_by_label: Vec<(String, u64)>,
+    /// Series by `label=value`.
+    pub series_by_pair: Vec<(String, u64)>,
+}
+
+/// Queries that run, and those that were slow.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct QueriesStatus {
+    /// In the order in which they were asked.
+    pub running: Vec<QueryStatus>,
+    /// Those that took longest lately, the longest first.
+    pub slowest: Vec<QueryStatus>,
+    /// Queries that may run at once.
+    pub running_max: u64,
+    /// Queries that wait for a place.
+    pub waiting: u64,
+    /// Bytes reserved by queries.
+    pub memory_bytes: u64,
+    /// Bytes that they may reserve.
+    pub memory_limit_bytes: u64,
+}
+
+/// One query.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct QueryStatus {
+    /// Its number, by which it can be cancelled.
+    pub id: u64,
+    /// The expression.
+    pub text: String,
+    /// Who asked.
+    pub client: String,
+    /// Whether it has a place.
+    pub is_running: bool,
+    /// Since it was asked; of one that ended, how long it took. Seconds.
+    pub seconds: f64,
+    /// Distance of its steps, seconds; 0 for an instant.
+    pub step_seconds: f64,
+    /// Samples that it read; 0 while it runs.
+    pub samples: u64,
+    /// Most memory that it held, in bytes; 0 while it runs.
+    pub memory_bytes: u64,
+    /// Why it failed, empty if it did not.
+    pub error: String,
 }
 
 /// The configuration in force.

@@ -10,6 +10,7 @@
 //! Outgoing HTTP clients of every kind are built here, by [`http_client`], from configuration values.
 
 mod decode;
+mod facts;
 mod histogram;
 mod http;
 mod plan;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use kymo_core::config::{HttpClientConfig, TlsConfig, TlsVersion};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Identity, Method, NoProxy, Proxy, Request, Response, Url, redirect, tls};
 
 use credentials::Credentials;
@@ -129,6 +129,21 @@ impl HttpClient {
     /// As [`send`](Self::send).
     pub async fn get(&self, url: Url) -> Result<Response, HttpSendError> {
         self.send(Request::new(Method::GET, url)).await
+    }
+
+    /// Posts a body of this type with the client's credentials, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Panics
+    /// On a type that is no header's value.
+    pub async fn post(&self, url: Url, content_type: &'static str, body: Vec<u8>) -> Result<Response, HttpSendError> {
+        let mut request = Request::new(Method::POST, url);
+        let content_type = HeaderValue::from_static(content_type);
+        request.headers_mut().insert(CONTENT_TYPE, content_type);
+        *request.body_mut() = Some(body.into());
+        self.send(request).await
     }
 
     /// Sends a request with the client's credentials, and waits for the head of the answer.
