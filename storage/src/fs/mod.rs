@@ -2,6 +2,7 @@
 //!
 //! Everything the engine keeps goes through [`Fs`], so a test can put a disk under it that is
 //! full, slow to sync, torn or cut off from power. [`RealFs`] is the operating system's;
+//! [`OverlayFs`] reads another and writes to memory;
 //! `SimFs` (feature `simulate`) lives in memory and loses what the contract does not keep.
 //!
 //! # The contract
@@ -36,12 +37,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+mod overlay;
 mod real;
 #[cfg(any(test, feature = "simulate"))]
 mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use overlay::OverlayFs;
 pub use real::RealFs;
 #[cfg(any(test, feature = "simulate"))]
 pub use sim::{CrashKind, Fault, FaultAt, OpKind, SECTOR_BYTES, SimCrashed, SimFs, is_sim_crash};
