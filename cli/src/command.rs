@@ -3,6 +3,7 @@
 use crate::cardinality::CardinalityArgs;
 use crate::compact::CompactArgs;
 use crate::delete::DeleteArgs;
+use crate::demo::DemoArgs;
 use crate::describe::{CompletionsArgs, ManArgs, ReferenceArgs};
 use crate::export_files::ExportArgs;
 use crate::import::ImportArgs;
@@ -15,6 +16,7 @@ use crate::restore::RestoreArgs;
 use crate::serve::ServeArgs;
 use crate::snapshot::SnapshotArgs;
 use crate::status::StatusArgs;
+use crate::top::TopArgs;
 use crate::verify::VerifyArgs;
 
 /// A metrics engine that speaks Prometheus
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     Query(QueryArgs),
     Status(StatusArgs),
+    Top(TopArgs),
+    Demo(DemoArgs),
     Promqltest(PromqltestArgs),
     Config(ConfigArgs),
     Otlp(OtlpArgs),

@@ -53,6 +53,11 @@ impl Failure {
         self
     }
 
+    /// What failed, without what to do about it.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Says it on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         if let Some(before) = &self.before {

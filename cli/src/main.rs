@@ -4,6 +4,7 @@
 //! command ─▶ serve        engine + every way in + API routes + upkeep threads, until a signal
 //!         ─▶ query        one expression over any Prometheus API
 //!         ─▶ status       what a running program does and waits for
+//!         ─▶ top          the same and everything measured, on a terminal that is left open; demo: with made services
 //!         ─▶ promqltest   scripts, on an engine of their own
 //!         ─▶ inspect      a configuration file checked or shown (read by `config`, in the library half)
 //!         ─▶ otlp         what becomes of an OTLP request, without a server
@@ -24,6 +25,7 @@ mod cardinality;
 mod command;
 mod compact;
 mod delete;
+mod demo;
 mod describe;
 mod export_files;
 mod failure;
@@ -39,8 +41,10 @@ mod restore;
 mod serve;
 mod snapshot;
 mod status;
+mod top;
 mod verify;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -49,10 +53,15 @@ use command::{Command, Kymo};
 
 fn main() -> ExitCode {
     let kymo = Kymo::parse();
-    let done = logging::start(&kymo.log).and_then(|()| match kymo.command {
+    // On a terminal, a log would be written across the screen.
+    let is_screen = matches!(kymo.command, Command::Top(_) | Command::Demo(_)) && std::io::stderr().is_terminal();
+    let logging = if is_screen { Ok(()) } else { logging::start(&kymo.log) };
+    let done = logging.and_then(|()| match kymo.command {
         Command::Serve(args) => serve::run(*args),
         Command::Query(args) => query::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Promqltest(args) => promqltest::run(&args),
         Command::Config(args) => inspect::run(&args),
         Command::Otlp(args) => otlp::run(&args),

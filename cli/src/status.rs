@@ -142,7 +142,7 @@ struct Envelope {
 }
 
 #[cfg(unix)]
-fn socket_of(pid: u32) -> Result<PathBuf, Failure> {
+pub(crate) fn socket_of(pid: u32) -> Result<PathBuf, Failure> {
     use kymo_context::attach;
 
     let path = attach::socket_of(pid);
@@ -158,18 +158,18 @@ fn socket_of(pid: u32) -> Result<PathBuf, Failure> {
 }
 
 #[cfg(unix)]
-fn of_socket(path: &Path) -> Result<Status, Failure> {
+pub(crate) fn of_socket(path: &Path) -> Result<Status, Failure> {
     kymo_context::attach::read(path).map_err(|error| {
         Failure::because("cannot ask the program", &error).hint("has it ended? Name a process id, a socket or a URL")
     })
 }
 
 #[cfg(not(unix))]
-fn socket_of(_: u32) -> Result<PathBuf, Failure> {
+pub(crate) fn socket_of(_: u32) -> Result<PathBuf, Failure> {
     Err(Failure::usage("there are no Unix sockets here").hint("name the URL of a server"))
 }
 
 #[cfg(not(unix))]
-fn of_socket(_: &Path) -> Result<Status, Failure> {
+pub(crate) fn of_socket(_: &Path) -> Result<Status, Failure> {
     Err(Failure::usage("there are no Unix sockets here").hint("name the URL of a server"))
 }

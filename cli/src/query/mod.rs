@@ -4,6 +4,7 @@ mod csv;
 mod excerpt;
 mod json;
 mod plan;
+mod plot;
 mod remote;
 mod table;
 mod time;
@@ -36,6 +37,7 @@ Examples:
   kymo query 'sum by (mode) (rate(node_cpu_seconds_total[1m]))' --time -5m
   kymo query 'rate(http_requests_total[5m])' --start -1h --step 1m --output csv
   kymo query --explain 'sum(rate(http_requests_total[5m]))'
+  kymo query 'rate(http_requests_total[5m])' --start -6h --plot
   kymo query up --server https://prometheus.example.com
 
 Times are `now`, relative (`-1h`, `now-90s`), RFC 3339, or seconds since 1970."
@@ -61,6 +63,12 @@ pub(crate) struct QueryArgs {
     /// Show the plan as a tree, with what it was expected to cost and what it did, in the place of the answer
     #[arg(long)]
     explain: bool,
+    /// Draw the range as a chart, once, as wide as the terminal
+    #[arg(long, requires = "start", conflicts_with_all = ["explain", "output"])]
+    plot: bool,
+    /// A logarithmic scale for the chart
+    #[arg(long, requires = "plot")]
+    log: bool,
     /// Form of the answer
     #[arg(long, short, env = "KYMO_OUTPUT", hide_env_values = true, value_enum, default_value_t = Form::Table)]
     output: Form,
@@ -77,6 +85,7 @@ pub(crate) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
     let answer = remote.query(&request).and_then(|mut result| {
         let remarks = std::mem::take(&mut result.annotations);
         let text = match (args.output, &result.plan) {
+            _ if args.plot => plot::render(&request, &result, args.log),
             (Form::Table, Some(plan)) => plan::render(plan),
             (Form::Table, None) if args.explain => {
                 let text = "the server tells no plan: it is not Kymo, or an older one";

@@ -1,0 +1,221 @@
+//! Whom the screen asks: a server, a data directory that is only read, or one program.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kymo_context::Status;
+use kymo_core::batch::Metadata;
+use kymo_core::query::{CatalogRequest, Listed, QueryError, QueryRequest, QueryResult};
+use kymo_core::status::{BuildInfo, ContextFinding, ContextStatus, StatusError, StatusSource, StatusSources};
+use kymo_core::{Clock, ErrorKind, Labels, MetricStorage, QueryBackend, QueryContext, SystemClock};
+use kymo_dashboard::terminal::Sources;
+use kymo_export::client::{ClientError, ClientOptions, PrometheusClient};
+use kymo_storage::fs::{OverlayFs, RealFs};
+use kymo_storage::{Engine, Options};
+use tokio::runtime::Runtime;
+
+use crate::failure::Failure;
+use crate::query::{Moment, bearer};
+use crate::serve::refused;
+use crate::status::{of_socket, socket_of};
+
+/// Longest wait for a server; a screen should rather say that nothing comes.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Where the tree of contexts is, below the API.
+const CONTEXTS: &[&str] = &["status", "contexts"];
+
+/// Who is asked, on the command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Asked {
+    /// Address of the server
+    #[arg(long, env = "KYMO_SERVER", hide_env_values = true, value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:9911")]
+    pub(crate) server: String,
+    /// Read this data directory, which no server has open; nothing in it is changed
+    #[arg(long, value_name = "DIR", conflicts_with = "attach")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Look into one program: its process id, or the path of its socket
+    #[arg(long, value_name = "PID|SOCKET")]
+    pub(crate) attach: Option<String>,
+    /// File with the bearer token that the server asks for
+    #[arg(long, env = "KYMO_AUTH_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) auth_token_file: Option<PathBuf>,
+}
+
+/// Who answers.
+pub(crate) struct Opened {
+    pub(crate) sources: Sources,
+    /// For the foot of the screen.
+    pub(crate) name: String,
+    /// There is no PromQL, only a tree of contexts.
+    pub(crate) only_contexts: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Drives a client's connections.
+    _runtime: Option<Runtime>,
+}
+
+impl Asked {
+    /// Connects to nothing yet, but opens a data directory.
+    pub(crate) fn open(&self, at: Option<Moment>) -> Result<Opened, Failure> {
+        let clock = |newest_ms: Option<i64>| -> Arc<dyn Clock> {
+            let system = SystemClock::new();
+            let now_ms = system.now_ms();
+            let wanted = at.map(|at| at.resolve(now_ms)).or(newest_ms).unwrap_or(now_ms);
+            Arc::new(Shifted { by_ms: wanted - now_ms, system })
+        };
+        if let Some(dir) = &self.data_dir {
+            return directory(dir, clock);
+        }
+        if let Some(target) = &self.attach {
+            return program(target, clock(None));
+        }
+        server(&self.server, self.auth_token_file.as_deref(), clock(None), &[])
+    }
+}
+
+/// A server, and parts of this process beside it.
+pub(crate) fn server(
+    url: &str,
+    token_file: Option<&Path>,
+    clock: Arc<dyn Clock>,
+    beside: &[Arc<dyn StatusSource>],
+) -> Result<Opened, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("cannot start the async threads", &error))?;
+    let mut options = ClientOptions::new(url);
+    options.timeout = TIMEOUT;
+    options.http.authorization = token_file.map(bearer).transpose()?;
+    let client = PrometheusClient::new(options, runtime.handle().clone()).map_err(|error| match &error {
+        ClientError::Url { .. } => {
+            Failure::usage(error.to_string()).hint("give --server a URL like http://127.0.0.1:9911")
+        }
+        _ => Failure::because("cannot ask the server", &error),
+    })?;
+    let client = Arc::new(client);
+    let mut status = StatusSources::new();
+    status.push(client.clone());
+    status.push(Arc::new(Tree::new({
+        let client = client.clone();
+        move || client.fact::<Status>(CONTEXTS, &[])
+    })));
+    beside.iter().cloned().for_each(|part| status.push(part));
+    let name = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let sources = Sources { backend: client, status: Arc::new(status) };
+    Ok(Opened { sources, name, only_contexts: false, clock, _runtime: Some(runtime) })
+}
+
+fn directory(dir: &Path, clock: impl FnOnce(Option<i64>) -> Arc<dyn Clock>) -> Result<Opened, Failure> {
+    if !dir.join("MANIFEST").is_file() {
+        return Err(Failure::new(format!("{} is no data directory", dir.display()))
+            .hint("name one that kymo serve has written with --data-dir"));
+    }
+    // What the engine writes while it opens stays in memory; and nothing is too old to be shown.
+    let fs = Arc::new(OverlayFs::over(Arc::new(RealFs)));
+    let options = Options { retention: None, ..Options::default() };
+    let (engine, _) = Engine::open(fs, dir, options).map_err(|error| refused(dir, &error))?;
+    let newest_ms = engine.statistics().max_time_ms;
+    let backend = Arc::new(kymo_query::Engine::new(Arc::new(engine)));
+    let sources = Sources { backend, status: Arc::new(StatusSources::new()) };
+    let name = format!("{} (read only)", dir.display());
+    Ok(Opened { sources, name, only_contexts: false, clock: clock(newest_ms), _runtime: None })
+}
+
+fn program(target: &str, clock: Arc<dyn Clock>) -> Result<Opened, Failure> {
+    let socket = match target.parse::<u32>() {
+        Ok(pid) => socket_of(pid)?,
+        Err(_) => PathBuf::from(target),
+    };
+    // A mistake is said now, and not on the screen.
+    of_socket(&socket)?;
+    let name = format!("process {target}");
+    let part = socket.display().to_string();
+    let tree = Tree::new(move || {
+        let asked = of_socket(&socket);
+        asked.map(Some).map_err(|failure| StatusError { part: part.clone(), source: failure.what().into() })
+    });
+    let sources = Sources { backend: Arc::new(NoPromql), status: Arc::new(tree) };
+    Ok(Opened { sources, name, only_contexts: true, clock, _runtime: None })
+}
+
+/// The system's clock, at another time.
+struct Shifted {
+    system: SystemClock,
+    by_ms: i64,
+}
+
+impl Clock for Shifted {
+    fn now_ms(&self) -> i64 {
+        self.system.now_ms() + self.by_ms
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.system.monotonic()
+    }
+}
+
+/// Reads a tree, or says that there is none.
+type ReadTree = Box<dyn Fn() -> Result<Option<Status>, StatusError> + Send + Sync>;
+
+/// The tree of contexts of another process. Contexts and findings of one round come from one reading.
+struct Tree {
+    read: ReadTree,
+    /// Of the reading that `contexts` made last.
+    findings: Mutex<Vec<ContextFinding>>,
+}
+
+impl Tree {
+    fn new(read: impl Fn() -> Result<Option<Status>, StatusError> + Send + Sync + 'static) -> Tree {
+        Tree { read: Box::new(read), findings: Mutex::default() }
+    }
+}
+
+impl StatusSource for Tree {
+    fn contexts(&self) -> Result<Vec<ContextStatus>, StatusError> {
+        let Some(status) = (self.read)()? else { return Ok(Vec::new()) };
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = status.finding_facts();
+        Ok(status.facts())
+    }
+
+    fn context_findings(&self) -> Result<Vec<ContextFinding>, StatusError> {
+        Ok(self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Only whether there is an answer.
+    fn build_info(&self) -> Result<Option<BuildInfo>, StatusError> {
+        (self.read)().map(|_| None)
+    }
+}
+
+/// A program that was attached to answers no expressions.
+struct NoPromql;
+
+fn nothing<T>() -> Result<T, QueryError> {
+    let text = "one attached program answers no PromQL: look at its contexts, or name a server with --server";
+    Err(QueryError::execute(ErrorKind::NotFound, text))
+}
+
+impl QueryBackend for NoPromql {
+    fn query(&self, _: &QueryRequest, _: &QueryContext) -> Result<QueryResult, QueryError> {
+        nothing()
+    }
+
+    fn series(&self, _: &CatalogRequest, _: &QueryContext) -> Result<Listed<Labels>, QueryError> {
+        nothing()
+    }
+
+    fn label_names(&self, _: &CatalogRequest, _: &QueryContext) -> Result<Listed<String>, QueryError> {
+        nothing()
+    }
+
+    fn label_values(&self, _: &str, _: &CatalogRequest, _: &QueryContext) -> Result<Listed<String>, QueryError> {
+        nothing()
+    }
+
+    fn metadata(&self, _: Option<&str>, _: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
+        nothing()
+    }
+}

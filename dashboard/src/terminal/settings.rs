@@ -1,0 +1,99 @@
+//! What is kept between two runs: theme, span, bookmarks, histories, where one was.
+
+use serde::{Deserialize, Serialize};
+
+use super::span::Span;
+use super::theme::Palette;
+use super::view::ViewId;
+
+/// The file's content. What an older or newer version does not know is left at its default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Colours.
+    pub palette: Palette,
+    /// Whether more than ASCII is drawn; `None` for what the locale says.
+    pub unicode: Option<bool>,
+    /// The view that was shown last.
+    pub view: ViewId,
+    /// The span of time.
+    pub span: Span,
+    /// The window of rates, as PromQL writes it.
+    pub window: String,
+    /// Seconds between two rounds of questions.
+    pub interval_s: u32,
+    /// Bookmarks, in the order in which they were made.
+    pub bookmarks: Vec<Bookmark>,
+    /// Queries, newest last.
+    pub queries: Vec<String>,
+    /// Commands, newest last.
+    pub commands: Vec<String>,
+    /// Searches, newest last.
+    pub searches: Vec<String>,
+}
+
+/// A view, and what it showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// Its name.
+    pub name: String,
+    /// The view.
+    pub view: ViewId,
+    /// The query or the service; empty if the view has neither.
+    #[serde(default)]
+    pub subject: String,
+    /// The length of the span, milliseconds.
+    pub length_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            palette: Palette::Dark,
+            unicode: None,
+            view: ViewId::Overview,
+            span: Span::default(),
+            window: "2m".to_owned(),
+            interval_s: 2,
+            bookmarks: Vec::new(),
+            queries: Vec::new(),
+            commands: Vec::new(),
+            searches: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// Where it is no settings.
+    pub fn read(text: &str) -> Result<Settings, serde_json::Error> {
+        let mut settings: Settings = serde_json::from_str(text)?;
+        settings.interval_s = settings.interval_s.clamp(1, 3_600);
+        let length_ms = settings.span.length_ms;
+        settings.span.set_length(length_ms);
+        Ok(settings)
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> String {
+        // Strings and numbers: nothing of it can fail.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_their_file_and_unknown_keys_do_no_harm() {
+        let bookmark = Bookmark { name: "a".to_owned(), view: ViewId::Explore, subject: "up".to_owned(), length_ms: 1 };
+        let settings = Settings { bookmarks: vec![bookmark], queries: vec!["up".to_owned()], ..Settings::default() };
+        assert_eq!(Settings::read(&settings.text()).ok(), Some(settings));
+        let read = Settings::read(r#"{"palette":"light","future":1,"interval_s":0}"#).ok();
+        assert_eq!(read, Some(Settings { palette: Palette::Light, interval_s: 1, ..Settings::default() }));
+        assert!(Settings::read("no json").is_err());
+    }
+}
