@@ -453,6 +453,43 @@ async fn a_client_that_goes_away_cancels_its_query() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_while_it_waits_is_never_asked_for() {
+    let (started, on_start) = tokio::sync::oneshot::channel();
+    let started = std::sync::Mutex::new(Some(started));
+    let (release, on_release) = mpsc::channel::<()>();
+    let on_release = std::sync::Mutex::new(on_release);
+    let backend = FakeBackend::new(move |request, _| {
+        if request.text == "first" {
+            started.lock().unwrap().take().unwrap().send(()).unwrap();
+            on_release.lock().unwrap().recv().unwrap();
+        }
+        Ok(QueryResult::default())
+    });
+    let options = ApiOptions { queries_max: 1, ..ApiOptions::default() };
+    let state = state(backend.clone()).with_options(options);
+    let router = routes(state.clone());
+    let ask = |text: &'static str| {
+        let router = router.clone();
+        tokio::spawn(async move { get(&router, &format!("/api/v1/query?query={text}")).await })
+    };
+    let first = ask("first");
+    on_start.await.unwrap();
+    let waiting = ask("gone");
+    while state.queue.lengths() != (1, 1) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(state.book.shown().0.len(), 2);
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    assert_eq!(state.book.shown().0.len(), 1);
+    let next = ask("next");
+    release.send(()).unwrap();
+    assert_eq!((first.await.unwrap().0, next.await.unwrap().0), (200, 200));
+    let asked: Vec<String> = backend.asked.lock().unwrap().iter().map(|request| request.text.clone()).collect();
+    assert_eq!(asked, ["first", "next"]);
+}
+
+#[tokio::test]
 async fn an_answer_beyond_the_memory_limit_is_refused_and_its_memory_given_back() {
     let points: Vec<(i64, f64)> = (0..10_000).map(|n| (n, n as f64)).collect();
     let mut state = state(answers(QueryValue::Matrix(vec![series([], &points)])));
