@@ -196,7 +196,15 @@ impl Engine {
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
         let mut found: Vec<Labels> = Vec::new();
         let what = &self.inside_retention(what);
-        for block in self.visit_head(what, |labels| found.push(labels.clone())).list() {
+        let blocks = {
+            let state = self.head.read();
+            let numbers = state.select(&what.matchers);
+            let series = numbers.iter().filter_map(|number| state.get(number));
+            let reaching = series.filter(|series| state.reaches(series, what.start_ms, what.end_ms));
+            found.extend(reaching.map(|series| series.labels.clone()));
+            self.blocks()
+        };
+        for block in blocks.list() {
             ctx.check()?;
             block.select(what, |labels, _, _| {
                 found.push(labels.clone());
@@ -211,7 +219,7 @@ impl Engine {
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
         let mut names = Distinct::default();
         let what = &self.inside_retention(what);
-        for block in self.visit_head(what, |labels| labels.iter().for_each(|(name, _)| names.add(name))).list() {
+        for block in self.visit_head(None, what, |name| names.add(name)).list() {
             ctx.check()?;
             block.label_names(what, |name| names.add(name))?;
         }
@@ -226,20 +234,17 @@ impl Engine {
     ) -> Result<Vec<String>, SelectError> {
         let mut values = Distinct::default();
         let what = &self.inside_retention(what);
-        let add = |labels: &Labels| labels.get(name).into_iter().for_each(|value| values.add(value));
-        for block in self.visit_head(what, add).list() {
+        for block in self.visit_head(Some(name), what, |value| values.add(value)).list() {
             ctx.check()?;
             block.label_values(name, what, |value| values.add(value))?;
         }
         Ok(values.sorted())
     }
 
-    /// Shows every matching series of the head; gives the blocks that belong to it.
-    fn visit_head(&self, what: &Selector, mut show: impl FnMut(&Labels)) -> Arc<Blocks> {
+    /// Shows the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.
+    fn visit_head(&self, name: Option<&str>, what: &Selector, show: impl FnMut(&str)) -> Arc<Blocks> {
         let state = self.head.read();
-        let numbers = state.select(&what.matchers);
-        let series = numbers.iter().filter_map(|number| state.get(number));
-        series.filter(|s| state.reaches(s, what.start_ms, what.end_ms)).for_each(|s| show(&s.labels));
+        state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), show);
         self.blocks()
     }
 

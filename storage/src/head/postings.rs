@@ -75,6 +75,16 @@ impl Postings {
         self.names.shrink_to_fit();
     }
 
+    /// All label names, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    /// All values of a label with the series that have them, in no order.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+        self.names.get(name).into_iter().flatten().map(|(value, numbers)| (&**value, numbers))
+    }
+
     /// Numbers of the series that satisfy all matchers.
     pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
         let mut found: Option<RoaringBitmap> = None;

@@ -100,6 +100,39 @@ impl HeadState {
         self.table.postings.select(matchers)
     }
 
+    /// The label names, or the values of a label, that series with all matchers have who may have a sample in the
+    /// window. One such series is looked for, not all.
+    pub(crate) fn names_or_values<'a>(
+        &'a self,
+        name: Option<&str>,
+        matchers: &[Matcher],
+        (start_ms, end_ms): (i64, i64),
+        mut show: impl FnMut(&'a str),
+    ) {
+        let all = matchers.iter().all(Matcher::matches_anything);
+        let selected = (!all).then(|| self.select(matchers));
+        let has_one = |carriers: &RoaringBitmap| {
+            carriers.iter().any(|number| {
+                selected.as_ref().is_none_or(|selected| selected.contains(number))
+                    && self.get(number).is_some_and(|series| self.reaches(series, start_ms, end_ms))
+            })
+        };
+        match name {
+            Some(name) => {
+                let values = self.table.postings.values(name);
+                values.filter(|(_, carriers)| has_one(carriers)).for_each(|(value, _)| show(value));
+            }
+            None => {
+                let mut names = self.table.postings.names();
+                names.by_ref().for_each(|name| {
+                    if self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
+                        show(name);
+                    }
+                });
+            }
+        }
+    }
+
     /// Touches the memory that a sample of this series will need. Calls for many series do not wait for each other.
     #[inline]
     pub(crate) fn touch(&self, number: u32) -> u64 {
