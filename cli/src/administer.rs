@@ -9,7 +9,7 @@ use kymo_core::query::QueryError;
 use kymo_core::text::write_size_rounded;
 use kymo_export::client::{ClientOptions, PrometheusClient};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, Options};
+use kymo_storage::{Engine, Options, RetentionPolicy};
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
@@ -59,7 +59,7 @@ pub(crate) fn open(dir: &Path) -> Result<Engine, Failure> {
             .hint("name one that kymo serve has written with --data-dir"));
     }
     // What is kept is for the server to say: nothing is retired here.
-    let options = Options { retention: None, ..Options::default() };
+    let options = Options { retention: RetentionPolicy::of_age(None), ..Options::default() };
     let (engine, _) = Engine::open(Arc::new(RealFs), dir, options).map_err(|error| refused(dir, &error))?;
     Ok(engine)
 }

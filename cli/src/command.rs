@@ -13,6 +13,7 @@ use crate::otlp::OtlpArgs;
 use crate::promqltest::PromqltestArgs;
 use crate::query::QueryArgs;
 use crate::restore::RestoreArgs;
+use crate::retention::RetentionArgs;
 use crate::serve::ServeArgs;
 use crate::snapshot::SnapshotArgs;
 use crate::status::StatusArgs;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Otlp(OtlpArgs),
     Compact(CompactArgs),
     Delete(DeleteArgs),
+    Retention(RetentionArgs),
     Verify(VerifyArgs),
     Snapshot(SnapshotArgs),
     Restore(RestoreArgs),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use kymo::config::selector;
 use kymo_core::{Clock, Deletion, Matcher, QueryContext, SystemClock};
 use kymo_export::api::{CleanFigures, DeleteFigures};
-use kymo_query::parser::{ParseOptions, parse_metric_selector};
 use serde_json::json;
 
 use crate::administer::{self, Administered, size};
@@ -79,17 +79,7 @@ pub(crate) fn run(args: &DeleteArgs) -> Result<ExitCode, Failure> {
 /// What is asked for; checked here, so that a mistake is told with its place whoever is asked.
 fn deletion(args: &DeleteArgs) -> Result<Deletion, Failure> {
     let matchers = |text: &String| -> Result<Vec<Matcher>, Failure> {
-        let wrong = |reason: &dyn std::fmt::Display| {
-            Failure::usage(format!("{text:?} selects no series: {reason}"))
-                .hint("give a selector like '{job=\"debug\"}'")
-        };
-        let written = parse_metric_selector(text, &ParseOptions::default()).map_err(|error| wrong(&error))?;
-        let matchers = written.into_iter().map(|m| Matcher::new(m.name, m.op, m.value));
-        let matchers: Vec<Matcher> = matchers.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err(wrong(&"one matcher at least must not match the empty value"));
-        }
-        Ok(matchers)
+        selector(text).map_err(|reason| Failure::usage(reason).hint("give a selector like '{job=\"debug\"}'"))
     };
     let now_ms = SystemClock::new().now_ms();
     let what = Deletion {

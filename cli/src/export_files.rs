@@ -149,7 +149,8 @@ impl Copy {
 
     fn open(&self) -> Result<Engine, Failure> {
         // What is kept is for the server to say; the copy is not written to.
-        let options = Options { retention: None, reserve_bytes: 0, ..Options::default() };
+        let options =
+            Options { retention: kymo_storage::RetentionPolicy::of_age(None), reserve_bytes: 0, ..Options::default() };
         let opened = Engine::open(Arc::new(RealFs), &self.path, options);
         let (engine, _) =
             opened.map_err(|error| Failure::new(format!("cannot open a copy of the data: {}", chain(&error))))?;

@@ -10,6 +10,7 @@
 //!         ─▶ otlp         what becomes of an OTLP request, without a server
 //!         ─▶ compact      a data directory that no server has open, written as small as it will be
 //!         ─▶ delete       series taken away in a range of time, by a server or in a directory that none has open
+//!         ─▶ retention    what a policy of keeping would let go of
 //!         ─▶ verify       a data directory checked, in use or not
 //!         ─▶ snapshot, restore   a copy of it taken while it is in use, and put to use
 //!         ─▶ export, import   series into files, and files or a Prometheus' data into the engine
@@ -38,6 +39,7 @@ mod progress;
 mod promqltest;
 mod query;
 mod restore;
+mod retention;
 mod serve;
 mod snapshot;
 mod status;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Otlp(args) => otlp::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Delete(args) => delete::run(&args),
+        Command::Retention(args) => retention::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Restore(args) => restore::run(&args),

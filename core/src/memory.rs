@@ -12,6 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::histogram::NativeHistogram;
 use crate::increments::{NewTotal, SeriesTotals, Taken, fault_of_increment, fault_of_total};
 use crate::labels::{Labels, LabelsRef};
+use crate::matcher::Matcher;
 use crate::storage::{
     AppendError, AppendReport, Changes, ColumnValue, Columns, Deletion, FUTURE_LIMIT, MetricStorage, QueryContext,
     RejectReason, RowCounts, SelectError, Selector, SeriesSet, StorageStatistics,
@@ -31,13 +32,20 @@ pub struct MemoryOptions {
     pub clock: Arc<dyn Clock>,
     /// Age beyond which samples are rejected and hidden; `None` keeps all.
     pub retention: Option<Duration>,
+    /// For series that match something else; the first that does holds.
+    pub rules: Vec<(Vec<Matcher>, Option<Duration>)>,
     /// Most series.
     pub series_max: usize,
 }
 
 impl Default for MemoryOptions {
     fn default() -> MemoryOptions {
-        MemoryOptions { clock: Arc::new(SystemClock::new()), retention: None, series_max: usize::MAX }
+        MemoryOptions {
+            clock: Arc::new(SystemClock::new()),
+            retention: None,
+            rules: Vec::new(),
+            series_max: usize::MAX,
+        }
     }
 }
 
@@ -121,21 +129,25 @@ impl MemoryStorage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn oldest_ms(&self) -> i64 {
-        match self.options.retention {
+    /// The first time that is kept of a series.
+    fn oldest_ms(&self, labels: Option<LabelsRef<'_>>) -> i64 {
+        let holds = |m: &Matcher| m.matches(labels.and_then(|labels| labels.get(m.name())).unwrap_or_default());
+        let rules = self.options.rules.iter().filter(|_| labels.is_some());
+        let rule = rules.clone().find(|(matchers, _)| matchers.iter().all(holds));
+        match rule.map_or(self.options.retention, |(_, keep)| *keep) {
             Some(keep) => self.options.clock.now_ms().saturating_sub(millis(keep)),
             None => i64::MIN,
         }
     }
 
-    fn refused(&self, row: &Row<'_>) -> Option<RejectReason> {
-        bad_value(row).or_else(|| self.refused_time(row.time_ms))
+    fn refused(&self, state: &State, row: &Row<'_>) -> Option<RejectReason> {
+        bad_value(row).or_else(|| self.refused_time(state, row.series, row.time_ms))
     }
 
-    fn refused_time(&self, time_ms: i64) -> Option<RejectReason> {
+    fn refused_time(&self, state: &State, series: RowSeries<'_>, time_ms: i64) -> Option<RejectReason> {
         if time_ms > self.options.clock.now_ms().saturating_add(millis(FUTURE_LIMIT)) {
             Some(RejectReason::TooFarInFuture)
-        } else if time_ms < self.oldest_ms() {
+        } else if time_ms < self.oldest_ms(state.labels_of(series)) {
             Some(RejectReason::OutsideRetention)
         } else {
             None
@@ -180,6 +192,13 @@ impl State {
         });
         self.by_labels.insert(labels, index);
         Found::Series(index)
+    }
+
+    fn labels_of<'a>(&'a self, named: RowSeries<'a>) -> Option<LabelsRef<'a>> {
+        match named {
+            RowSeries::Ref(series) => self.live(series).map(|index| self.series[index].labels.as_ref()),
+            RowSeries::Labels(labels) => Some(labels),
+        }
     }
 
     fn live(&self, series: SeriesRef) -> Option<usize> {
@@ -234,7 +253,7 @@ impl MetricStorage for MemoryStorage {
                 report.rejected.push((number, reason));
                 report.rejected_counts += one;
             };
-            if let Some(reason) = self.refused(&row) {
+            if let Some(reason) = self.refused(&state, &row) {
                 refuse(reason);
                 continue;
             }
@@ -287,7 +306,7 @@ impl MetricStorage for MemoryStorage {
                 report.rejected_exemplars.push((number, reason));
                 report.rejected_counts += one;
             };
-            if let Some(reason) = self.refused_time(exemplar.time_ms) {
+            if let Some(reason) = self.refused_time(&state, named, exemplar.time_ms) {
                 refuse(reason);
                 continue;
             }
@@ -317,7 +336,6 @@ impl MetricStorage for MemoryStorage {
 
     fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
         ctx.check()?;
-        let oldest = self.oldest_ms();
         let state = self.lock();
         let mut series = Vec::new();
         for (labels, &index) in &state.by_labels {
@@ -326,7 +344,7 @@ impl MetricStorage for MemoryStorage {
             }
             let samples: Vec<_> = state.series[index]
                 .samples
-                .range(oldest..)
+                .range(self.oldest_ms(Some(labels.as_ref()))..)
                 .filter(|(time, _)| what.covers(**time))
                 .map(|(&time, (start, value))| (time, *start, value.clone()))
                 .collect();
@@ -343,7 +361,7 @@ impl MetricStorage for MemoryStorage {
 
     fn changed_since(&self, since: u64, what: &Selector) -> Changes {
         let state = self.lock();
-        if since < state.forgotten || self.options.retention.is_some() {
+        if since < state.forgotten || self.options.retention.is_some() || !self.options.rules.is_empty() {
             return Changes::Unknown;
         }
         let first = state.changes.partition_point(|(version, ..)| *version <= since);
@@ -501,6 +519,7 @@ mod tests {
                 clock: options.clock,
                 retention: options.retention,
                 series_max: options.series_max,
+                ..MemoryOptions::default()
             }));
             self.0.clone()
         }

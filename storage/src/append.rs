@@ -1,7 +1,7 @@
 //! Taking a batch: find the series, write the frame, apply it in the log's order.
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
 use kymo_core::batch::{AddedValue, Row, RowSeries, RowValue, SampleBatch};
@@ -14,6 +14,7 @@ use crate::blocks::Blocks;
 use crate::engine::{Engine, millis};
 use crate::head::{HeadState, Outcome};
 use crate::increments::{Added, Increments};
+use crate::retention::RetentionPolicy;
 use crate::sample::Sample;
 use crate::wal::FrameBuilder;
 
@@ -110,11 +111,42 @@ impl Work {
 
 /// Times that are taken.
 struct TimeLimits {
+    policy: Arc<RetentionPolicy>,
+    now_ms: i64,
     oldest_ms: i64,
+    /// Earlier times are too old for some series.
+    oldest_of_some_ms: i64,
     newest_ms: i64,
 }
 
 impl TimeLimits {
+    fn new(policy: Arc<RetentionPolicy>, now_ms: i64) -> TimeLimits {
+        TimeLimits {
+            now_ms,
+            oldest_ms: policy.oldest_ms(now_ms),
+            oldest_of_some_ms: policy.oldest_of_some_ms(now_ms),
+            newest_ms: now_ms.saturating_add(millis(FUTURE_LIMIT)),
+            policy,
+        }
+    }
+
+    /// The same for a row; of one that comes by ref the series has still to be asked.
+    #[inline]
+    fn refuses_row(&self, series: RowSeries<'_>, time_ms: i64) -> Option<RejectReason> {
+        match series {
+            RowSeries::Ref(_) => self.refuses(time_ms),
+            RowSeries::Labels(labels) => self.refuses_of(labels, time_ms),
+        }
+    }
+
+    /// The same for a series.
+    #[inline]
+    fn refuses_of(&self, labels: LabelsRef<'_>, time_ms: i64) -> Option<RejectReason> {
+        let refused = self.refuses(time_ms);
+        let is_too_old = || time_ms < self.oldest_of_some_ms && time_ms < self.policy.oldest_of_ms(labels, self.now_ms);
+        if refused.is_none() && is_too_old() { Some(RejectReason::OutsideRetention) } else { refused }
+    }
+
     #[inline]
     fn refuses(&self, time_ms: i64) -> Option<RejectReason> {
         if time_ms > self.newest_ms {
@@ -151,7 +183,7 @@ impl Engine {
         let mut reserved = self.options.budget.try_reserve(self.estimate(batch))?;
         let _resolving = self.resolving();
         let now_ms = self.options.clock.now_ms();
-        let limits = TimeLimits { oldest_ms: self.oldest_ms(), newest_ms: now_ms.saturating_add(millis(FUTURE_LIMIT)) };
+        let limits = TimeLimits::new(self.retention(), now_ms);
         if batch.has_labels() {
             self.make_missing(batch, &limits, &mut reserved)?;
         }
@@ -203,14 +235,14 @@ impl Engine {
             };
             for row in batch.rows() {
                 if let RowSeries::Labels(labels) = row.series
-                    && bad_value(&row).or_else(|| limits.refuses(row.time_ms)).is_none()
+                    && bad_value(&row).or_else(|| limits.refuses_of(labels, row.time_ms)).is_none()
                 {
                     look_up(labels);
                 }
             }
             for (series, exemplar) in batch.exemplars() {
                 if let RowSeries::Labels(labels) = series
-                    && limits.refuses(exemplar.time_ms).is_none()
+                    && limits.refuses_of(labels, exemplar.time_ms).is_none()
                 {
                     look_up(labels);
                 }
@@ -250,19 +282,23 @@ impl Engine {
     fn resolve(&self, batch: &SampleBatch, limits: &TimeLimits, work: &mut Work, report: &mut AppendReport) {
         work.clear();
         let head = self.head.read();
+        let too_old = |series: u32, time_ms: i64| {
+            let labels = (time_ms < limits.oldest_of_some_ms).then(|| head.get(series).map(|of| of.labels.as_ref()));
+            labels.flatten().and_then(|labels| limits.refuses_of(labels, time_ms))
+        };
         let by_labels = |labels: LabelsRef<'_>| match head.find(self.head.hash(labels), labels) {
             Some(number) => Ok(number),
             None => Err(self.bad_labels(labels).unwrap_or(RejectReason::SeriesLimit)),
         };
         for (number, row) in batch.rows().enumerate() {
-            let mut fault = bad_value(&row).or_else(|| limits.refuses(row.time_ms));
+            let mut fault = bad_value(&row).or_else(|| limits.refuses_row(row.series, row.time_ms));
             let found = match row.series {
                 _ if fault.is_some() => None,
                 RowSeries::Ref(series) => self.head.locate(series).filter(|number| head.get(*number).is_some()),
                 RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
             };
             if let Some(series) = found {
-                fault = self.refuses_writer(series, &row);
+                fault = too_old(series, row.time_ms).or_else(|| self.refuses_writer(series, &row));
             }
             match (found.filter(|_| fault.is_none()), fault) {
                 (Some(series), _) => {
@@ -282,13 +318,16 @@ impl Engine {
             }
         }
         for (number, (series, exemplar)) in batch.exemplars().enumerate() {
-            let mut fault = limits.refuses(exemplar.time_ms);
+            let mut fault = limits.refuses_row(series, exemplar.time_ms);
             let found = match series {
                 _ if fault.is_some() => None,
                 RowSeries::Ref(series) => self.head.locate(series).filter(|number| head.get(*number).is_some()),
                 RowSeries::Labels(labels) => by_labels(labels).map_err(|reason| fault = Some(reason)).ok(),
             };
-            match (found, fault) {
+            if let Some(series) = found {
+                fault = too_old(series, exemplar.time_ms);
+            }
+            match (found.filter(|_| fault.is_none()), fault) {
                 (Some(series), _) => {
                     work.exemplars.push(number as u32);
                     work.frame.exemplar(series, exemplar);
@@ -317,7 +356,7 @@ impl Engine {
             let touched = applying.apply(batch, work, &in_blocks, report);
             self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
             if let Some((first, last)) = touched {
-                self.changes().touched(first, last);
+                self.changes().touched(first, last, now_ms);
             }
             false
         };
@@ -340,7 +379,7 @@ impl Engine {
         }
         // While the head is locked, so that a select sees the version of what it sees.
         if is_changed && let Some((first, last)) = work.span {
-            self.changes().touched(first, last);
+            self.changes().touched(first, last, now_ms);
         }
         self.count_head(&head);
     }

@@ -1,6 +1,7 @@
 //! The live blocks, as one immutable list that is swapped, and what is not shown of them.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kymo_core::{Labels, LabelsRef, SelectError, Selector};
@@ -8,8 +9,12 @@ use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
 use crate::hidden::{Hidden, Hides};
+use crate::retention::{Kept, RetentionPolicy};
 use crate::sample::Sample;
 use crate::tombstones::{Tombstone, Tombstones};
+
+/// Pause at the least between two looks for samples that are too old.
+const LOOK_AGAIN_MS: i64 = 60_000;
 
 /// A block, and the tombstones that hide something of it.
 #[derive(Debug)]
@@ -20,6 +25,11 @@ pub(crate) struct LiveBlock {
     /// Later ones that reach into its time.
     pending: Vec<Arc<Pending>>,
     shown: OnceLock<Shown>,
+    policy: Arc<RetentionPolicy>,
+    /// Its series by what the policy keeps them for.
+    kept: OnceLock<Vec<Kept>>,
+    /// When it is worth looking again for samples that are too old.
+    look_again_ms: AtomicI64,
 }
 
 /// A tombstone and the series of one block that it matches, which are looked up when they are wanted first.
@@ -47,7 +57,16 @@ impl Deref for LiveBlock {
 
 impl LiveBlock {
     pub(crate) fn new(block: Block, deletes_through: u64) -> LiveBlock {
-        LiveBlock { block: Arc::new(block), deletes_through, pending: Vec::new(), shown: OnceLock::new() }
+        LiveBlock {
+            block: Arc::new(block),
+            deletes_through,
+            pending: Vec::new(),
+            shown: OnceLock::new(),
+            // Until it is put into a list, which has one.
+            policy: Arc::new(RetentionPolicy::of_age(None)),
+            kept: OnceLock::new(),
+            look_again_ms: AtomicI64::new(i64::MIN),
+        }
     }
 
     pub(crate) fn block(&self) -> &Arc<Block> {
@@ -68,8 +87,9 @@ impl LiveBlock {
         self.pending.binary_search_by_key(&tombstone, |p| p.tombstone.id).is_ok()
     }
 
-    /// The same block under these tombstones.
-    fn under(self: &Arc<Self>, tombstones: &Tombstones) -> Arc<LiveBlock> {
+    /// The same block under this policy and these tombstones.
+    fn under(self: &Arc<Self>, tombstones: &Tombstones, policy: &Arc<RetentionPolicy>) -> Arc<LiveBlock> {
+        let is_same_policy = Arc::ptr_eq(policy, &self.policy);
         let footer = self.footer();
         let reaches =
             |t: &&Arc<Tombstone>| t.id > self.deletes_through && t.reaches(footer.min_time_ms, footer.max_time_ms);
@@ -77,46 +97,64 @@ impl LiveBlock {
         let is_same = reaching.iter().map(|t| t.id).eq(self.pending.iter().map(|p| p.tombstone.id));
         if reaching.is_empty() && (self.deletes_through < tombstones.applied() || !is_same) {
             // Not further than what was applied: a replay has more before it, and may make blocks on its way.
-            return Arc::new(self.cleaned(tombstones.applied()));
+            return Arc::new(self.with(tombstones.applied(), Vec::new(), policy));
         }
-        if is_same {
+        if is_same && is_same_policy {
             return Arc::clone(self);
         }
         let known = |id: u64| self.pending.iter().find(|p| p.tombstone.id == id).cloned();
         let pending = reaching.into_iter().map(|t| {
             known(t.id).unwrap_or_else(|| Arc::new(Pending { tombstone: Arc::clone(t), series: OnceLock::new() }))
         });
-        Arc::new(LiveBlock {
-            block: Arc::clone(&self.block),
-            deletes_through: self.deletes_through,
-            pending: pending.collect(),
-            shown: OnceLock::new(),
-        })
+        Arc::new(self.with(self.deletes_through, pending.collect(), policy))
     }
 
-    /// The same block, of which deletes up to this one hide nothing.
-    fn cleaned(&self, deletes_through: u64) -> LiveBlock {
+    /// The same block, of which deletes up to this one hide nothing, and these do.
+    fn with(&self, deletes_through: u64, pending: Vec<Arc<Pending>>, policy: &Arc<RetentionPolicy>) -> LiveBlock {
         LiveBlock {
             block: Arc::clone(&self.block),
             deletes_through: deletes_through.max(self.deletes_through),
-            pending: Vec::new(),
+            pending,
             shown: OnceLock::new(),
+            policy: Arc::clone(policy),
+            // What was looked up stays, as long as it was looked up for the same policy.
+            kept: if Arc::ptr_eq(policy, &self.policy) { self.kept.clone() } else { OnceLock::new() },
+            look_again_ms: AtomicI64::new(i64::MIN),
         }
     }
 
     /// The same block without its tombstones, if they hide nothing of it. Looks into the block.
     pub(crate) fn settled(&self) -> Result<Option<Arc<LiveBlock>>, SelectError> {
         let Some(last) = self.pending.last() else { return Ok(None) };
-        let hides = self.hides(i64::MIN, i64::MAX)?;
+        let hides = self.deleted(i64::MIN, i64::MAX)?;
         let has_exemplars = || self.exemplars().map(|all| all.iter().any(|(series, _)| hides.of(*series).is_some()));
         if !hides.is_empty() && (self.shown()?.samples < self.footer().samples || has_exemplars()?) {
             return Ok(None);
         }
-        Ok(Some(Arc::new(self.cleaned(last.tombstone.id))))
+        Ok(Some(Arc::new(self.with(last.tombstone.id, Vec::new(), &self.policy))))
     }
 
-    /// What is hidden of it in a window.
-    pub(crate) fn hides(&self, start_ms: i64, end_ms: i64) -> Result<Hides, SelectError> {
+    /// What is hidden of it in a window: what was deleted, and what of some series is too old while others keep it.
+    pub(crate) fn hides(&self, start_ms: i64, end_ms: i64, now_ms: i64) -> Result<Hides, SelectError> {
+        let mut hides = self.deleted(start_ms, end_ms)?;
+        if self.policy.oldest_of_some_ms(now_ms) > start_ms.max(self.footer().min_time_ms) {
+            for kept in self.kept()? {
+                // Times of which a sample would lie in the window: all too old ones that the block may hold.
+                hides.push(Arc::clone(&kept.series), i64::MIN, kept.oldest_ms(now_ms).saturating_sub(1));
+            }
+        }
+        Ok(hides)
+    }
+
+    fn kept(&self) -> Result<&[Kept], SelectError> {
+        match self.kept.get() {
+            Some(kept) => Ok(kept),
+            None => self.policy.divide(&self.block).map(|kept| &**self.kept.get_or_init(|| kept)),
+        }
+    }
+
+    /// What was deleted of it in a window.
+    fn deleted(&self, start_ms: i64, end_ms: i64) -> Result<Hides, SelectError> {
         let mut hides = Hides::default();
         for pending in &self.pending {
             let tombstone = &pending.tombstone;
@@ -132,9 +170,10 @@ impl LiveBlock {
     pub(crate) fn select(
         &self,
         what: &Selector,
+        now_ms: i64,
         mut found: impl FnMut(&Labels, &[ChunkRef], Option<&Hidden>) -> Result<(), SelectError>,
     ) -> Result<(), SelectError> {
-        let hides = self.hides(what.start_ms, what.end_ms)?;
+        let hides = self.hides(what.start_ms, what.end_ms, now_ms)?;
         if hides.is_empty() {
             return self.block.select(what, |_, labels, chunks| found(labels, chunks, None));
         }
@@ -163,11 +202,16 @@ impl LiveBlock {
     }
 
     /// Shows the label names of matching series.
-    pub(crate) fn label_names(&self, what: &Selector, mut show: impl FnMut(&str)) -> Result<(), SelectError> {
-        if self.hides(what.start_ms, what.end_ms)?.is_empty() {
+    pub(crate) fn label_names(
+        &self,
+        what: &Selector,
+        now_ms: i64,
+        mut show: impl FnMut(&str),
+    ) -> Result<(), SelectError> {
+        if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
             return self.block.label_names(what, show);
         }
-        self.select(what, |labels, _, _| {
+        self.select(what, now_ms, |labels, _, _| {
             labels.iter().for_each(|(name, _)| show(name));
             Ok(())
         })
@@ -178,18 +222,84 @@ impl LiveBlock {
         &self,
         name: &str,
         what: &Selector,
+        now_ms: i64,
         mut show: impl FnMut(&str),
     ) -> Result<(), SelectError> {
-        if self.hides(what.start_ms, what.end_ms)?.is_empty() {
+        if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
             return self.block.label_values(name, what, show);
         }
-        self.select(what, |labels, _, _| {
+        self.select(what, now_ms, |labels, _, _| {
             labels.get(name).into_iter().for_each(&mut show);
             Ok(())
         })
     }
 
-    /// What is left of it. Looks into the block once, if there are tombstones.
+    /// Samples of a series before a time that are not deleted, and about how many bytes their values take.
+    pub(crate) fn older(&self, series: usize, oldest_ms: i64) -> Result<(u64, u64), SelectError> {
+        let hidden = self.deleted(i64::MIN, oldest_ms)?.of(series).unwrap_or_default();
+        let (mut samples, mut bytes) = (0, 0);
+        for chunk in self.block.chunks(series)? {
+            let (first, last) = (chunk.min_time_ms, chunk.max_time_ms);
+            if first >= oldest_ms || hidden.covers(first, last.min(oldest_ms - 1)) {
+                continue;
+            }
+            let all = u64::from(chunk.samples);
+            let old = if last < oldest_ms && !hidden.meets(first, last) {
+                all
+            } else {
+                let times = self.block.times(chunk.row.column)?;
+                times.iter().filter(|time| **time < oldest_ms && !hidden.contains(**time)).count() as u64
+            };
+            samples += old;
+            bytes += (chunk.bytes() * old).checked_div(all).unwrap_or(0);
+        }
+        Ok((samples, bytes))
+    }
+
+    /// Whether it holds a sample that its series keeps no longer.
+    pub(crate) fn is_outlived(&self, now_ms: i64) -> Result<bool, SelectError> {
+        if self.policy.oldest_of_some_ms(now_ms) <= self.footer().min_time_ms {
+            return Ok(false);
+        }
+        for kept in self.kept()? {
+            let oldest_ms = kept.oldest_ms(now_ms);
+            for series in kept.series.iter().take_while(|_| oldest_ms > self.footer().min_time_ms) {
+                if self.older(series as usize, oldest_ms)?.0 > 0 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether one sample in `share` at least is one that its series keeps no longer. Not looked at more often than the
+    /// answer can change much.
+    pub(crate) fn is_much_outlived(&self, share: u64, now_ms: i64) -> Result<bool, SelectError> {
+        let footer = self.footer();
+        let is_due = now_ms >= self.look_again_ms.load(Ordering::Relaxed);
+        if !is_due || self.policy.oldest_of_some_ms(now_ms) <= footer.min_time_ms {
+            return Ok(false);
+        }
+        let mut outlived = 0u64;
+        for kept in self.kept()? {
+            let oldest_ms = kept.oldest_ms(now_ms);
+            if oldest_ms > footer.min_time_ms {
+                for series in kept.series.iter() {
+                    outlived += self.older(series as usize, oldest_ms)?.0;
+                }
+            }
+        }
+        if outlived > 0 && outlived.saturating_mul(share) >= footer.samples {
+            return Ok(true);
+        }
+        let length = footer.max_time_ms.saturating_sub(footer.min_time_ms);
+        let pause = length / i64::try_from(share).unwrap_or(i64::MAX).max(1);
+        // Relaxed: being late costs one look.
+        self.look_again_ms.store(now_ms.saturating_add(pause.max(LOOK_AGAIN_MS)), Ordering::Relaxed);
+        Ok(false)
+    }
+
+    /// What deletes have left of it. Looks into the block once, if there are tombstones.
     pub(crate) fn shown(&self) -> Result<Shown, SelectError> {
         let footer = self.footer();
         if self.pending.is_empty() {
@@ -199,7 +309,7 @@ impl LiveBlock {
         if let Some(shown) = self.shown.get() {
             return Ok(*shown);
         }
-        let hides = self.hides(i64::MIN, i64::MAX)?;
+        let hides = self.deleted(i64::MIN, i64::MAX)?;
         let mut shown = Shown { samples: 0, bounds: None };
         let mut add = |samples: u64, first: i64, last: i64| {
             shown.samples += samples;
@@ -242,9 +352,9 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// These blocks under these tombstones.
-    pub(crate) fn new(list: Vec<Arc<LiveBlock>>, tombstones: &Tombstones) -> Blocks {
-        let mut list: Vec<Arc<LiveBlock>> = list.iter().map(|block| block.under(tombstones)).collect();
+    /// These blocks under these tombstones and this policy.
+    pub(crate) fn new(list: Vec<Arc<LiveBlock>>, tombstones: &Tombstones, policy: &Arc<RetentionPolicy>) -> Blocks {
+        let mut list: Vec<Arc<LiveBlock>> = list.iter().map(|block| block.under(tombstones, policy)).collect();
         list.sort_by_key(|block| block.footer().sequence);
         let max_time_ms = list.iter().map(|block| block.footer().max_time_ms).max();
         Blocks { list, max_time_ms }
@@ -283,7 +393,7 @@ impl Blocks {
             }
             let mut look_up = || {
                 let Some(series) = block.find(labels)? else { return Ok(()) };
-                let hidden = block.hides(*first, *last)?.of(series);
+                let hidden = block.deleted(*first, *last)?.of(series);
                 let is_hidden = |time_ms| hidden.as_ref().is_some_and(|hidden| hidden.contains(time_ms));
                 block.samples(series, times, is_hidden, &mut found)
             };

@@ -60,6 +60,8 @@ struct Plan {
     effort: Effort,
     /// The last delete that what is hidden in the inputs goes by.
     deletes: u64,
+    /// The time that what is too old in them goes by.
+    now_ms: i64,
 }
 
 /// How much is asked for.
@@ -134,7 +136,7 @@ impl Engine {
     pub(crate) fn merge_step(&self, limit: MaintainLimit) -> Result<Next, StorageError> {
         let began = self.options.clock.monotonic();
         let allowance = Allowance { until: Some(began + limit.time), bytes: limit.bytes };
-        if self.merge_some(&allowance, Extent::Due)? == Step::Nothing {
+        if self.merge_some(&allowance, Extent::Due, self.options.clock.now_ms())? == Step::Nothing {
             return Ok(Next::At(self.options.clock.now_ms().saturating_add(LOOK_AGAIN_MS)));
         }
         let rest = self.options.clock.monotonic().saturating_sub(began) * REST;
@@ -155,12 +157,14 @@ impl Engine {
     pub fn compact(&self, mut goes_on: impl FnMut() -> bool) -> Result<(), StorageError> {
         self.flush()?;
         let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
-        while goes_on() && self.merge_some(&allowance, Extent::All)? != Step::Nothing {}
+        // What gets too old meanwhile would keep it from ever ending.
+        let now_ms = self.options.clock.now_ms();
+        while goes_on() && self.merge_some(&allowance, Extent::All, now_ms)? != Step::Nothing {}
         Ok(())
     }
 
-    /// Gives the bytes of deleted samples back: moves the head into blocks, which frees the log, and writes the blocks that
-    /// hold something deleted anew without it. Without this the merge lane does it, once it is worth it.
+    /// Gives the bytes of deleted samples back, and of those that are too old for their series: moves the head into blocks,
+    /// which frees the log, and writes the blocks that hold such anew without them. Without this the merge lane does it, once it is worth it.
     ///
     /// Appends and queries go on meanwhile; `goes_on` as in [`compact`](Self::compact).
     ///
@@ -169,9 +173,9 @@ impl Engine {
     pub fn clean_tombstones(&self, mut goes_on: impl FnMut() -> bool) -> Result<CleanReport, StorageError> {
         self.flush()?;
         let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
-        let mut report = CleanReport::default();
+        let (mut report, now_ms) = (CleanReport::default(), self.options.clock.now_ms());
         while goes_on() {
-            match self.merge_some(&allowance, Extent::Hidden)? {
+            match self.merge_some(&allowance, Extent::Hidden, now_ms)? {
                 Step::Nothing => break,
                 Step::Working => {}
                 Step::Done(done) => {
@@ -184,7 +188,7 @@ impl Engine {
     }
 
     /// Begins a merge or goes on with one.
-    fn merge_some(&self, allowance: &Allowance, extent: Extent) -> Result<Step, StorageError> {
+    fn merge_some(&self, allowance: &Allowance, extent: Extent, now_ms: i64) -> Result<Step, StorageError> {
         let mut merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         // What retention has taken since needs no merging.
         if let Some(job) = merging.take_if(|job| !self.are_live(&job.inputs)) {
@@ -197,7 +201,7 @@ impl Engine {
                 let _head = self.head.read();
                 (self.blocks(), self.tombstones().applied())
             };
-            let Some(plan) = self.choose(blocks.list(), deletes, extent) else { return Ok(Step::Nothing) };
+            let Some(plan) = self.choose(blocks.list(), deletes, extent, now_ms) else { return Ok(Step::Nothing) };
             let bytes: u64 = plan.inputs.iter().map(|block| block.bytes()).sum();
             let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
             if space.available <= bytes {
@@ -234,6 +238,7 @@ impl Engine {
     fn begin_merge(&self, mut plan: Plan) -> Result<MergeJob, StorageError> {
         // Of samples at one time the later wins, and of metadata the later is newer.
         plan.inputs.sort_by_key(|block| block.footer().sequence);
+        let now_ms = plan.now_ms;
         let (_, path) = self.next_block();
         let sequence = plan.inputs.iter().map(|block| block.footer().sequence).max().unwrap_or(0);
         let chunk_samples = match plan.effort {
@@ -245,7 +250,7 @@ impl Engine {
         let mut hides = Vec::with_capacity(plan.inputs.len());
         for block in &plan.inputs {
             let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
-            let hidden_here = block.hides(i64::MIN, i64::MAX).map_err(read)?;
+            let hidden_here = block.hides(i64::MIN, i64::MAX, now_ms).map_err(read)?;
             for (series, mut found) in block.exemplars().map_err(read)? {
                 if let Some(hidden) = hidden_here.of(series) {
                     found.retain(|exemplar| !hidden.contains(exemplar.time_ms));
@@ -339,23 +344,22 @@ impl Engine {
     }
 
     /// What to merge next.
-    fn choose(&self, blocks: &[Arc<LiveBlock>], deletes: u64, extent: Extent) -> Option<Plan> {
+    fn choose(&self, blocks: &[Arc<LiveBlock>], deletes: u64, extent: Extent, now_ms: i64) -> Option<Plan> {
         let everything = extent == Extent::All;
         let hidden = || {
-            let inputs = vec![
-                blocks
-                    .iter()
-                    .find(|block| if extent == Extent::Due { hides_much(block) } else { block.tombstones() > 0 })?
-                    .clone(),
-            ];
+            let is_wanted = |block: &&Arc<LiveBlock>| match extent {
+                Extent::Due => hides_much(block, now_ms),
+                Extent::All | Extent::Hidden => hides_something(block, now_ms),
+            };
+            let inputs = vec![Arc::clone(blocks.iter().find(is_wanted)?)];
             let effort = if inputs[0].footer().level > 0 { Effort::Small } else { Effort::Fast };
-            Some(Plan { inputs, effort, deletes })
+            Some(Plan { inputs, effort, deletes, now_ms })
         };
         if extent == Extent::Hidden {
             return hidden();
         }
         let range_ms = millis(self.options.block_range).max(1);
-        let longest_ms = self.options.retention.map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
+        let longest_ms = self.retention().longest().map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
         let windows = || {
             let fitting = WINDOWS.iter().map(|n| range_ms.saturating_mul(*n)).filter(|window| *window <= longest_ms);
             let mut fitting: Vec<i64> = fitting.collect();
@@ -364,7 +368,6 @@ impl Engine {
             }
             fitting
         };
-        let now_ms = self.options.clock.now_ms();
         let closed = windows().into_iter().find_map(|window| {
             // Half a range is left to what comes late.
             let is_over = |n: i64| {
@@ -376,12 +379,12 @@ impl Engine {
                 let is_worth = if everything { needs_merging(inputs) } else { is_worth_merging(inputs) };
                 is_worth && may_merge(inputs, blocks)
             });
-            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes })
+            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes, now_ms })
         });
         let open = || {
             by_window(blocks, range_ms).into_values().find_map(|inputs| {
                 let inputs = alike(inputs)?;
-                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes })
+                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes, now_ms })
             })
         };
         if everything { closed.or_else(hidden) } else { open().or(closed).or_else(hidden) }
@@ -586,11 +589,26 @@ fn by_window(blocks: &[Arc<LiveBlock>], window_ms: i64) -> BTreeMap<i64, Vec<Arc
     by_window
 }
 
+/// Whether anything of a block is hidden.
+fn hides_something(block: &LiveBlock, now_ms: i64) -> bool {
+    block.tombstones() > 0 || told(block.is_outlived(now_ms))
+}
+
 /// Whether so much of a block is hidden that it is worth writing it anew.
-fn hides_much(block: &LiveBlock) -> bool {
+fn hides_much(block: &LiveBlock, now_ms: i64) -> bool {
     let samples = block.footer().samples;
-    let hidden = || block.shown().map_or(0, |shown| samples - shown.samples.min(samples));
-    block.tombstones() > PENDING_MAX || (block.tombstones() > 0 && hidden() * HIDDEN_SHARE >= samples.max(1))
+    let deleted = || told(block.shown().map(|shown| samples - shown.samples.min(samples)));
+    block.tombstones() > PENDING_MAX
+        || (block.tombstones() > 0 && deleted() * HIDDEN_SHARE >= samples.max(1))
+        || told(block.is_much_outlived(HIDDEN_SHARE, now_ms))
+}
+
+/// What a block says of itself; nothing if it cannot be read, as then it cannot be written anew either.
+fn told<T: Default>(asked: Result<T, SelectError>) -> T {
+    asked.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a block cannot be asked what is hidden in it");
+        T::default()
+    })
 }
 
 /// Whether merging these changes anything.

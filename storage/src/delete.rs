@@ -155,7 +155,7 @@ impl Engine {
                 head.delete(number, what.start_ms, what.end_ms);
             }
         }
-        self.changes().touched(what.start_ms, what.end_ms);
+        self.changes().touched(what.start_ms, what.end_ms, self.options.clock.now_ms());
         self.tombstones().apply(tombstone);
         self.set_blocks(self.blocks().list().to_vec());
     }

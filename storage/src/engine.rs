@@ -1,9 +1,9 @@
 //! The engine: its parts, and how they hold together.
 //!
 //! Locks, by rank: `flushing`, `merging`, `deleting` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head →
-//! `metadata` → `tombstones` → `changes` → `blocks`. None is held while a file is read, written or synced, except the
-//! log's writer, which orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or a
-//! snapshot is taken. A delete is synced in its turn, with `deleting` held and no other.
+//! `metadata` → `tombstones` → `changes`, `retention` → `blocks`. None is held while a file is read, written or synced,
+//! except the log's writer, which orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or
+//! a snapshot is taken. A delete is synced in its turn, with `deleting` held and no other.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +33,7 @@ use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
+use crate::retention::RetentionPolicy;
 use crate::tombstones::Tombstones;
 use crate::wal::Commit;
 
@@ -79,6 +80,8 @@ pub struct Engine {
     pub(crate) merging: Mutex<Option<MergeJob>>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
+    /// How long what is kept. Held only to copy or replace; replaced while the head is locked.
+    pub(crate) retention: RwLock<Arc<RetentionPolicy>>,
     pub(crate) closed: AtomicBool,
     pub(crate) _lock: Box<dyn FsLock>,
 }
@@ -142,11 +145,6 @@ impl Engine {
 
     pub(crate) fn resolving(&self) -> RwLockReadGuard<'_, ()> {
         self.resolving.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Times before this are outside retention.
-    pub(crate) fn oldest_ms(&self) -> i64 {
-        self.options.retention.map_or(i64::MIN, |keep| self.options.clock.now_ms().saturating_sub(millis(keep)))
     }
 
     /// The statistics that cost nothing: all but first and last time.
@@ -235,8 +233,8 @@ impl MetricStorage for Engine {
     }
 
     fn changed_since(&self, since: u64, what: &Selector) -> Changes {
-        let retired = self.options.retention.map(|_| self.oldest_ms()).filter(|oldest| *oldest > what.start_ms);
-        self.changes().since(since, retired)
+        let (ages_ms, now_ms) = (self.retention().ages_ms(), self.options.clock.now_ms());
+        self.changes().since(since, what.start_ms, &ages_ms, now_ms)
     }
 
     fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {

@@ -157,14 +157,15 @@ impl Engine {
         budget.used() >= budget.limit() / 10 * 9
     }
 
-    /// Removes blocks whose newest sample is outside retention, and the oldest beyond the limit in bytes; `true` if
+    /// Removes blocks whose newest sample is older than anything is kept, and the oldest beyond the limit in bytes; `true` if
     /// there were any.
     fn retire(&self) -> Result<bool, StorageError> {
         let mut manifest = self.manifest();
         let blocks = self.blocks();
         let mut newest_first = blocks.list().to_vec();
         newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
-        let (oldest, bytes_max) = (self.oldest_ms(), self.options.retention_bytes.unwrap_or(u64::MAX));
+        let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
+        let (oldest, bytes_max) = (policy.oldest_ms(now_ms), self.block_bytes_max(&policy)?.unwrap_or(u64::MAX));
         let mut bytes = 0u64;
         let (kept, old): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|block| {
             bytes = bytes.saturating_add(block.bytes());
@@ -181,7 +182,7 @@ impl Engine {
             let footer = block.footer();
             if footer.max_time_ms >= oldest {
                 // Age hides by itself; what goes for its size is a change that queries must be told.
-                self.changes().touched(footer.min_time_ms, footer.max_time_ms);
+                self.changes().touched(footer.min_time_ms, footer.max_time_ms, now_ms);
             }
             self.metrics.retired.add(1);
             tracing::info!(path = %block.path().display(), "block is outside the retention and is removed");
@@ -248,7 +249,7 @@ impl Engine {
     /// The same, for a caller that holds the head.
     pub(crate) fn set_blocks(&self, list: Vec<Arc<LiveBlock>>) {
         let mut tombstones = self.tombstones();
-        let blocks = Arc::new(Blocks::new(list, &tombstones));
+        let blocks = Arc::new(Blocks::new(list, &tombstones, &self.retention()));
         tombstones.keep(|id| blocks.list().iter().any(|block| block.is_pending(id)));
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
         self.metrics.levels(&self.sizes());

@@ -119,6 +119,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
     }
     let memory = options.budget.try_reserve(0)?;
     let metrics = StorageMetrics::new(&options.registry)?;
+    let policy = Arc::new(options.retention.clone());
     let numbers = blocks.iter().map(LiveBlock::deletes_through);
     let tombstones = Tombstones::new(manifest.tombstones.clone(), manifest.deletes, numbers);
     let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
@@ -134,7 +135,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         increments: Mutex::default(),
         beginning: Mutex::default(),
         changes: Mutex::new(ChangeLog::default()),
-        blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect(), &tombstones))),
+        blocks: RwLock::new(Arc::new(Blocks::new(blocks.into_iter().map(Arc::new).collect(), &tombstones, &policy))),
         tombstones: Mutex::new(tombstones),
         deleting: Mutex::default(),
         manifest: Mutex::new(manifest),
@@ -142,6 +143,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         cache,
         merging: Mutex::default(),
         unflushed_since: Mutex::new(None),
+        retention: RwLock::new(policy),
         closed: AtomicBool::new(false),
         fs,
         dir: dir.to_owned(),
@@ -433,7 +435,7 @@ impl Engine {
         self.count_head(&head);
         report.samples += samples;
         if let Some((first, last)) = touched {
-            self.changes().touched(first, last);
+            self.changes().touched(first, last, now_ms);
         }
         outcome
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use kymo_core::{Budget, Clock, Registry, SystemClock};
 
+use crate::retention::RetentionPolicy;
+
 /// When the log is made safe against power loss. A kill of the process loses nothing under any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
@@ -71,11 +73,8 @@ pub struct Options {
     pub budget: Budget,
     /// Where the engine's own metrics are registered.
     pub registry: Registry,
-    /// How long samples are kept; `None` for ever.
-    pub retention: Option<Duration>,
-    /// Bytes of blocks beyond which the oldest go, whatever their age; `None` for no limit. The log and the head come on
-    /// top.
-    pub retention_bytes: Option<u64>,
+    /// How long what is kept; [`Engine::set_retention`](crate::Engine::set_retention) puts another one in its place.
+    pub retention: RetentionPolicy,
     /// When the log is synced.
     pub sync: SyncPolicy,
     /// For [`SyncPolicy::Interval`].
@@ -100,8 +99,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock::new()),
             budget: Budget::unlimited(),
             registry: Registry::new(),
-            retention: Some(Duration::from_secs(30 * 24 * 3_600)),
-            retention_bytes: None,
+            retention: RetentionPolicy::default(),
             sync: SyncPolicy::default(),
             sync_interval: Duration::from_secs(1),
             limits: Limits::default(),

@@ -68,8 +68,7 @@ impl RetentionPolicy {
 
     /// The longest age that anything is kept for.
     pub(crate) fn longest(&self) -> Option<Duration> {
-        // `None` is longer than anything, and less than anything to `Option`.
-        self.keeps().collect::<Option<Vec<_>>>().and_then(|keeps| keeps.into_iter().max())
+        self.keeps().fold(Some(Duration::ZERO), |longest, keep| longest.zip(keep).map(|(a, b)| a.max(b)))
     }
 
     /// The shortest.

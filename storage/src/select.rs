@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::head::HeadSnapshot;
 use crate::hidden::Hidden;
 use crate::merge::{Run, Source, TimesOrigin, merge};
+use crate::retention::RetentionPolicy;
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
@@ -65,6 +66,8 @@ pub(crate) struct Selection {
 struct Selected {
     labels: Labels,
     head: HeadSnapshot,
+    /// Where what is hidden of that stands in the list of it, counted from 1; 0 for nothing.
+    hidden: u32,
     /// By the number of the block in the list, rising.
     in_blocks: Vec<InBlock>,
 }
@@ -142,21 +145,47 @@ impl Known {
     }
 }
 
+/// A selector with its window cut to what retention keeps of any series.
+struct Inside {
+    what: Selector,
+    policy: Arc<RetentionPolicy>,
+    now_ms: i64,
+}
+
+impl Inside {
+    /// Where the window begins for a series, exclusive.
+    fn start_of(&self, labels: &Labels) -> i64 {
+        if self.policy.oldest_of_some_ms(self.now_ms) <= self.what.start_ms {
+            return self.what.start_ms;
+        }
+        self.what.start_ms.max(self.policy.oldest_of_ms(labels.as_ref(), self.now_ms).saturating_sub(1))
+    }
+}
+
 impl Engine {
     pub(crate) fn snapshot(&self, what: &Selector, ctx: &QueryContext) -> Result<Selection, SelectError> {
         ctx.check()?;
         let mut memory = ctx.budget.try_reserve(0)?;
-        let what = &self.inside_retention(what);
+        let inside = &self.inside_retention(what);
+        let (what, now_ms) = (&inside.what, inside.now_ms);
         let mut series: Vec<Selected> = Vec::new();
+        let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
         let (version, blocks) = {
             // Locked until all is copied: a batch is seen whole or not at all.
             let state = self.head.read();
             for number in state.select(&what.matchers) {
                 let Some(found) = state.get(number) else { continue };
-                if state.reaches(found, what.start_ms, what.end_ms) {
-                    let head = state.snapshot(found, what.start_ms, what.end_ms);
+                let start_ms = inside.start_of(&found.labels);
+                if state.reaches(found, start_ms, what.end_ms) {
+                    let head = state.snapshot(found, start_ms, what.end_ms);
                     memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
-                    series.push(Selected { labels: found.labels.clone(), head, in_blocks: Vec::new() });
+                    let mut hidden = 0;
+                    if start_ms > what.start_ms {
+                        // A chunk is copied whole, also if it begins before that.
+                        hides.push(Hidden::of(vec![(i64::MIN, start_ms)]));
+                        hidden = hides.len() as u32;
+                    }
+                    series.push(Selected { labels: found.labels.clone(), head, hidden, in_blocks: Vec::new() });
                 }
                 if number % HEAD_SERIES_PER_CHECK == 0 {
                     ctx.check()?;
@@ -165,11 +194,10 @@ impl Engine {
             (self.changes().version(), self.blocks())
         };
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
         for (number, block) in blocks.list().iter().enumerate() {
             ctx.check()?;
             let mut found: Vec<(Labels, InBlock)> = Vec::new();
-            block.select(what, |labels, reaching, hidden| {
+            block.select(what, now_ms, |labels, reaching, hidden| {
                 let hidden_bytes = hidden.map_or(0, Hidden::bytes);
                 memory.grow(BYTES_PER_SERIES + (size_of_val(reaching) + hidden_bytes) as u64)?;
                 let begin = chunks.len() as u32;
@@ -186,27 +214,28 @@ impl Engine {
         Ok(Selection { version, start_ms, end_ms, series, chunks, hidden: hides, blocks, origins, _memory: memory })
     }
 
-    /// The selector with its window cut to what retention keeps.
-    fn inside_retention(&self, what: &Selector) -> Selector {
-        let mut inside = what.clone();
-        inside.start_ms = inside.start_ms.max(self.oldest_ms().saturating_sub(1));
-        inside
+    fn inside_retention(&self, what: &Selector) -> Inside {
+        let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
+        let mut what = what.clone();
+        what.start_ms = what.start_ms.max(policy.oldest_ms(now_ms).saturating_sub(1));
+        Inside { what, policy, now_ms }
     }
 
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
         let mut found: Vec<Labels> = Vec::new();
-        let what = &self.inside_retention(what);
+        let inside = &self.inside_retention(what);
+        let (what, now_ms) = (&inside.what, inside.now_ms);
         let blocks = {
             let state = self.head.read();
             let numbers = state.select(&what.matchers);
             let series = numbers.iter().filter_map(|number| state.get(number));
-            let reaching = series.filter(|series| state.reaches(series, what.start_ms, what.end_ms));
+            let reaching = series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms));
             found.extend(reaching.map(|series| series.labels.clone()));
             self.blocks()
         };
         for block in blocks.list() {
             ctx.check()?;
-            block.select(what, |labels, _, _| {
+            block.select(what, now_ms, |labels, _, _| {
                 found.push(labels.clone());
                 Ok(())
             })?;
@@ -218,10 +247,11 @@ impl Engine {
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
         let mut names = Distinct::default();
-        let what = &self.inside_retention(what);
-        for block in self.visit_head(None, what, |name| names.add(name)).list() {
+        let inside = &self.inside_retention(what);
+        let (what, now_ms) = (&inside.what, inside.now_ms);
+        for block in self.visit_head(None, inside, |name| names.add(name)).list() {
             ctx.check()?;
-            block.label_names(what, |name| names.add(name))?;
+            block.label_names(what, now_ms, |name| names.add(name))?;
         }
         Ok(names.sorted())
     }
@@ -233,18 +263,31 @@ impl Engine {
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
         let mut values = Distinct::default();
-        let what = &self.inside_retention(what);
-        for block in self.visit_head(Some(name), what, |value| values.add(value)).list() {
+        let inside = &self.inside_retention(what);
+        let (what, now_ms) = (&inside.what, inside.now_ms);
+        for block in self.visit_head(Some(name), inside, |value| values.add(value)).list() {
             ctx.check()?;
-            block.label_values(name, what, |value| values.add(value))?;
+            block.label_values(name, what, now_ms, |value| values.add(value))?;
         }
         Ok(values.sorted())
     }
 
     /// Shows the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.
-    fn visit_head(&self, name: Option<&str>, what: &Selector, show: impl FnMut(&str)) -> Arc<Blocks> {
+    fn visit_head(&self, name: Option<&str>, inside: &Inside, mut show: impl FnMut(&str)) -> Arc<Blocks> {
         let state = self.head.read();
-        state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), show);
+        let what = &inside.what;
+        if inside.policy.oldest_of_some_ms(inside.now_ms) <= what.start_ms {
+            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), show);
+            return self.blocks();
+        }
+        let numbers = state.select(&what.matchers);
+        let series = numbers.iter().filter_map(|number| state.get(number));
+        for series in series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms)) {
+            match name {
+                Some(name) => series.labels.get(name).into_iter().for_each(&mut show),
+                None => series.labels.iter().for_each(|(name, _)| show(name)),
+            }
+        }
         self.blocks()
     }
 
@@ -253,10 +296,12 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
-        let what = &self.inside_retention(what);
+        let inside = &self.inside_retention(what);
+        let (what, now_ms) = (&inside.what, inside.now_ms);
         let mut all: std::collections::BTreeMap<Labels, Vec<Exemplar>> = Default::default();
         let mut keep = |labels: Labels, exemplars: &[Exemplar]| {
-            let covered = exemplars.iter().filter(|e| what.covers(e.time_ms));
+            let start_ms = inside.start_of(&labels);
+            let covered = exemplars.iter().filter(|e| start_ms < e.time_ms && e.time_ms <= what.end_ms);
             let mut covered = covered.peekable();
             if covered.peek().is_some() {
                 let kept = all.entry(labels).or_default();
@@ -278,7 +323,7 @@ impl Engine {
         };
         for block in blocks.list() {
             ctx.check()?;
-            let hides = block.hides(what.start_ms, what.end_ms)?;
+            let hides = block.hides(what.start_ms, what.end_ms, now_ms)?;
             for (series, mut exemplars) in block.exemplars()? {
                 let labels = block.labels(series)?;
                 if what.matches(labels.as_ref()) {
@@ -332,7 +377,7 @@ impl Selection {
         let mut runs = Vec::new();
         for in_block in &series.in_blocks {
             let block = &**self.blocks.list()[in_block.block as usize];
-            let hidden = (in_block.hidden as usize).checked_sub(1).map(|at| &self.hidden[at]);
+            let hidden = self.hidden(in_block.hidden);
             runs.extend(self.chunks_in(in_block).iter().map(|chunk| Run {
                 min_time_ms: chunk.min_time_ms,
                 max_time_ms: chunk.max_time_ms,
@@ -340,14 +385,18 @@ impl Selection {
                 hidden,
             }));
         }
-        let head = series.head.runs();
+        let (head, hidden) = (series.head.runs(), self.hidden(series.hidden));
         runs.extend(head.map(|(min_time_ms, max_time_ms, run)| Run {
             min_time_ms,
             max_time_ms,
             source: Source::Head(run),
-            hidden: None,
+            hidden,
         }));
         runs
+    }
+
+    fn hidden(&self, number: u32) -> Option<&Hidden> {
+        (number as usize).checked_sub(1).map(|at| &self.hidden[at])
     }
 
     fn chunks_in(&self, in_block: &InBlock) -> &[ChunkRef] {

@@ -16,6 +16,7 @@ mod file;
 mod paths;
 mod read;
 pub mod reference;
+mod retention;
 mod show;
 mod value;
 
@@ -29,6 +30,7 @@ use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeD
 
 pub use fault::{Faults, chain};
 pub use file::{KymoSection, OtlpListeners};
+pub use retention::{DiskShare, RetentionSection, selector};
 pub use value::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
 
 use fault::{Fault, Place};

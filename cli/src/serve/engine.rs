@@ -20,15 +20,8 @@ pub(super) async fn open(
     budget: Budget,
     registry: Registry,
 ) -> Result<(Engine, OpenReport), Failure> {
-    let options = Options {
-        clock,
-        budget,
-        registry,
-        retention: plan.retention,
-        retention_bytes: plan.retention_bytes,
-        sync: plan.sync,
-        ..Options::default()
-    };
+    let options =
+        Options { clock, budget, registry, retention: plan.retention.clone(), sync: plan.sync, ..Options::default() };
     let dir = plan.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))

@@ -19,7 +19,7 @@ impl Facts {
             hostname: hostname(),
             working_directory: folder.unwrap_or_default(),
             data_directory: plan.data_dir.display().to_string(),
-            retention_ms: plan.retention.map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
+            retention_ms: plan.retention.raw.map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
             processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
             memory_limit_bytes: plan.memory_limit.bytes,
             corruptions: corruptions as u64,

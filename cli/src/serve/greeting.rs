@@ -84,9 +84,14 @@ fn path(path: &Path) -> String {
 }
 
 fn kept(plan: &Plan) -> String {
-    match plan.retention {
+    let kept = match plan.retention.raw {
         Some(age) => DurationText(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).to_string(),
         None => "for ever".to_owned(),
+    };
+    match plan.retention.rules.len() {
+        0 => kept,
+        1 => format!("{kept}, otherwise by one rule"),
+        rules => format!("{kept}, otherwise by {rules} rules"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use kymo::config::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
+use kymo::config::{Address, AddressOrOff, Collect, DiskShare, MemoryBytes, Retention};
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_export::server::CorsOrigins;
 use kymo_storage::SyncPolicy;
@@ -53,12 +53,16 @@ pub(crate) struct ServeArgs {
     /// Parts of PromQL that are off by default, by Prometheus' names, with commas between them
     #[arg(long, env = "KYMO_ENABLE_FEATURE", hide_env_values = true, value_name = "NAMES", value_delimiter = ',')]
     pub(super) enable_feature: Vec<Feature>,
-    /// How long samples are kept, as a Prometheus duration; 0 keeps them for ever [default: 30d]
+    /// How long samples are kept, whatever the file says of which series, as a Prometheus duration; 0 keeps them for ever
+    /// [default: 30d]
     #[arg(long, env = "KYMO_RETENTION", hide_env_values = true, value_name = "DURATION")]
     pub(super) retention: Option<Retention>,
     /// Bytes of blocks beyond which the oldest go, in bytes or with KiB, MiB, GiB [default: no limit]
     #[arg(long, env = "KYMO_RETENTION_SIZE", hide_env_values = true, value_name = "SIZE")]
     pub(super) retention_size: Option<MemoryBytes>,
+    /// The same as a percentage of the size of the file system, like 80%; of both the lower holds [default: no limit]
+    #[arg(long, env = "KYMO_RETENTION_DISK_SHARE", hide_env_values = true, value_name = "PERCENT")]
+    pub(super) retention_disk_share: Option<DiskShare>,
     /// Memory for everything together, in bytes or with KiB, MiB, GiB [default: 60 % of what the process may have]
     #[arg(long, env = "KYMO_MEMORY_LIMIT", hide_env_values = true, value_name = "SIZE")]
     pub(super) memory_limit: Option<MemoryBytes>,

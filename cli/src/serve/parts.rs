@@ -12,7 +12,7 @@ use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, Deletion, LossLedger, MetricStorage, QueryContext};
 use kymo_export::api::{
     self, Admin, AdminFailure, ApiOptions, ApiState, CleanFigures, DeleteFigures, DeleteMode, FactsState, Lifecycle,
-    QueryLog, TargetFamilies,
+    QueryLog, RetentionQuestion, TargetFamilies,
 };
 use kymo_export::exposition::{self, Exposition};
 use kymo_export::process::Process;
@@ -29,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use super::facts::Facts;
 use super::features;
 use super::plan::Plan;
-use super::reload::{Logged, Reload};
+use super::reload::{Logged, Reload, Retained};
 use super::scrape;
 use super::tree::Tree;
 use super::upkeep::Upkeep;
 use crate::describe::Limit;
 use crate::failure::{Failure, chain};
+use crate::retention as ahead;
 
 /// Threads of the ingest pool. An append is CPU work under short locks, and waits only for its log write.
 const INGEST_THREADS: usize = 4;
@@ -167,7 +168,8 @@ impl Parts {
         let scrape = Arc::new(scrape.map_err(unregistered("scraping"))?);
         let query_log = QueryLog::default();
         let logged = Logged { log: query_log.clone(), file: queries.log.clone() };
-        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), logged, clock.clone(), &registry);
+        let retained = Retained { engine: engine.clone(), flags: plan.retention_flags };
+        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), logged, retained, clock.clone(), &registry);
         let reload = Arc::new(reload.map_err(unregistered("the configuration"))?);
         reload
             .apply(plan.config.as_ref())
@@ -338,6 +340,8 @@ fn admin(engine: &Arc<Engine>) -> Admin {
         }
         Ok(took)
     };
+    let looking = engine.clone();
+    let retention = move |question: &RetentionQuestion, ctx: &QueryContext| ahead::of_server(&looking, question, ctx);
     let clean = move |ctx: &QueryContext| {
         let cleaned = engine.clean_tombstones(|| ctx.check().is_ok());
         let cleaned = cleaned.map_err(|error| AdminFailure { kind: error.kind(), message: chain(&error) })?;
@@ -349,6 +353,7 @@ fn admin(engine: &Arc<Engine>) -> Admin {
         snapshot: Some(Arc::new(snapshot)),
         delete: Some(Arc::new(delete)),
         clean: Some(Arc::new(clean)),
+        retention: Some(Arc::new(retention)),
     }
 }
 

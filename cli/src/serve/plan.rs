@@ -3,13 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use kymo::config::{self, Address, AddressOrOff, Collect, Configuration, KymoSection, Retention};
+use kymo::config::{
+    self, Address, AddressOrOff, Collect, Configuration, DiskShare, KymoSection, MemoryBytes, Retention,
+    RetentionSection,
+};
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::status::FlagStatus;
 use kymo_export::server::{BearerTokens, CorsOrigins};
-use kymo_storage::SyncPolicy;
+use kymo_storage::{RetentionPolicy, SyncPolicy};
 
 use super::features::{self, Feature};
 use super::memory::MemoryLimit;
@@ -22,7 +24,6 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 const OTLP_GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4317);
 /// The port that OTLP has over HTTP.
 const OTLP_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4318);
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How queries are answered.
 #[derive(Debug)]
@@ -37,6 +38,28 @@ pub(super) struct Queries {
     pub(super) log: Option<PathBuf>,
 }
 
+/// What the flags say of how long what is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RetentionFlags {
+    pub(super) age: Option<Retention>,
+    pub(super) size: Option<MemoryBytes>,
+    pub(super) disk_share: Option<DiskShare>,
+}
+
+impl RetentionFlags {
+    /// What holds with this section of a file.
+    pub(super) fn over(&self, file: &KymoSection) -> RetentionPolicy {
+        let section = self.age.map(RetentionSection::from).or_else(|| file.retention.clone());
+        let of_others = section.as_ref().and_then(RetentionSection::of_others);
+        RetentionPolicy {
+            raw: of_others.map_or(RetentionPolicy::default().raw, |age| age.0),
+            rules: section.iter().flat_map(RetentionSection::rules).collect(),
+            max_bytes: self.size.or(file.retention_size).map(|size| size.0),
+            max_disk_share: self.disk_share.or(file.retention_disk_share).map(|share| share.0),
+        }
+    }
+}
+
 /// What a server is to be.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -47,9 +70,9 @@ pub(super) struct Plan {
     pub(super) otlp_http: Option<SocketAddr>,
     pub(super) collect: Collect,
     pub(super) tokens: BearerTokens,
-    pub(super) retention: Option<Duration>,
-    /// Bytes of blocks beyond which the oldest go.
-    pub(super) retention_bytes: Option<u64>,
+    pub(super) retention: RetentionPolicy,
+    /// What the flags say of it, which a file that is read again cannot change.
+    pub(super) retention_flags: RetentionFlags,
     pub(super) memory_limit: MemoryLimit,
     pub(super) sync: SyncPolicy,
     pub(super) ports_file: Option<PathBuf>,
@@ -68,18 +91,10 @@ impl Plan {
     pub(super) fn new(args: ServeArgs) -> Result<Plan, Failure> {
         let config = args.config.as_deref().map(config::load).transpose().map_err(|faults| Failure::faults(&faults))?;
         let file = config.as_ref().map(|config| config.kymo.clone()).unwrap_or_default();
-        let KymoSection {
-            data_dir,
-            listen,
-            otlp,
-            collect,
-            retention,
-            retention_size,
-            memory_limit,
-            sync,
-            auth_token_file,
-            ..
-        } = file;
+        let retention_flags =
+            RetentionFlags { age: args.retention, size: args.retention_size, disk_share: args.retention_disk_share };
+        let retention = retention_flags.over(&file);
+        let KymoSection { data_dir, listen, otlp, collect, memory_limit, sync, auth_token_file, .. } = file;
         let tokens = match args.auth_token_file.or(auth_token_file) {
             Some(file) => tokens(&file)?,
             None => BearerTokens::default(),
@@ -101,8 +116,8 @@ impl Plan {
             otlp_http: listener(args.otlp_http.or(otlp.http), OTLP_HTTP)?,
             collect: args.collect.or(collect).unwrap_or(watched_unasked),
             tokens,
-            retention: args.retention.or(retention).map_or(Some(RETENTION), |retention| retention.0),
-            retention_bytes: args.retention_size.or(retention_size).map(|size| size.0),
+            retention,
+            retention_flags,
             memory_limit: args
                 .memory_limit
                 .or(memory_limit)
@@ -135,6 +150,7 @@ impl Plan {
     /// The settings in force, by the names of their flags, sorted.
     pub(super) fn flags(&self) -> Vec<FlagStatus> {
         let address = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let text = |share: Option<DiskShare>| share.map(|share| share.to_string()).unwrap_or_default();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let flags = [
             ("collect", self.collect.to_string()),
@@ -155,8 +171,9 @@ impl Plan {
             ("query-memory", self.queries.memory.to_string()),
             ("query-queue", self.queries.waiting_max.to_string()),
             ("query-timeout", self.queries.timeout.to_string()),
-            ("retention", Retention(self.retention).to_string()),
-            ("retention-size", self.retention_bytes.map_or("0".to_owned(), |bytes| bytes.to_string())),
+            ("retention", Retention(self.retention.raw).to_string()),
+            ("retention-disk-share", text(self.retention.max_disk_share.map(DiskShare))),
+            ("retention-size", self.retention.max_bytes.map_or("0".to_owned(), |bytes| bytes.to_string())),
             ("status-socket", self.status_socket.to_string()),
             ("sync", self.sync.to_string()),
         ];

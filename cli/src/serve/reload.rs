@@ -1,7 +1,8 @@
 //! The configuration in force, and putting a changed file in its place.
 //!
 //! A file is put in force whole or not at all. Scrape jobs change at once, and those that did not change go on
-//! untouched; settings of the server itself and of OTLP are those of its start, and a change of them is said.
+//! untouched; so does how long what is kept. Other settings of the server itself and those of OTLP are those of its start, and
+//! a change of them is said.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,9 @@ use kymo_core::status::{ConfigurationStatus, LabelMap, StatusError, StatusSource
 use kymo_export::api::QueryLog;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::ScrapeManager;
+use kymo_storage::Engine;
 
+use super::plan::RetentionFlags;
 use crate::failure::chain;
 
 /// Every metric of the program itself.
@@ -42,6 +45,13 @@ pub(super) struct Logged {
     pub(super) file: Option<PathBuf>,
 }
 
+/// How long what is kept.
+pub(super) struct Retained {
+    pub(super) engine: Arc<Engine>,
+    /// Win over the file.
+    pub(super) flags: RetentionFlags,
+}
+
 /// The file, what of it is in force, and what became of the last attempt to read it.
 pub(super) struct Reload {
     path: Option<PathBuf>,
@@ -50,6 +60,7 @@ pub(super) struct Reload {
     otlp: OtlpConfig,
     scrape: Arc<ScrapeManager>,
     queries: Logged,
+    retained: Retained,
     clock: Arc<dyn Clock>,
     /// Held for a whole reload, so that two do not cross.
     status: Mutex<ConfigurationStatus>,
@@ -65,6 +76,7 @@ impl Reload {
         config: Option<&Configuration>,
         scrape: Arc<ScrapeManager>,
         queries: Logged,
+        retained: Retained,
         clock: Arc<dyn Clock>,
         registry: &Registry,
     ) -> Result<Reload, RegisterError> {
@@ -74,6 +86,7 @@ impl Reload {
             otlp: config.map(|config| config.otlp.clone()).unwrap_or_default(),
             scrape,
             queries,
+            retained,
             clock,
             status: Mutex::default(),
             external_labels: Mutex::default(),
@@ -125,7 +138,12 @@ impl Reload {
         // A file that is logged to may be there for a while without being used; jobs that run cannot be taken back.
         self.open_query_log(config.query_log_file.as_deref())?;
         self.scrape.apply(config.jobs.clone()).map_err(|error| chain(&error))?;
-        for (section, changed) in [("kymo", config.kymo != self.kymo), ("otlp", config.otlp != self.otlp)] {
+        let Retained { engine, flags } = &self.retained;
+        engine.set_retention(flags.over(&config.kymo));
+        let KymoSection { retention, retention_size, retention_disk_share, .. } = self.kymo.clone();
+        let with_its_retention = KymoSection { retention, retention_size, retention_disk_share, ..config.kymo.clone() };
+        let changes = [("kymo", with_its_retention != self.kymo), ("otlp", config.otlp != self.otlp)];
+        for (section, changed) in changes {
             if changed {
                 tracing::warn!(section, "changes of this section come into force with the next start");
             }

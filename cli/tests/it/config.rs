@@ -263,3 +263,37 @@ fn a_file_that_is_none_is_refused() {
     let said = config("check", &file("# nothing\n"));
     assert_eq!(said.status, 0, "an empty file asks for nothing: {said:?}");
 }
+
+#[test]
+fn retention_is_a_duration_or_a_list_and_mistakes_in_it_are_named() {
+    let folder = TempDir::new().unwrap();
+    let check = |kymo: &str| {
+        let path = folder.path().join("kymo.yml");
+        fs::write(&path, format!("kymo:\n  {kymo}\n")).unwrap();
+        run(["config".as_ref(), "check".as_ref(), path.as_os_str()])
+    };
+    for good in [
+        "retention: 9d",
+        "retention: 0",
+        "retention: [{match: '{job=\"debug\"}', keep: 3d}, {match: up, keep: 0d}]",
+        "retention: [{match: '{job=~\"a|b\"}', keep: 3d}, {keep: 1y}]",
+        "retention_disk_share: 80%",
+        "retention_size: 64MiB",
+    ] {
+        let said = check(good);
+        assert_eq!(said.status, 0, "{good}: {said:?}");
+    }
+    for (bad, expected) in [
+        ("retention: [{match: '{job=', keep: 3d}]", "selects no series"),
+        ("retention: [{match: '{}', keep: 3d}]", "must not match the empty value"),
+        ("retention: [{match: up, keep: soon}]", "expected a duration like 30d"),
+        ("retention: [{match: up}]", "keep"),
+        ("retention: [{keep: 3d}, {match: up, keep: 4d}]", "never reached"),
+        ("retention: {keep: 3d}", "a duration, or a list of entries with match and keep"),
+        ("retention_disk_share: 80", "a percentage"),
+        ("retention_disk_share: 180%", "a percentage"),
+    ] {
+        let said = check(bad);
+        assert!(said.status != 0 && said.err.contains(expected), "{bad}: {said:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What was acknowledged is there after every kind of end.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -152,4 +153,46 @@ fn series_are_deleted_by_a_server_and_without_one() {
     assert_eq!(count(&server, "kept"), SAMPLES.to_string());
     let off = run(["delete", "kept", "--server", &format!("http://127.0.0.1:{}", server.port)]);
     assert!(off.status == 1 && off.err.contains("--enable-admin-api"), "{off:?}");
+}
+
+#[test]
+fn retention_by_series_is_looked_at_first_and_put_in_force_by_a_reload() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, kymo: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("kymo: {{enable_admin_api: true, enable_lifecycle: true, {kymo}}}\n")).unwrap();
+        path
+    };
+    let path = file("kymo.yml", "retention: 90d");
+    let server = Server::start_with(folder.path(), &["--config", path.to_str().unwrap()]);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    for metric in ["debug", "kept"] {
+        write(&server, metric, now_ms() - SAMPLES * 1000);
+    }
+    // Into blocks, of which the figures are.
+    assert_eq!(run(["compact", "--server", &url]).status, 0);
+    let rule = "retention: [{match: debug, keep: 1ms}, {keep: 80d}], retention_disk_share: 90%";
+    let new = file("new.yml", rule);
+    let in_force = run(["retention", "--server", &url]);
+    assert_eq!(
+        in_force.out,
+        "all others kept 90d: 0 samples of 0 series go, 0 B\nthe oldest kept size: 0 samples of 0 series go, 0 B\n"
+    );
+    let tried = run(["retention", "--server", &url, "--config", new.to_str().unwrap(), "--output", "csv"]);
+    assert_eq!(tried.status, 0, "{tried:?}");
+    let goes = format!("\"{{__name__=\"\"debug\"\"}}\",1ms,1,{SAMPLES},");
+    assert!(tried.out.lines().nth(1).is_some_and(|line| line.starts_with(&goes)), "{tried:?}");
+    assert_eq!(tried.out.lines().nth(2), Some("\"all others\",80d,0,0,0"));
+    assert_eq!(count(&server, "debug"), SAMPLES.to_string());
+
+    file("kymo.yml", rule);
+    assert_eq!(http::send(server.port, "POST", "/-/reload", &[], &[]).unwrap().status, 200);
+    assert_ne!(count(&server, "debug"), SAMPLES.to_string());
+    assert_eq!(count(&server, "kept"), SAMPLES.to_string());
+    assert!(server.terminate().success());
+    let data = folder.path().join("data");
+    let alone: [&std::ffi::OsStr; 5] =
+        ["retention".as_ref(), "--config".as_ref(), new.as_os_str(), "--data-dir".as_ref(), data.as_os_str()];
+    let alone = run(alone);
+    assert!(alone.status == 0 && alone.out.contains("all others kept 80d: 0 samples"), "{alone:?}");
 }

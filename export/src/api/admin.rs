@@ -77,6 +77,45 @@ pub type DeleteAction =
 /// Gives the bytes of deleted samples back, as long as the context is not cancelled. Blocking.
 pub type CleanAction = Arc<dyn Fn(&QueryContext) -> Result<CleanFigures, AdminFailure> + Send + Sync>;
 
+/// What a policy of keeping is asked about: selectors with ages, the age of all others, and limits, each as the
+/// configuration file has it; nothing at all stands for the policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionQuestion {
+    /// Selector and age, in their order.
+    pub rules: Vec<(String, String)>,
+    /// Age of what no rule is about.
+    pub raw: Option<String>,
+    /// Most bytes of blocks.
+    pub size: Option<String>,
+    /// Most of the disk.
+    pub disk_share: Option<String>,
+}
+
+/// What a policy of keeping would let go of now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionAnswer {
+    /// Too old, by rule; last what no rule is about.
+    pub by_age: Vec<RetentionLoss>,
+    /// What goes for the limit in bytes.
+    pub by_size: DeleteFigures,
+}
+
+/// What one rule lets go of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RetentionLoss {
+    /// The rule's matchers; empty for what no rule is about.
+    pub series: String,
+    /// How long it keeps them.
+    pub keep: String,
+    /// How much goes.
+    pub goes: DeleteFigures,
+}
+
+/// Says what a policy would let go of. Blocking.
+pub type RetentionAction =
+    Arc<dyn Fn(&RetentionQuestion, &QueryContext) -> Result<RetentionAnswer, AdminFailure> + Send + Sync>;
+
 /// What the engine can do when it is asked to; what it cannot is `None`.
 #[derive(Clone, Default)]
 pub struct Admin {
@@ -88,6 +127,8 @@ pub struct Admin {
     pub delete: Option<DeleteAction>,
     /// Gives the bytes of deleted samples back.
     pub clean: Option<CleanAction>,
+    /// Says what a policy of keeping would let go of.
+    pub retention: Option<RetentionAction>,
 }
 
 /// The routes; without an [`Admin`] they answer that they are switched off.
@@ -95,6 +136,7 @@ pub fn admin_routes(state: ApiState, admin: Option<Admin>) -> Router {
     let tsdb = Router::new()
         .route("/delete_series", post(delete_series).put(delete_series))
         .route("/clean_tombstones", post(clean_tombstones).put(clean_tombstones))
+        .route("/retention", post(retention).put(retention))
         .route("/snapshot", post(snapshot).put(snapshot))
         .route("/compact", post(compact).put(compact));
     Router::new().nest("/api/v1/admin/tsdb", tsdb).with_state((state, admin))
@@ -156,6 +198,26 @@ async fn clean_tombstones(State((state, admin)): Asked, request: Request) -> Res
     let Some(clean) = clean else { return Err(not_built("cleaning tombstones")) };
     let done = run(&state, PATIENCE, move |ctx| Ok(clean(ctx)?)).await?;
     Ok(if reports { figures(done) } else { StatusCode::NO_CONTENT.into_response() })
+}
+
+/// `retention?match[]=…&keep[]=…&raw=…&size=…&disk_share=…`: what would go; of the policy in force without parameters.
+async fn retention(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
+    let retention = switched_on(admin)?.retention;
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    let texts = |name| params.all(name).map(str::to_owned).collect::<Vec<String>>();
+    let (selectors, ages) = (texts("match[]"), texts("keep[]"));
+    if selectors.len() != ages.len() {
+        return Err(ApiError::bad_data("each match[] must come with a keep[]"));
+    }
+    let given = |name| Some(params.first(name).to_owned()).filter(|text| !text.is_empty());
+    let question = RetentionQuestion {
+        rules: selectors.into_iter().zip(ages).collect(),
+        raw: given("raw"),
+        size: given("size"),
+        disk_share: given("disk_share"),
+    };
+    let Some(retention) = retention else { return Err(not_built("looking ahead at retention")) };
+    run(&state, PATIENCE, move |ctx| Ok(retention(&question, ctx)?)).await.map(figures)
 }
 
 /// `snapshot?skip_head=…`
@@ -308,5 +370,28 @@ mod tests {
             (of(vec![up()], i64::MIN, 7_000), DeleteMode::Delete),
         ];
         assert_eq!(*asked.lock().unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_asked_about_in_pairs_of_selector_and_age() {
+        let asked: Arc<Mutex<Vec<RetentionQuestion>>> = Arc::default();
+        let noted = asked.clone();
+        let retention: RetentionAction = Arc::new(move |question, _| {
+            noted.lock().unwrap().push(question.clone());
+            let goes = DeleteFigures { series: 1, samples: 2, bytes: 3 };
+            let by_age = vec![RetentionLoss { series: "{a=\"b\"}".to_owned(), keep: "3d".to_owned(), goes }];
+            Ok(RetentionAnswer { by_age, by_size: DeleteFigures::default() })
+        });
+        let admin = || Some(Admin { retention: Some(retention.clone()), ..Admin::default() });
+        let (status, body) = ask(admin(), "retention?match[]=up&keep[]=3d&match[]=a&keep[]=0&raw=9d&size=1GiB").await;
+        assert_eq!(status, 200, "{body}");
+        let rules = vec![("up".to_owned(), "3d".to_owned()), ("a".to_owned(), "0".to_owned())];
+        let (raw, size) = (Some("9d".to_owned()), Some("1GiB".to_owned()));
+        assert_eq!(*asked.lock().unwrap(), [RetentionQuestion { rules, raw, size, disk_share: None }]);
+        let goes = r#"{"goes":{"bytes":3,"samples":2,"series":1},"keep":"3d","series":"{a=\"b\"}"}"#;
+        assert!(body.contains(&format!("\"byAge\":[{goes}]")), "{body}");
+        let (status, body) = ask(admin(), "retention?match[]=up").await;
+        assert!(status == 400 && body.contains("each match[] must come with a keep[]"), "{body}");
+        assert_eq!(ask(Some(Admin::default()), "retention").await.0, 501);
     }
 }

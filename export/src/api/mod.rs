@@ -63,7 +63,7 @@ use queue::QueryQueue;
 
 pub use admin::{
     Admin, AdminAction, AdminFailure, CleanAction, CleanFigures, DeleteAction, DeleteFigures, DeleteMode,
-    SnapshotAction, admin_routes,
+    RetentionAction, RetentionAnswer, RetentionLoss, RetentionQuestion, SnapshotAction, admin_routes,
 };
 pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};

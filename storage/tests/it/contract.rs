@@ -6,7 +6,7 @@ use kymo_core::MetricStorage;
 use kymo_core::contract::{self, Subject};
 use kymo_storage::fs::SimFs;
 use kymo_storage::fs::{Fs, RealFs};
-use kymo_storage::{Engine, Lane, Limits, MaintainLimit, Next, Options};
+use kymo_storage::{Engine, Lane, Limits, MaintainLimit, Next, Options, RetentionPolicy};
 
 /// An engine on some disk; each test of the suite gets its own directory.
 struct OnDisk {
@@ -37,7 +37,7 @@ impl Subject for OnDisk {
         self.dir.set_file_name(format!("data-{}", self.opened));
         self.options = Some(Options {
             clock: options.clock,
-            retention: options.retention,
+            retention: RetentionPolicy::of_age(options.retention),
             limits: Limits { active_series: options.series_max, ..Limits::default() },
             flush_age: Duration::ZERO,
             ..Options::default()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{AppendError, ErrorKind, MetricStorage, QueryContext, Selector};
 use kymo_storage::fs::{CrashKind, Fault, FaultAt, OpKind, SimFs};
-use kymo_storage::{Lane, MaintainLimit, Options, StorageError, SyncPolicy};
+use kymo_storage::{Lane, MaintainLimit, Options, RetentionPolicy, StorageError, SyncPolicy};
 
 use crate::world::*;
 
@@ -195,8 +195,10 @@ fn a_full_disk_refuses_writes_answers_reads_and_recovers_by_itself() {
 fn a_full_disk_still_lets_retention_run() {
     let disk = SimFs::new(31);
     let clock = clock();
-    let keep =
-        Options { retention: Some(std::time::Duration::from_secs(7_200)), ..options(&clock, SyncPolicy::Interval) };
+    let keep = Options {
+        retention: RetentionPolicy::of_age(Some(std::time::Duration::from_secs(7_200))),
+        ..options(&clock, SyncPolicy::Interval)
+    };
     let (engine, _) = open(&disk, keep).unwrap();
     for n in 0..50 {
         engine.append(&scrape(50, NOW_MS + seconds(n))).unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use kymo_core::{Changes, MetricStorage, Selector};
+use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, RejectReason, Selector};
 use kymo_storage::fs::SimFs;
-use kymo_storage::{Lane, MaintainLimit, Next, Options, SyncPolicy};
+use kymo_storage::{Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy};
 
 use crate::world::*;
 
@@ -47,7 +47,10 @@ fn merging_keeps_every_sample_and_leaves_fewer_blocks() {
 fn retention_hides_at_once_and_removes_whole_blocks() {
     let disk = SimFs::new(2);
     let clock = clock();
-    let keep = Options { retention: Some(Duration::from_secs(3_600)), ..options(&clock, SyncPolicy::Never) };
+    let keep = Options {
+        retention: RetentionPolicy::of_age(Some(Duration::from_secs(3_600))),
+        ..options(&clock, SyncPolicy::Never)
+    };
     let (engine, _) = open(&disk, keep).unwrap();
     for step in 0..10i64 {
         engine.append(&scrape(2, NOW_MS - seconds(3_000) + seconds(step * 300))).unwrap();
@@ -84,7 +87,8 @@ fn the_oldest_blocks_go_when_all_are_too_large() {
     }
     let bytes = engine.statistics().block_bytes;
     drop(engine);
-    let limited = Options { retention_bytes: Some(bytes - 1), ..options(&clock, SyncPolicy::Never) };
+    let of = |max_bytes| RetentionPolicy { max_bytes: Some(max_bytes), ..RetentionPolicy::of_age(None) };
+    let limited = Options { retention: of(bytes - 1), ..options(&clock, SyncPolicy::Never) };
     let (engine, _) = open(&disk, limited.clone()).unwrap();
     let before = engine.version();
     assert_eq!(engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap(), Next::Now);
@@ -99,7 +103,7 @@ fn the_oldest_blocks_go_when_all_are_too_large() {
     engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
     assert_eq!(engine.statistics().min_time_ms, Some(hours(20)));
     drop(engine);
-    let (engine, report) = open(&disk, Options { retention_bytes: Some(0), ..limited }).unwrap();
+    let (engine, report) = open(&disk, Options { retention: of(0), ..limited }).unwrap();
     assert_eq!(report.blocks, 2);
     engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
     assert!(dump(&engine).is_empty());
@@ -207,7 +211,7 @@ fn the_engine_tells_what_it_did_through_the_registry_it_was_given() {
     let registry = kymo_core::Registry::new();
     let with_registry = Options {
         registry: registry.clone(),
-        retention: Some(Duration::from_secs(3_600)),
+        retention: RetentionPolicy::of_age(Some(Duration::from_secs(3_600))),
         ..options(&clock, SyncPolicy::Interval)
     };
     let (engine, _) = open(&disk, with_registry).unwrap();
@@ -264,4 +268,103 @@ fn merges_and_flushes_show_what_they_cost_and_levels_are_those_of_the_moment() {
     assert_eq!(level("kymo_storage_merge_written_bytes_total"), merged.block_bytes as f64);
     assert_eq!(level("kymo_storage_merge_read_bytes_total"), flushed);
     assert_eq!(level("kymo_storage_merged_blocks_total"), 6.0);
+}
+
+#[test]
+fn a_series_is_kept_as_long_as_the_first_rule_that_matches_it_says() {
+    let disk = SimFs::new(14);
+    let clock = clock();
+    let hours = |n: u64| Some(Duration::from_secs(3_600 * n));
+    let rule = |n: &str, keep| RetentionRule { matchers: vec![Matcher::new("n", MatchOp::Regex, n).unwrap()], keep };
+    let policy = RetentionPolicy {
+        rules: vec![rule("0", hours(2)), rule("0|1", hours(20)), rule("2", None)],
+        ..RetentionPolicy::of_age(hours(10))
+    };
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    let hour = |n: i64| NOW_MS - seconds(3_600 * n);
+    for n in (0..30).rev() {
+        engine.append(&scrape(4, hour(n))).unwrap();
+        note(&mut model, 4, hour(n));
+        if n % 5 == 1 {
+            engine.flush().unwrap();
+        }
+    }
+    engine.compact(|| true).unwrap();
+    assert_eq!(dump(&engine), model);
+    let before = engine.statistics();
+    let ctx = kymo_core::QueryContext::unlimited();
+    // 27 samples of series 0 are older than two hours, 9 of series 1 than 20, none of series 2, 19 of series 3 than ten.
+    let preview = engine.preview_retention(&policy, &ctx).unwrap();
+    let samples: Vec<(u64, u64)> = preview.by_age.iter().map(|figures| (figures.series, figures.samples)).collect();
+    assert_eq!(samples, [(1, 27), (1, 9), (0, 0), (1, 19)]);
+    assert_eq!(preview.by_size, RetentionFigures::default());
+    assert_eq!(dump(&engine), model, "looking changes nothing");
+
+    let version = engine.version();
+    engine.set_retention(policy.clone());
+    for (n, keep) in [(0, 2), (1, 20), (3, 10)] {
+        model.get_mut(&series(n).to_string()).unwrap().retain(|time, _| *time >= hour(keep));
+    }
+    assert_eq!(dump(&engine), model, "at once");
+    let changes = engine.changed_since(version, &Selector::everything());
+    assert_eq!(changes, Changes::Ranges(vec![(i64::MIN, i64::MAX)]));
+    let old = Selector::new(vec![], hour(28), hour(22));
+    assert_eq!(engine.label_values("n", &old, &ctx).unwrap(), ["2"]);
+    // What is too old for its series is refused, by ref and by labels.
+    let late = engine.append(&scrape(4, hour(12))).unwrap();
+    assert_eq!(late.rejected, [(0, RejectReason::OutsideRetention), (3, RejectReason::OutsideRetention)]);
+    assert_eq!(late.identical.floats, 2);
+    assert_eq!(engine.statistics().block_bytes, before.block_bytes, "files follow");
+
+    while engine.maintain(Lane::Merge, MaintainLimit::default()).unwrap() == Next::Now {}
+    assert_eq!(dump(&engine), model);
+    assert_eq!(engine.statistics().block_samples, before.block_samples - 27 - 9 - 19);
+    assert_eq!(engine.preview_retention(&policy, &ctx).unwrap().by_age, [RetentionFigures::default(); 4]);
+    drop(engine);
+    let (engine, _) = open(&disk, Options { retention: policy, ..options(&clock, SyncPolicy::Never) }).unwrap();
+    assert_eq!(dump(&engine), model);
+    // Time goes on: what is kept for ever stays.
+    advance(&clock, 40 * 3_600);
+    model.retain(|name, _| *name == series(2).to_string());
+    assert_eq!(dump(&engine), model);
+    engine.compact(|| true).unwrap();
+    assert_eq!(engine.statistics().block_samples, 30);
+}
+
+#[test]
+fn a_share_of_the_disk_bounds_the_blocks() {
+    let disk = SimFs::new(15);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    for n in [30, 20, 10] {
+        engine.append(&scrape(200, NOW_MS - seconds(3_600 * n))).unwrap();
+        engine.flush().unwrap();
+    }
+    let all = engine.statistics().block_bytes;
+    let total = kymo_storage::fs::Fs::space(&disk, std::path::Path::new(DIR)).unwrap().total;
+    let share = (all as f64 - 1.0) / total as f64;
+    let policy = RetentionPolicy { max_disk_share: Some(share), ..RetentionPolicy::of_age(None) };
+    let preview = engine.preview_retention(&policy, &kymo_core::QueryContext::unlimited()).unwrap();
+    assert_eq!((preview.by_size.series, preview.by_size.samples), (200, 200));
+    engine.set_retention(policy);
+    while engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap() == Next::Now {}
+    assert_eq!(engine.statistics().blocks, 2);
+    assert_eq!(engine.statistics().block_bytes, all - preview.by_size.bytes);
+}
+
+#[test]
+fn a_rule_cuts_through_what_is_still_in_memory() {
+    let disk = SimFs::new(16);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    for n in (0..100).rev() {
+        engine.append(&scrape(2, NOW_MS - seconds(60 * n))).unwrap();
+        note(&mut model, 2, NOW_MS - seconds(60 * n));
+    }
+    let rule = RetentionRule { matchers: vec![Matcher::equal("n", "1")], keep: Some(Duration::from_secs(60 * 77)) };
+    engine.set_retention(RetentionPolicy { rules: vec![rule], ..RetentionPolicy::of_age(None) });
+    model.get_mut(&series(1).to_string()).unwrap().retain(|time, _| *time >= NOW_MS - seconds(60 * 77));
+    assert_eq!(dump(&engine), model);
 }

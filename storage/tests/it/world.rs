@@ -8,13 +8,19 @@ use std::time::Duration;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{Labels, ManualClock, MetricStorage, QueryContext, SampleBatch, Selector};
 use kymo_storage::fs::SimFs;
-use kymo_storage::{Engine, OpenReport, Options, StorageError, SyncPolicy};
+use kymo_storage::{Engine, OpenReport, Options, RetentionPolicy, StorageError, SyncPolicy};
 
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 pub(crate) const DIR: &str = "/data";
 
 pub(crate) fn options(clock: &Arc<ManualClock>, sync: SyncPolicy) -> Options {
-    Options { clock: clock.clone(), sync, retention: None, reserve_bytes: 4_096, ..Options::default() }
+    Options {
+        clock: clock.clone(),
+        sync,
+        retention: RetentionPolicy::of_age(None),
+        reserve_bytes: 4_096,
+        ..Options::default()
+    }
 }
 
 pub(crate) fn open(disk: &SimFs, options: Options) -> Result<(Engine, OpenReport), StorageError> {

@@ -23,11 +23,11 @@ use kymo_core::memory::{MemoryOptions, MemoryStorage};
 use kymo_core::random::SeededRandom;
 use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{
-    AppendReport, Changes, Clock, Labels, ManualClock, MetricStorage, NativeHistogram, QueryContext, Random,
+    AppendReport, Changes, Clock, Labels, ManualClock, Matcher, MetricStorage, NativeHistogram, QueryContext, Random,
     SelectError, Selector, SeriesRef,
 };
 use kymo_storage::fs::{CrashKind, SimFs};
-use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, SyncPolicy};
+use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, RetentionPolicy, RetentionRule, SyncPolicy};
 
 use self::spec::{BatchSpec, SERIES};
 use crate::world::{NOW_MS, open};
@@ -35,6 +35,8 @@ use crate::world::{NOW_MS, open};
 /// Worlds of an ordinary test run; `cargo xtask torture simulate` runs more.
 const SEEDS: u64 = 2_000;
 const STEPS: u64 = 30;
+/// The series that is kept for another time than the others, in half of the worlds.
+const BRIEF: u8 = 2;
 const KEEP: Duration = Duration::from_secs(6 * 3_600);
 
 /// A value that equals another with the same bits only.
@@ -85,6 +87,8 @@ struct World {
     retention_bytes: Option<u64>,
     /// First and last times of blocks that went for their size: what is missing there is no loss.
     retired: Vec<(i64, i64)>,
+    /// How long one of the series is kept, if not as the others.
+    brief: Option<Duration>,
     sync: SyncPolicy,
     crash: CrashKind,
     disk: SimFs,
@@ -107,6 +111,7 @@ impl World {
         let random = SeededRandom::new(seed);
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let retention = (random.below(3) == 0).then_some(KEEP);
+        let brief = (random.below(2) == 0).then(|| Duration::from_secs(3_600 * (1 + random.below(9))));
         let crash = if random.below(3) == 0 { CrashKind::PowerLoss } else { CrashKind::ProcessKill };
         // Without a sync before the acknowledgement, power loss may take what was acknowledged.
         let sync = match (crash, random.below(3)) {
@@ -115,7 +120,12 @@ impl World {
             (CrashKind::ProcessKill, _) => SyncPolicy::Never,
         };
         let retention_bytes = (random.below(4) == 0).then(|| 2_000 + random.below(12_000));
-        let model = MemoryStorage::new(MemoryOptions { clock: clock.clone(), retention, ..MemoryOptions::default() });
+        // Of what goes for its size only the range is known.
+        let brief = brief.filter(|_| retention_bytes.is_none());
+        let series = vec![Matcher::equal("s", BRIEF.to_string())];
+        let rules = brief.map(|keep| (series, Some(keep))).into_iter().collect();
+        let of_age = MemoryOptions { clock: clock.clone(), retention, rules, ..MemoryOptions::default() };
+        let model = MemoryStorage::new(of_age);
         let mut world = World {
             seed,
             random,
@@ -123,6 +133,7 @@ impl World {
             retention,
             retention_bytes,
             retired: Vec::new(),
+            brief,
             sync,
             crash,
             disk: SimFs::new(seed),
@@ -145,8 +156,7 @@ impl World {
         let options = Options {
             clock: self.clock.clone(),
             sync: self.sync,
-            retention: self.retention,
-            retention_bytes: self.retention_bytes,
+            retention: self.policy(),
             reserve_bytes: 4_096,
             ..Options::default()
         };
@@ -166,6 +176,15 @@ impl World {
         }
         self.refs = vec![None; usize::from(SERIES)];
         self.engine = Some(engine);
+    }
+
+    fn policy(&self) -> RetentionPolicy {
+        let rule = |keep| RetentionRule { matchers: vec![Matcher::equal("s", BRIEF.to_string())], keep: Some(keep) };
+        RetentionPolicy {
+            rules: self.brief.map(rule).into_iter().collect(),
+            max_bytes: self.retention_bytes,
+            ..RetentionPolicy::of_age(self.retention)
+        }
     }
 
     fn engine(&self) -> &Engine {
@@ -253,7 +272,11 @@ impl World {
     }
 
     fn oldest_ms(&self) -> i64 {
-        self.retention.map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64)
+        self.retention
+            .into_iter()
+            .chain(self.brief)
+            .min()
+            .map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64)
     }
 
     fn append(&mut self) {
@@ -444,7 +467,7 @@ impl World {
         let what = Selector::new(vec![], self.oldest_ms(), i64::MAX);
         let exemplars = storage.exemplars(&what, &ctx)?;
         // What was declared long ago goes with the last block that says it.
-        let metadata = match self.retention {
+        let metadata = match self.retention.or(self.brief) {
             None => storage.metadata(None, &ctx)?,
             Some(_) => Vec::new(),
         };
