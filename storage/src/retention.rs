@@ -68,7 +68,7 @@ impl RetentionPolicy {
 
     /// The longest age that anything is kept for.
     pub(crate) fn longest(&self) -> Option<Duration> {
-        self.keeps().fold(Some(Duration::ZERO), |longest, keep| longest.zip(keep).map(|(a, b)| a.max(b)))
+        self.keeps().try_fold(Duration::ZERO, |longest, keep| keep.map(|keep| longest.max(keep)))
     }
 
     /// The shortest.
