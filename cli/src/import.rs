@@ -13,7 +13,7 @@ use kymo_core::{AppendReport, MetricStorage, QueryContext, SampleBatch};
 use kymo_export::client::{ClientOptions, PrometheusClient};
 use kymo_ingest::import::{self, BatchSink, ImportError, Imported};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, Lane, MaintainLimit, Options};
+use kymo_storage::{Engine, Lane, MaintainLimit, Options, RetentionPolicy};
 use tokio::runtime::Runtime;
 
 use crate::failure::{Failure, chain};
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
 
 fn into_directory(args: &ImportArgs) -> Result<(Imported, Tally, u64), Failure> {
     let dir = &args.data_dir;
-    let options = Options { retention: args.retention, ..Options::default() };
+    let options = Options { retention: RetentionPolicy::of_age(args.retention), ..Options::default() };
     let opened = Engine::open(Arc::new(RealFs), dir, options);
     let (engine, _) = opened.map_err(|error| match error {
         kymo_storage::StorageError::Locked { .. } => {
