@@ -115,7 +115,7 @@ fn directory(dir: &Path, clock: impl FnOnce(Option<i64>) -> Arc<dyn Clock>) -> R
     }
     // What the engine writes while it opens stays in memory; and nothing is too old to be shown.
     let fs = Arc::new(OverlayFs::over(Arc::new(RealFs)));
-    let options = Options { retention: None, ..Options::default() };
+    let options = Options { retention: kymo_storage::RetentionPolicy::of_age(None), ..Options::default() };
     let (engine, _) = Engine::open(fs, dir, options).map_err(|error| refused(dir, &error))?;
     let newest_ms = engine.statistics().max_time_ms;
     let backend = Arc::new(kymo_query::Engine::new(Arc::new(engine)));
