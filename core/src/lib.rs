@@ -7,6 +7,7 @@
 //!   histogram, aggregate      arithmetic that storage and query share
 //!   increments                totals of what was only told in parts
 //!   budget, ledger, clock     limits, losses, time
+//!   heap                      freed memory given back to the system
 //!   text, config, status      shared text forms, configuration values, facts to show
 //! ```
 //!
@@ -32,11 +33,11 @@ pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
-#[cfg(not(kymo_portable))]
 pub mod distinct;
 mod epoch;
 pub mod error;
 pub mod health;
+pub mod heap;
 pub mod histogram;
 pub mod increments;
 pub mod intern;

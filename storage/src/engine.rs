@@ -143,6 +143,23 @@ impl Engine {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Rises with every block that a flush or a merge makes: large amounts of memory were freed meanwhile.
+    ///
+    /// ```
+    /// # use kymo_core::MetricStorage;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (engine, _) = kymo_storage::Engine::open(
+    /// #     std::sync::Arc::new(kymo_storage::fs::RealFs), dir.path(), Default::default())?;
+    /// # engine.store_metric(kymo_core::Labels::from_pairs([("__name__", "up")]).as_ref(), 0, 1.0)?;
+    /// let before = engine.blocks_made();
+    /// engine.flush()?;
+    /// assert!(engine.blocks_made() > before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn blocks_made(&self) -> u64 {
+        self.manifest().next_sequence - 1
+    }
+
     pub(crate) fn resolving(&self) -> RwLockReadGuard<'_, ()> {
         self.resolving.read().unwrap_or_else(PoisonError::into_inner)
     }

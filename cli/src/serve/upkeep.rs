@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kymo_context::Context;
-use kymo_core::Clock;
+use kymo_core::{Clock, heap};
 use kymo_storage::{Engine, Lane, MaintainLimit, Next};
 
 use crate::failure::{Failure, chain};
@@ -77,6 +77,7 @@ impl Stop {
 
 fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context) {
     let mut failing: Option<Failing> = None;
+    let mut blocks_made = engine.blocks_made();
     loop {
         let step = context.child("step").begin();
         step.persist();
@@ -101,6 +102,11 @@ fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &C
                 failing.get_or_insert_default().note(lane, &error)
             }
         };
+        // The sync lane must not be late.
+        if lane != Lane::Sync && engine.blocks_made() != blocks_made {
+            blocks_made = engine.blocks_made();
+            heap::give_back();
+        }
         drop(step);
         let _waiting = context.blocking_on("its next moment");
         if stop.sleep(pause) {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use kymo_core::{Labels, MetricStorage, SampleBatch, SeriesRef};
+use kymo_core::{Labels, MetricStorage, SampleBatch, SeriesRef, heap};
 use kymo_storage::Engine;
 use serde_json::{Value, json};
 
@@ -191,7 +191,10 @@ fn churn(dir: &Path) -> Result<Value> {
     let tend = |refs: &mut Vec<_>, time_ms: &mut i64| -> Result<()> {
         *time_ms += load::INTERVAL_MS;
         *refs = scrape(&engine, refs, *time_ms)?;
-        super::bytes::settle(&engine)
+        super::bytes::settle(&engine)?;
+        // As the server has it after a flush.
+        heap::give_back();
+        Ok(())
     };
     for _ in 0..FLUSHES {
         tend(&mut refs, &mut time_ms)?;
