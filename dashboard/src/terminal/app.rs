@@ -40,6 +40,7 @@ const MESSAGE_MS: i64 = 6_000;
 
 /// What happens to the screen.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "some events a second, each looked at at once; none is kept")]
 pub enum Event {
     /// A key.
     Key(KeyEvent),

@@ -59,10 +59,10 @@ pub(super) fn run(app: &mut App, line: &str, effects: &mut Vec<Effect>) -> Resul
 /// What may follow a line, as a grey hint.
 pub(super) fn hint(line: &str, settings: &Settings) -> String {
     let candidates = candidates(line, settings);
-    if !line.contains(' ') {
-        if let Some(command) = COMMANDS.iter().find(|command| command.name == line) {
-            return format!("{}   {}", command.arguments, command.text);
-        }
+    if !line.contains(' ')
+        && let Some(command) = COMMANDS.iter().find(|command| command.name == line)
+    {
+        return format!("{}   {}", command.arguments, command.text);
     }
     candidates.into_iter().take(8).collect::<Vec<_>>().join("  ")
 }

@@ -114,7 +114,7 @@ impl Overview {
                 lines.push(Line { mood: Mood::Warn, what: format!("host {name}"), why, then: Then::Done });
             }
         }
-        lines.sort_by(|a, b| b.mood.cmp(&a.mood));
+        lines.sort_by_key(|line| std::cmp::Reverse(line.mood));
         lines.retain(|line| cx.matches(&line.what) || cx.matches(&line.why));
         lines
     }
@@ -129,7 +129,7 @@ impl Overview {
                 lines.push(Line { mood, what: service.name.clone(), why, then });
             }
         }
-        lines.sort_by(|a, b| b.mood.cmp(&a.mood));
+        lines.sort_by_key(|line| std::cmp::Reverse(line.mood));
         lines.retain(|line| cx.matches(&line.what) || cx.matches(&line.why));
         lines
     }

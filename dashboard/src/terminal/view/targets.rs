@@ -152,10 +152,9 @@ impl View for Targets {
         let every = format!("every {}, at most {}", span(target.interval_ms), span(target.timeout_ms));
         let lines =
             [(target.last_error.clone(), Mood::Bad), (labels.join("  "), Mood::Unknown), (every, Mood::Unknown)];
-        let mut y = list.bottom();
-        for (text, mood) in lines.into_iter().filter(|(text, _)| !text.is_empty()).take(usize::from(below)) {
+        let said = lines.into_iter().filter(|(text, _)| !text.is_empty());
+        for (y, (text, mood)) in (list.bottom()..inner.bottom()).zip(said) {
             put(buffer, (inner.x, y, inner.width), &text, cx.theme.mood(mood), false, cx.theme);
-            y += 1;
         }
     }
 
