@@ -6,10 +6,10 @@
 //!                                                 names, labels)
 //! ```
 //!
-//! Two drivers ([`wire`] of protobuf, [`messages`] of JSON) tell one listener what a request says ([`visit`]); [`translate`]
-//! makes rows of it. Series that came before are known by the bytes of their attributes ([`known`],
-//! [`series_cache`](crate::series_cache)), so that a request of known series allocates nothing. A receiver of another signal
-//! stands beside this one: it has [`request`], [`compression`] and [`status`] to use, and its own listener.
+//! Two drivers (`wire` of protobuf, `messages` of JSON) tell one listener what a request says (`visit`); `translate`
+//! makes rows of it. Series that came before are known by the bytes of their attributes (`known`,
+//! `series_cache`), so that a request of known series allocates nothing. A receiver of another signal
+//! stands beside this one: it has `request`, `compression` and `status` to use, and its own listener.
 //!
 //! [`Receiver`] is the whole of it without a network, synchronous; [`routes`] puts it behind `POST /v1/metrics`, and
 //! [`grpc_service`] behind `MetricsService/Export`.
