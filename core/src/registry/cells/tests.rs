@@ -121,6 +121,15 @@ fn freed_cells_come_back_empty() {
 }
 
 #[test]
+fn freed_cells_come_back_lowest_first() {
+    static OWN: Slabs = Slabs::from_parts(Mutex::new(slab::empty_state()), sync::SharedPages::new());
+    let ids = [(); 8].map(|()| OWN.allocate(1));
+    [5, 0, 7, 2, 1, 6, 4, 3].into_iter().for_each(|at: usize| OWN.free(ids[at], 1));
+    assert_eq!([(); 8].map(|()| OWN.allocate(1)), ids);
+    assert!(OWN.allocate(1) > ids[7]);
+}
+
+#[test]
 fn slabs_are_as_many_as_threads_at_one_time() {
     let cells = Cells::new(1);
     let id = cells.first();
