@@ -16,7 +16,7 @@ use kymo_core::storage::FUTURE_LIMIT;
 use kymo_core::text::{DurationText, write_size};
 use kymo_export::api::ApiOptions;
 use kymo_export::server::ServerOptions;
-use kymo_ingest::otlp::OtlpLimits;
+use kymo_ingest::otlp::{self, OtlpLimits};
 use kymo_ingest::remote_write::RemoteWriteConfig;
 use kymo_query::EngineConfig;
 use kymo_storage::Limits;
@@ -263,18 +263,23 @@ fn metrics_page() -> String {
 }
 
 fn otlp_limits() -> Vec<Limit> {
-    let otlp = OtlpLimits::default();
+    let limits = OtlpLimits::default();
     vec![
-        Limit::new("bytes of a request as sent", size(otlp.body_bytes_max), "413, `RESOURCE_EXHAUSTED`"),
+        Limit::new("bytes of a request as sent", size(limits.body_bytes_max), "413, `RESOURCE_EXHAUSTED`"),
         Limit::new(
             "bytes of a request after decompression",
-            size(otlp.decompressed_bytes_max),
+            size(limits.decompressed_bytes_max),
             "413, `RESOURCE_EXHAUSTED`",
         ),
         Limit::new(
             "bytes that the series of a request unfold to",
-            size(otlp.unfolded_bytes_max),
+            size(limits.unfolded_bytes_max),
             "413, `RESOURCE_EXHAUSTED`",
+        ),
+        Limit::new(
+            "memory of series known by their bytes",
+            size(otlp::KNOWN_SERIES_BYTES_MAX),
+            "the least used are decoded again",
         ),
     ]
 }

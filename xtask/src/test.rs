@@ -1,8 +1,8 @@
 //! `test`: every test of the workspace, doctests included, with all of its set-up.
 //!
 //! Tests learn from the environment what they can have: `KYMO_PEERS` is the path of the table of reference servers
-//! (see `peers`), `KYMO_PYTHON` that of an interpreter with OpenTelemetry's SDK, `KYMO_SKIP_LOG` that of a file to
-//! which a test that cannot do its work appends `test name: reason`.
+//! (see `peers`), `KYMO_PYTHON` that of an interpreter with OpenTelemetry's SDK, `KYMO_NODE_MODULES` that of a folder with
+//! the JavaScript one, `KYMO_SKIP_LOG` that of a file to which a test that cannot do its work appends `test name: reason`.
 
 use std::fmt;
 use std::fs;
@@ -90,6 +90,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Tally> {
                 cargo.env("KYMO_PYTHON", python);
             }
             Err(error) => println!("test: OpenTelemetry's Python SDK cannot be had: {error:#}"),
+        }
+        match peers::node::modules(&dir) {
+            Ok(modules) => {
+                cargo.env("KYMO_NODE_MODULES", modules);
+            }
+            Err(error) => println!("test: OpenTelemetry's JavaScript SDK cannot be had: {error:#}"),
         }
     }
 

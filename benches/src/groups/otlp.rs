@@ -1,9 +1,16 @@
 //! What an OTLP point costs: ns from the body to rows, within this process, and CPU µs of a server that takes it over
-//! HTTP, from a sender that encoded its requests before.
+//! HTTP and gRPC, from a sender that encoded its requests before.
 
+use std::net::Ipv4Addr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 
 use super::Setup;
 use crate::cases::otlp::{self, Otlp};
@@ -29,38 +36,83 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
             .peer("prost, decoding alone", prost)
             .goal(Goal::AtMost(60.0)),
     );
-    over_http(setup, report)
-}
-
-fn over_http(setup: &Setup, report: &mut Report) -> Result<()> {
     let (binaries, _) = servers::find(setup.kymo.as_deref(), None)?;
     let Some(kymo) = binaries.iter().find(|binary| binary.kind == Kind::Kymo) else {
-        report.later("OTLP over HTTP, server CPU per point", "no binary was given (cargo xtask bench builds it)");
+        report.later("OTLP over HTTP and gRPC", "no binary was given (cargo xtask bench builds it)");
         return Ok(());
     };
-    std::fs::create_dir_all(&setup.dir).with_context(|| format!("cannot create {}", setup.dir.display()))?;
-    let server = Server::start(kymo, &setup.dir.join("otlp"))?;
-    let mut http = server.connect()?;
     let now_ns = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
     // A second apart, the last one now.
-    let body = |number: u64| otlp::body(now_ns - (REQUESTS - number) * 1_000_000_000);
-    let bodies: Vec<_> = (0..=REQUESTS).map(body).collect();
+    let bodies: Vec<_> = (0..=REQUESTS).map(|n| otlp::body(now_ns - (REQUESTS - n) * 1_000_000_000)).collect();
+    let mut worst = Taken { micros: 0.0, rate: f64::INFINITY };
+    for (transport, over) in [("HTTP", over_http as Over), ("gRPC", over_grpc as Over)] {
+        let dir = setup.dir.join(format!("otlp-{transport}"));
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let taken = over(&Server::start(kymo, &dir)?, &bodies).with_context(|| format!("over {transport}"))?;
+        let cost = format!("OTLP over {transport}, server CPU per point");
+        report.row(Row::new(cost, "µs/point", taken.micros).goal(Goal::AtMost(0.4)));
+        let rate = format!("OTLP over {transport}, one sender");
+        report.row(Row::new(rate, "points/s", taken.rate).goal(Goal::AtLeast(1e6)));
+        worst = Taken { micros: worst.micros.max(taken.micros), rate: worst.rate.min(taken.rate) };
+    }
+    report.row(Row::new("seed: OTLP processing per point", "µs/point", worst.micros).goal(Goal::AtMost(5.0)));
+    report.row(Row::new("seed: OTLP points taken", "points/s", worst.rate).goal(Goal::AtLeast(50_000.0)));
+    Ok(())
+}
+
+/// What a server needed for points of known series.
+struct Taken {
+    /// Of its CPU, per point.
+    micros: f64,
+    /// Points a second of one sender that waits for every answer.
+    rate: f64,
+}
+
+type Over = fn(&Server, &[Bytes]) -> Result<Taken>;
+
+/// Sends the first request, whose series are new, and then measures the others.
+fn measured(server: &Server, bodies: &[Bytes], mut send: impl FnMut(&Bytes) -> Result<()>) -> Result<Taken> {
     let (first, others) = bodies.split_first().context("there are no requests")?;
-    let mut send = |body: &[u8]| -> Result<()> {
+    send(first)?;
+    let (cpu, started) = (server.cpu()?, Instant::now());
+    others.iter().try_for_each(send)?;
+    let (wall, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
+    let points = (others.len() as u64 * otlp::POINTS_PER_REQUEST) as f64;
+    Ok(Taken { micros: cpu.as_secs_f64() * 1e6 / points, rate: points / wall.as_secs_f64() })
+}
+
+fn over_http(server: &Server, bodies: &[Bytes]) -> Result<Taken> {
+    let mut http = server.connect()?;
+    measured(server, bodies, |body| {
         let headers = [("Content-Type", "application/x-protobuf")];
         let answer = http.post("/api/v1/otlp/v1/metrics", &headers, body)?;
         ensure!(answer.is_success() && answer.body.is_empty(), "a request was not taken whole");
         Ok(())
-    };
-    send(first)?;
-    let (cpu, started) = (server.cpu()?, Instant::now());
-    others.iter().try_for_each(|body| send(body))?;
-    let (wall, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
-    let points = (REQUESTS * otlp::POINTS_PER_REQUEST) as f64;
-    let (micros, rate) = (cpu.as_secs_f64() * 1e6 / points, points / wall.as_secs_f64());
-    report.row(Row::new("OTLP over HTTP, server CPU per point", "µs/point", micros).goal(Goal::AtMost(0.4)));
-    report.row(Row::new("OTLP over HTTP, one sender", "points/s", rate).goal(Goal::AtLeast(1e6)));
-    report.row(Row::new("seed: OTLP processing per point", "µs/point", micros).goal(Goal::AtMost(5.0)));
-    report.row(Row::new("seed: OTLP points taken", "points/s", rate).goal(Goal::AtLeast(50_000.0)));
-    Ok(())
+    })
+}
+
+fn over_grpc(server: &Server, bodies: &[Bytes]) -> Result<Taken> {
+    let port = server.grpc_port().context("the server has no port of gRPC")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut sender = runtime.block_on(async {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        socket.set_nodelay(true)?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
+        // It ends with the sender.
+        tokio::spawn(connection);
+        anyhow::Ok(sender)
+    })?;
+    let uri = format!("http://127.0.0.1:{port}/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+    measured(server, bodies, |body| {
+        let framed = [&[0][..], &u32::try_from(body.len())?.to_be_bytes(), body].concat();
+        let request = Request::post(&uri).header("content-type", "application/grpc").header("te", "trailers");
+        let request = request.body(Full::new(Bytes::from(framed)))?;
+        runtime.block_on(async {
+            let answer = sender.send_request(request).await?.into_body().collect().await?;
+            let status = answer.trailers().and_then(|trailers| trailers.get("grpc-status"));
+            ensure!(status.is_some_and(|status| status == "0"), "a request was not taken: {status:?}");
+            ensure!(answer.to_bytes()[..] == [0; 5], "a request was not taken whole");
+            Ok(())
+        })
+    })
 }

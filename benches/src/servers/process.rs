@@ -96,7 +96,7 @@ impl Server {
                 bail!("{} ended with {status} before it was ready", self.binary.kind.name());
             }
             let port = match self.binary.kind {
-                Kind::Kymo => port_of(ports),
+                Kind::Kymo => port_of(ports, "http"),
                 Kind::VictoriaMetrics | Kind::Prometheus => Some(self.port),
             };
             let is_ready = |port| Connection::open(port).and_then(|mut http| http.get(path));
@@ -123,6 +123,12 @@ impl Server {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.binary.kind
+    }
+
+    /// Where it takes OTLP over gRPC; only ours does.
+    #[must_use]
+    pub fn grpc_port(&self) -> Option<u16> {
+        port_of(&self.dir.join("ports.json"), "otlp_grpc")
     }
 
     /// From its start to its first word that it is ready.
@@ -303,7 +309,7 @@ fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     match binary.kind {
         Kind::Kymo => {
-            command.args(["serve", "--listen", "127.0.0.1:0", "--otlp-grpc", "off", "--otlp-http", "off"]);
+            command.args(["serve", "--listen", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "off"]);
             command.args(["--collect", "none", "--log-level", "warn", "--enable-admin-api", "--data-dir"]).arg(&data);
             command.arg("--ports-file").arg(ports);
             if jobs.is_some() {
@@ -325,8 +331,8 @@ fn command(binary: &Binary, dir: &Path, port: u16, ports: &Path, target: Option<
     Ok(command)
 }
 
-/// The HTTP port, once the server has written it.
-fn port_of(ports: &Path) -> Option<u16> {
+/// The port of a listener, once the server has written it.
+fn port_of(ports: &Path, listener: &str) -> Option<u16> {
     let ports: Value = serde_json::from_str(&fs::read_to_string(ports).ok()?).ok()?;
-    ports["http"].as_u64()?.try_into().ok()
+    ports[listener].as_u64()?.try_into().ok()
 }

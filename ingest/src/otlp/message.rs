@@ -4,10 +4,10 @@
 //! the wire in protobuf and in JSON. Fields nothing is done with are left out and skipped as unknown.
 //!
 //! JSON is read into all of them, metric by metric. Of protobuf only what identifies a series not seen before, and exemplars,
-//! are; the rest is walked through where it lies ([`wire`](super::wire)), and read into structs only by the tests that
+//! are; the rest is walked through where it lies ([`wire`](super::wire)), and read into structs only to
 //! compare the two.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
@@ -22,14 +22,14 @@ pub(super) const DELTA: i32 = 1;
 pub(super) const CUMULATIVE: i32 = 2;
 
 /// `ExportMetricsServiceRequest`
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
     #[prost(message, repeated, tag = "1")]
     pub(super) resource_metrics: Vec<ResourceMetrics>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResourceMetrics {
     #[prost(message, optional, tag = "1")]
@@ -38,7 +38,7 @@ pub(super) struct ResourceMetrics {
     pub(super) scope_metrics: Vec<ScopeMetrics>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ScopeMetrics {
     #[prost(message, optional, tag = "1")]

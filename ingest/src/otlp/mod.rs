@@ -40,6 +40,8 @@ mod message;
 mod messages;
 pub mod metrics;
 mod name;
+#[cfg(any(test, feature = "fuzz"))]
+mod oracle;
 mod outcome;
 mod preview;
 mod receiver;
@@ -56,9 +58,11 @@ pub use config::{OtlpConfig, OtlpConfigError, OtlpLimits, TranslationStrategy};
 pub use error::{ExportError, Reason};
 pub use grpc::{grpc_service, serve_grpc, serve_http2};
 pub use http::{routes, standalone_routes};
+#[cfg(feature = "fuzz")]
+pub use oracle::assert_drivers_agree;
 pub use outcome::{Outcome, Refusal};
 pub use preview::{Preview, Written};
-pub use receiver::Receiver;
+pub use receiver::{KNOWN_SERIES_BYTES_MAX, Receiver};
 pub use request::OtlpState;
 
 /// The source under which the loss ledger books what comes this way, in data points.

@@ -21,8 +21,9 @@ use crate::series_cache::SeriesCache;
 
 /// Buffers kept between requests: more requests than that are seldom decoded at once.
 const KEPT_BUFFERS_MAX: usize = 8;
-/// What known series may take: some 150,000 of them.
-const CACHE_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that a [`Receiver`] keeps of series it knows by their bytes, and of the resources, scopes and metrics they belong
+/// to: some 150,000 series.
+pub const KNOWN_SERIES_BYTES_MAX: u64 = 64 << 20;
 /// Larger buffers of a point are given back.
 const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
 
@@ -81,7 +82,7 @@ impl Receiver {
             unfolded_bytes_max: limits.unfolded_bytes_max.min(BODY_BYTES_CAP),
         };
         let metrics = OtlpMetrics::register(&registry)?;
-        let caches = budget.child("otlp_series", CACHE_BYTES_MAX);
+        let caches = budget.child("otlp_series", KNOWN_SERIES_BYTES_MAX);
         let (known, series) = (Known::new(&caches), SeriesCache::new(&caches));
         let scratch = Mutex::default();
         Ok(Receiver { config, limits, storage, ledger, clock, budget, known, series, metrics, scratch })

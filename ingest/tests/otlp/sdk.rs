@@ -1,8 +1,9 @@
-//! OpenTelemetry's own SDKs as clients: that of Rust, and that of Python over both transports. The latter needs its
-//! packages in `python3`, or in the interpreter that `KYMO_PYTHON` names; else the test is skipped and says so.
+//! OpenTelemetry's own SDKs as clients: that of Rust, that of Python over both transports, and that of JavaScript with JSON,
+//! the latter two in both temporalities. Python needs its packages in `python3`, or in the interpreter that `KYMO_PYTHON`
+//! names; JavaScript needs `node`, and its packages where `KYMO_NODE_MODULES` says; else the test is skipped and says so.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use kymo_core::pool::ThreadPool;
@@ -17,14 +18,14 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of the script where the SDK is not installed.
+/// Exit code of the scripts where the SDK is not installed.
 const NOT_INSTALLED: i32 = 77;
 
-fn skip(reason: &str) {
-    eprintln!("the Python SDK is skipped: {reason}");
+fn skip(test: &str, reason: &str) {
+    eprintln!("{test} is skipped: {reason}");
     if let Ok(log) = std::env::var("KYMO_SKIP_LOG") {
         let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
-        writeln!(log, "sdk::every_instrument_of_the_python_sdk_is_stored_under_its_translated_name: {reason}").unwrap();
+        writeln!(log, "{test}: {reason}").unwrap();
     }
 }
 
@@ -100,72 +101,122 @@ async fn instruments_of_the_rust_sdk_are_stored_under_their_translated_names() {
     );
 }
 
+/// What came of a client's two rounds.
+struct Ran {
+    lines: Vec<String>,
+    rejected: u64,
+}
+
+/// Serves a receiver of its own over `transport`, and runs `client` with its endpoint to the end; `None` where the client
+/// or its SDK is not installed, which `skip` is told.
+async fn served(transport: &str, client: impl FnOnce(&str) -> Command, test: &str) -> Option<Ran> {
+    let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
+    let engine = Arc::new(MemoryStorage::default());
+    let parts = ReceiverParts::around(engine.clone());
+    let ledger = parts.ledger.clone();
+    let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts).unwrap();
+    let state = OtlpState { receiver: Arc::new(receiver), pool };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let stopped = stop.clone().cancelled_owned();
+    let server = match transport {
+        "grpc" => tokio::spawn(serve_grpc(listener, state, stop.clone())),
+        _ => {
+            let serve = axum::serve(listener, standalone_routes(state)).with_graceful_shutdown(stopped);
+            tokio::spawn(async { serve.await })
+        }
+    };
+    let path = if transport == "grpc" { "" } else { "/v1/metrics" };
+    let mut command = client(&format!("http://{address}{path}"));
+    let run = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output());
+    let output = run.await.unwrap();
+    stop.cancel();
+    server.await.unwrap().unwrap();
+    let output = match output {
+        Ok(output) if output.status.code() == Some(NOT_INSTALLED) => {
+            skip(test, String::from_utf8_lossy(&output.stdout).trim());
+            return None;
+        }
+        Ok(output) => output,
+        Err(error) => {
+            skip(test, &format!("the interpreter cannot be run: {error}"));
+            return None;
+        }
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.trim().is_empty(), "{transport}: {errors}");
+    let (_, received) = ledger.received()[0];
+    Some(Ran { lines: stored(&engine), rejected: received.rejected })
+}
+
+/// Holds what is stored to what both scripts send, whose scope has the labels `scope`.
+fn assert_both_rounds_are_stored(ran: &Ran, scope: &str, run: &str) {
+    let target = r#"instance="i-1", job="shop/checkout""#;
+    for expected in [
+        format!(r#"http_requests_total{{http_method="GET", {target}, {scope}}} 6"#),
+        format!("queue_length{{{target}, {scope}}} -4"),
+        format!(r#"room_temperature_celsius{{{target}, key_0k="true", {scope}}} 21.5"#),
+        format!(r#"latency_seconds_bucket{{{target}, le="0.1", {scope}}} 2"#),
+        format!(r#"latency_seconds_bucket{{{target}, le="1", {scope}}} 4"#),
+        format!(r#"latency_seconds_bucket{{{target}, le="+Inf", {scope}}} 6"#),
+        format!("latency_seconds_count{{{target}, {scope}}} 6"),
+        format!("latency_seconds_sum{{{target}, {scope}}} 11.125"),
+    ] {
+        assert!(ran.lines.contains(&expected), "{run}: no {expected} in\n{}", ran.lines.join("\n"));
+    }
+    for start in [
+        format!("payload_size_bytes{{{target}, {scope}}} histogram count 6 sum 42 schema "),
+        r#"target_info{host_name="web-1""#.to_owned(),
+    ] {
+        let found = ran.lines.iter().any(|line| line.starts_with(&start));
+        assert!(found, "{run}: no {start} in\n{}", ran.lines.join("\n"));
+    }
+    assert_eq!(ran.rejected, 0, "{run}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instrument_of_the_python_sdk_is_stored_under_its_translated_name() {
     let python = std::env::var("KYMO_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/sdk.py");
-    let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
-    for (transport, compression) in [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")] {
-        let engine = Arc::new(MemoryStorage::default());
-        let parts = ReceiverParts::around(engine.clone());
-        let ledger = parts.ledger.clone();
-        let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts).unwrap();
-        let state = OtlpState { receiver: Arc::new(receiver), pool: pool.clone() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let stopped = stop.clone().cancelled_owned();
-        let server = match transport {
-            "grpc" => tokio::spawn(serve_grpc(listener, state, stop.clone())),
-            _ => {
-                let serve = axum::serve(listener, standalone_routes(state)).with_graceful_shutdown(stopped);
-                tokio::spawn(async { serve.await })
-            }
+    for (transport, compression, temporality) in [
+        ("grpc", "none", "delta"),
+        ("grpc", "gzip", "cumulative"),
+        ("http", "none", "cumulative"),
+        ("http", "gzip", "delta"),
+    ] {
+        let client = |endpoint: &str| {
+            let mut command = Command::new(&python);
+            command.args([script, transport, endpoint, compression, temporality]);
+            command
         };
-        let endpoint = match transport {
-            "grpc" => format!("http://{address}"),
-            _ => format!("http://{address}/v1/metrics"),
-        };
-        let (python, endpoint) = (python.clone(), endpoint.clone());
-        let run = tokio::task::spawn_blocking(move || {
-            let mut command = std::process::Command::new(&python);
-            command.args([script, transport, &endpoint, compression]).stdin(Stdio::null()).output()
-        });
-        let output = run.await.unwrap();
-        stop.cancel();
-        server.await.unwrap().unwrap();
-        let output = match output {
-            Ok(output) if output.status.code() == Some(NOT_INSTALLED) => {
-                return skip(String::from_utf8_lossy(&output.stdout).trim());
-            }
-            Ok(output) => output,
-            Err(error) => return skip(&format!("python3 cannot be run: {error}")),
-        };
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && errors.trim().is_empty(), "{transport} {compression}: {errors}");
-        let target = r#"instance="i-1", job="shop/checkout""#;
+        let test = "sdk::every_instrument_of_the_python_sdk_is_stored_under_its_translated_name";
+        let Some(ran) = served(transport, client, test).await else { return };
+        let run = format!("{transport} {compression} {temporality}");
         let scope = r#"otel_scope_edition="test", otel_scope_name="sdk.py", otel_scope_version="1.0""#;
-        let ids = r#"{span_id="eee19b7ec3c1b174", trace_id="5b8efff798038103d269b633813fc60c"}"#;
-        let lines = stored(&engine);
-        for expected in [
-            format!(r#"http_requests_total{{http_method="GET", {target}, {scope}}} 3"#),
-            format!("queue_length{{{target}, {scope}}} -2"),
-            format!(r#"room_temperature_celsius{{{target}, key_0k="true", {scope}}} 21.5"#),
-            format!(r#"latency_seconds_bucket{{{target}, le="0.1", {scope}}} 1"#),
-            format!(r#"latency_seconds_bucket{{{target}, le="1", {scope}}} 2"#),
-            format!(r#"latency_seconds_bucket{{{target}, le="+Inf", {scope}}} 3"#),
-            format!("latency_seconds_count{{{target}, {scope}}} 3"),
-            format!("latency_seconds_sum{{{target}, {scope}}} 5.55"),
-            format!(r#"latency_seconds_bucket{{{target}, le="+Inf", {scope}}} # {ids} 5"#),
-        ] {
-            assert!(lines.contains(&expected), "{transport} {compression}: no {expected} in\n{}", lines.join("\n"));
-        }
-        let starts = |start: String| lines.iter().any(|line| line.starts_with(&start));
-        assert!(
-            starts(format!("payload_size_bytes{{{target}, {scope}}} histogram count 3 sum 21 schema ")),
-            "{lines:?}"
+        assert_both_rounds_are_stored(&ran, scope, &run);
+        let exemplar = format!(
+            r#"latency_seconds_bucket{{instance="i-1", job="shop/checkout", le="+Inf", {scope}}} # {} 5"#,
+            r#"{span_id="eee19b7ec3c1b174", trace_id="5b8efff798038103d269b633813fc60c"}"#
         );
-        assert!(starts(r#"target_info{host_name="web-1""#.to_owned()), "{lines:?}");
-        let (_, received) = ledger.received()[0];
-        assert_eq!(received.rejected, 0, "{received:?}");
+        assert!(ran.lines.contains(&exemplar), "{run}: no {exemplar} in\n{}", ran.lines.join("\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instrument_of_the_javascript_sdk_is_stored_under_its_translated_name() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/sdk.js");
+    for (compression, temporality) in [("none", "delta"), ("gzip", "cumulative")] {
+        let client = |endpoint: &str| {
+            let mut command = Command::new("node");
+            if let Ok(modules) = std::env::var("KYMO_NODE_MODULES") {
+                command.env("NODE_PATH", modules);
+            }
+            command.args([script, endpoint, compression, temporality]);
+            command
+        };
+        let test = "sdk::every_instrument_of_the_javascript_sdk_is_stored_under_its_translated_name";
+        let Some(ran) = served("http", client, test).await else { return };
+        let scope = r#"otel_scope_name="sdk.js", otel_scope_version="1.0""#;
+        assert_both_rounds_are_stored(&ran, scope, &format!("{compression} {temporality}"));
     }
 }

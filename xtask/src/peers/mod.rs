@@ -7,6 +7,7 @@
 //! `peers.json` beside them maps a name to `{"path", "version"}`, or to `{"missing"}` with the reason.
 
 mod apt;
+pub(crate) mod node;
 pub(crate) mod python;
 
 use std::collections::{BTreeMap, BTreeSet};
