@@ -335,7 +335,7 @@ fn querying_limits() -> Vec<Limit> {
     vec![
         Limit::new("time of a query", duration(api.timeout_max), "503, `timeout`"),
         Limit::new("memory of a query with its answer", size(api.query_memory_max), "422, naming the limit"),
-        Limit::new("bytes of a query's text", size(api.query_bytes_max), "400"),
+        Limit::new("bytes of a query's text", size(api.query_bytes_max), "413"),
         Limit::new("bytes of a form", size(api.form_bytes_max), "413"),
         Limit::new("points per series of a range query", POINTS_MAX, "400"),
         Limit::new("samples that a query holds at once", EngineConfig::MAX_SAMPLES, "422"),

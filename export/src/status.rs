@@ -101,6 +101,18 @@ impl ApiError {
         ApiError::bad_data(format!("invalid parameter \"{name}\": {reason}"))
     }
 
+    /// The same; an end for want of time names how much there was and what sets it, behind Prometheus' words.
+    pub(crate) fn with_time_limit(mut self, timeout: Duration) -> ApiError {
+        if self.error_type == ErrorType::Timeout {
+            let text = format!(
+                ": more was needed than {timeout:?}, which is the limit (the parameter timeout sets it, up to \
+                 --query-timeout)"
+            );
+            self.message.push_str(&text);
+        }
+        self
+    }
+
     /// The status it is answered with.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

@@ -101,7 +101,8 @@ impl Engine {
         let points = (check_length(start_ms, end_ms)? / step_ms) as u64;
         if points > self.config.max_points {
             let text = format!(
-                "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+                "exceeded maximum resolution of {} points per timeseries. \
+                 Try decreasing the query resolution (?step=XX): {points} steps are asked for",
                 with_thousands(self.config.max_points)
             );
             return Err(QueryError::parse(text, None));

@@ -12,6 +12,8 @@ pub(crate) struct Answer {
     /// Names in lower case.
     headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// The body as it came, still packed if it was.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -40,35 +42,39 @@ pub(crate) fn send(port: u16, method: &str, target: &str, headers: &[(&str, &str
     stream.write_all(&[request.as_bytes(), body].concat())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
-    parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| io::Error::other("no HTTP answer"))
+    parse(&bytes).ok_or_else(|| io::Error::other("no HTTP answer"))
 }
 
-fn parse(text: &str) -> Option<Answer> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
+/// What lies before and behind the first `separator`.
+fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = bytes.windows(separator.len()).position(|window| window == separator)?;
+    Some((&bytes[..at], &bytes[at + separator.len()..]))
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let (head, body) = split(bytes, b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(head);
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let answer = Answer { status, headers, body: body.to_owned() };
-    if answer.header("transfer-encoding") == Some("chunked") {
-        let body = unchunked(body)?;
-        return Some(Answer { body, ..answer });
-    }
-    Some(answer)
+    let is_chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let bytes = if is_chunked { unchunked(body)? } else { body.to_owned() };
+    Some(Answer { status, headers, body: String::from_utf8_lossy(&bytes).into_owned(), bytes })
 }
 
-fn unchunked(mut text: &str) -> Option<String> {
-    let mut body = String::new();
+fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
     loop {
-        let (len, rest) = text.split_once("\r\n")?;
-        let len = usize::from_str_radix(len.trim(), 16).ok()?;
+        let (len, rest) = split(bytes, b"\r\n")?;
+        let len = usize::from_str_radix(std::str::from_utf8(len).ok()?.trim(), 16).ok()?;
         if len == 0 {
             return Some(body);
         }
-        body.push_str(rest.get(..len)?);
-        text = rest.get(len..)?.strip_prefix("\r\n")?;
+        body.extend_from_slice(rest.get(..len)?);
+        bytes = rest.get(len..)?.strip_prefix(b"\r\n")?;
     }
 }
 

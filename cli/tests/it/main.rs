@@ -20,6 +20,7 @@ mod queries;
 mod query;
 mod refusals;
 mod remote_write;
+mod routes;
 mod scrape_peers;
 mod serve;
 mod status;

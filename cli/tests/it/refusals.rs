@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -194,4 +195,82 @@ fn hostile_queries_are_refused_while_a_small_one_beside_them_is_answered() {
             assert_eq!((answer.status, answer.json()["data"]["result"][1].as_str()), (200, Some("2")));
         }
     });
+}
+
+/// Asks for `query_range` at `steps + 1` moments, a second apart, up to now.
+fn over_steps(server: &Server, query: &str, steps: i64, more: &str) -> http::Answer {
+    let end = now_ms() / 1000;
+    let form = format!("query={}&start={}&end={end}&step=1{more}", http::encoded(query), end - steps);
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    http::send(server.port, "POST", "/api/v1/query_range", &headers, form.as_bytes()).unwrap()
+}
+
+/// Status and kind are as wanted, and the text has all parts: the limit, what was needed, what sets it.
+fn must_name(answer: &http::Answer, status: u16, kind: &str, parts: &[&str]) {
+    let shown = &answer.body[..answer.body.len().min(400)];
+    assert_eq!(answer.status, status, "{shown}");
+    let json = answer.json();
+    assert_eq!((json["status"].as_str(), json["errorType"].as_str()), (Some("error"), Some(kind)), "{shown}");
+    let text = json["error"].as_str().unwrap();
+    for part in parts {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn every_limit_on_a_query_names_itself_the_need_and_the_setting() {
+    let folder = TempDir::new().unwrap();
+    let limits = ["--query-memory", "64KiB", "--query-timeout", "7s"];
+    let server = Server::start_with(folder.path(), &limits);
+    let memory = ["\"process/queries/query\" of 65536 bytes", "more bytes were wanted", "--query-memory sets it"];
+    must_name(&over_steps(&server, "vector(1)", 4_000, ""), 422, "execution", &memory);
+    let points = ["maximum resolution of 11,000 points", "11001 steps are asked for", "?step=XX"];
+    must_name(&over_steps(&server, "vector(1)", 11_001, ""), 400, "bad_data", &points);
+    for (timeout, named) in [("&timeout=0", "0ns"), ("&timeout=0.000000001", "1ns")] {
+        let time = ["query timed out in query queue", &format!("more was needed than {named}"), "--query-timeout"];
+        must_name(&over_steps(&server, "vector(1)", 1, timeout), 503, "timeout", &time);
+    }
+    let depth = ["limit of 16384 levels, which is fixed"];
+    let deep = format!("{}1{}", "(".repeat(20_000), ")".repeat(20_000));
+    must_name(&over_steps(&server, &deep, 1, ""), 400, "bad_data", &depth);
+    let parts = ["more operators and operands than the limit of 65536, which is fixed"];
+    must_name(&over_steps(&server, &format!("1{}", "+1".repeat(100_000)), 1, ""), 400, "bad_data", &parts);
+    let text = ["2000000 bytes are more than the limit of 1048576, which is fixed"];
+    must_name(&over_steps(&server, &"x".repeat(2_000_000), 1, ""), 413, "bad_data", &text);
+    // Every byte of this is three in a form.
+    let form = ["the form of 1200", "longer than the limit of 10485760 bytes, which is fixed"];
+    must_name(&over_steps(&server, &" ".repeat(4_000_000), 1, ""), 413, "bad_data", &form);
+    // A small query is answered as before.
+    assert_eq!(over_steps(&server, "vector(1)", 10, "").status, 200);
+}
+
+#[test]
+fn all_queries_together_have_a_limit_that_is_named() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_with(folder.path(), &["--memory-limit", "64MiB"]);
+    let mut request = Request::default();
+    for n in 0..600 {
+        request = request.floats(&[("__name__", "x"), ("n", &n.to_string())], &[(now_ms() - 12_000_000, 1.0)]);
+    }
+    assert_eq!(request.send(server.port).status, 204);
+    let refused = over_steps(&server, "max_over_time(x[1d])", 11_000, "");
+    let named = ["memory limit \"process/queries\" of", "more bytes were wanted", "--memory-limit sets it"];
+    must_name(&refused, 422, "execution", &named);
+    assert_eq!(over_steps(&server, "count(max_over_time(x[1d]))", 10, "").status, 200);
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_before_it_is_read() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let head = "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 70000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(
+        answer.contains("the request body of 70000000 bytes is longer than the limit of 67108864 bytes"),
+        "{answer}"
+    );
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
-use kymo_core::{Budget, BudgetExceeded, Reservation};
+use kymo_core::query::QueryError;
+use kymo_core::storage::CancelFlag;
+use kymo_core::{BudgetExceeded, QueryContext, Reservation, SelectError};
 
 use crate::status::ApiError;
 
@@ -21,12 +23,12 @@ const BYTES_MIN: usize = 4 << 10;
 pub(crate) struct AnswerBuffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl AnswerBuffers {
-    /// An empty answer whose growth is reserved in `budget`.
-    pub(crate) fn answer(&self, budget: &Budget) -> Result<Answer, ApiError> {
+    /// An empty answer whose growth is reserved in the query's budget, and which ends when the query is cancelled.
+    pub(crate) fn answer(&self, ctx: &QueryContext) -> Result<Answer, ApiError> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = kept.unwrap_or_default();
-        let reservation = budget.try_reserve(bytes.capacity() as u64).map_err(over_budget)?;
-        Ok(Answer { bytes, reservation, buffers: self.clone() })
+        let reservation = ctx.budget.try_reserve(bytes.capacity() as u64).map_err(over_budget)?;
+        Ok(Answer { bytes, reservation, cancel: ctx.cancel.clone(), buffers: self.clone() })
     }
 
     fn keep(&self, mut bytes: Vec<u8>) {
@@ -53,12 +55,18 @@ pub(crate) struct Answer {
     /// writers reserve first.
     pub(crate) bytes: Vec<u8>,
     reservation: Reservation,
+    cancel: CancelFlag,
     buffers: AnswerBuffers,
 }
 
 impl Answer {
     /// Makes room for `more` bytes, reserving memory before it is taken.
+    ///
+    /// Writers come here once per series at least: it is also where a client that went away ends the writing.
     pub(crate) fn reserve(&mut self, more: usize) -> Result<(), ApiError> {
+        if self.cancel.is_cancelled() {
+            return Err(ApiError::from(QueryError::from(SelectError::Cancelled)));
+        }
         let wanted = self.bytes.len().saturating_add(more);
         if wanted <= self.bytes.capacity() {
             return Ok(());
@@ -84,5 +92,55 @@ impl AsRef<[u8]> for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         self.buffers.keep(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kymo_core::Labels;
+    use kymo_core::query::{PointTimes, QueryResult, QueryValue, ResultSeries};
+
+    use super::super::write::{write_data_list, write_labels, write_query};
+    use super::*;
+
+    const SERIES: usize = 500;
+    const POINTS: usize = 1_000;
+
+    fn matrix() -> QueryResult {
+        let one = |n: usize| ResultSeries {
+            labels: Labels::from_pairs([("n", n.to_string().as_str())]),
+            times: PointTimes::Own((0..POINTS as i64).collect()),
+            floats: (0..POINTS).map(|at| at as f64 / 3.0).collect(),
+            histograms: Vec::new(),
+        };
+        QueryResult { value: QueryValue::Matrix((0..SERIES).map(one).collect()), ..QueryResult::default() }
+    }
+
+    #[test]
+    fn a_cancelled_answer_ends_within_one_series() {
+        let (ctx, result) = (QueryContext::unlimited(), matrix());
+        let mut whole = AnswerBuffers::default().answer(&ctx).unwrap();
+        write_query(&mut whole, &result).unwrap();
+        let one_series = whole.bytes.len() / SERIES;
+        let mut answer = AnswerBuffers::default().answer(&ctx).unwrap();
+        let mut written_at_cancel = 0;
+        let QueryValue::Matrix(series) = &result.value else { panic!("a matrix") };
+        let mut seen = 0;
+        let ended = write_data_list(&mut answer, series, &result.annotations, |out, series| {
+            seen += 1;
+            if seen == 7 {
+                written_at_cancel = out.bytes.len();
+                ctx.cancel.cancel();
+            }
+            write_labels(out, &series.labels)
+        });
+        let error = ended.unwrap_err();
+        assert_eq!((error.status().as_u16(), seen), (499, 7), "{}", error.message());
+        assert_eq!(error.message(), "query was canceled in expression evaluation");
+        assert!(answer.bytes.len() <= written_at_cancel + one_series);
+        // The flag is up: of a query's whole answer not one series is begun.
+        let mut answer = AnswerBuffers(Arc::default()).answer(&ctx).unwrap();
+        assert_eq!(write_query(&mut answer, &result).unwrap_err().status().as_u16(), 499);
+        assert!(answer.bytes.len() < one_series);
     }
 }

@@ -67,7 +67,7 @@ async fn list<T: 'static>(
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
     run(state, state.options.timeout_max, move |ctx| {
         let listed = ask(&*backend, ctx).map_err(catalog_error)?;
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write::write_data_list(&mut answer, &listed.items, &listed.annotations, write)?;
         Ok(answer)
     })
@@ -93,7 +93,7 @@ pub(super) async fn metadata(State(state): State<ApiState>, request: Request) ->
     run(&state, state.options.timeout_max, move |ctx| {
         let mut families = backend.metadata(family.as_deref(), ctx).map_err(catalog_error)?;
         families.truncate(families_max);
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write_families(&mut answer, &families, entries_max)?;
         Ok(answer)
     })

@@ -28,7 +28,7 @@ pub(super) async fn query_exemplars(State(state): State<ApiState>, request: Requ
             ErrorKind::Invalid => ApiError::bad_data(error.message),
             kind => ApiError::of_kind(kind, error.message),
         })?;
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write::write_data_list(&mut answer, &found, &Default::default(), write_series)?;
         Ok(answer)
     })

@@ -19,7 +19,7 @@ pub(super) async fn format_query(State(state): State<ApiState>, request: Request
     let (buffers, options) = (state.buffers.clone(), state.options.parse_options());
     run(&state, state.options.timeout_max, move |ctx| {
         let formatted = format(&text, &options).map_err(|error| refused(&error))?;
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         answer.reserve(FRAME_BYTES)?;
         answer.bytes.extend_from_slice(br#"{"status":"success","data":"#);
         write::write_text(&mut answer, &formatted)?;
@@ -39,7 +39,7 @@ pub(super) async fn parse_query(State(state): State<ApiState>, request: Request)
         let ast = parse(&text, &options).map_err(|error| refused(&error))?;
         let mut tree = Vec::new();
         ast.write_json(&mut tree, write_string);
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         answer.reserve(FRAME_BYTES + tree.len())?;
         answer.bytes.extend_from_slice(br#"{"status":"success","data":"#);
         answer.bytes.extend_from_slice(&tree);

@@ -52,7 +52,7 @@ async fn page(state: &ApiState, request: Request) -> Result<Response, ApiError> 
         }
         newest.sort_by(|a, b| (a.0.metric_name(), &a.0).cmp(&(b.0.metric_name(), &b.0)));
         newest.dedup_by(|a, b| a.0 == b.0);
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write_page(&mut answer, &newest, &external)?;
         Ok(answer)
     })

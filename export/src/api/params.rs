@@ -29,8 +29,9 @@ impl Params {
         let (head, body) = request.into_parts();
         let mut params = Params(Vec::new(), head.extensions.get::<Peer>().map(|peer| peer.0.ip()));
         if head.method == Method::POST && is_form(&head.headers) {
-            let form =
-                axum::body::to_bytes(body, form_bytes_max).await.map_err(|e| refused_form(&e, form_bytes_max))?;
+            let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            let form = axum::body::to_bytes(body, form_bytes_max).await;
+            let form = form.map_err(|error| refused_form(&error, form_bytes_max, announced))?;
             params.add(&form);
         }
         params.add(head.uri.query().unwrap_or_default().as_bytes());
@@ -142,14 +143,16 @@ fn is_form(headers: &http::HeaderMap) -> bool {
     content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM))
 }
 
-fn refused_form(error: &axum::Error, form_bytes_max: usize) -> ApiError {
+fn refused_form(error: &axum::Error, form_bytes_max: usize, announced: Option<&str>) -> ApiError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(at) = cause {
         if at.is::<http_body_util::LengthLimitError>() {
-            return ApiError::of_kind(
-                ErrorKind::TooLarge,
-                format!("error parsing form values: the form is longer than the limit of {form_bytes_max} bytes"),
+            let need = announced.map(|length| format!(" of {length} bytes")).unwrap_or_default();
+            let text = format!(
+                "error parsing form values: the form{need} is longer than the limit of {form_bytes_max} bytes, which is \
+                 fixed"
             );
+            return ApiError::of_kind(ErrorKind::TooLarge, text);
         }
         cause = at.source();
     }

@@ -81,7 +81,7 @@ fn write_cost(bytes: &mut Vec<u8>, start: &[u8], cost: &NodeCost) {
 
 #[cfg(test)]
 mod tests {
-    use kymo_core::Budget;
+    use kymo_core::QueryContext;
     use serde_json::{Value, json};
 
     use super::super::body::AnswerBuffers;
@@ -91,7 +91,7 @@ mod tests {
     fn a_plan_keeps_its_shape() {
         let leaf = |operation: &str| PlanNode { operation: operation.to_owned(), ..PlanNode::default() };
         let root = PlanNode { inputs: vec![leaf("left"), leaf("right")], span: Some((0, 5)), ..leaf("sum") };
-        let mut answer = AnswerBuffers::default().answer(&Budget::unlimited()).unwrap();
+        let mut answer = AnswerBuffers::default().answer(&QueryContext::unlimited()).unwrap();
         write_plan(&mut answer, &root).unwrap();
         let shown: Value = serde_json::from_slice(&answer.bytes).unwrap();
         let none = json!({"series": 0, "samples": 0, "bytes": 0, "memoryBytes": 0});

@@ -38,10 +38,11 @@ fn range_grid(params: &Params) -> Result<Grid, ApiError> {
     let step_ns = params.step_ns()?;
     let intervals = (i128::from(end_ms) - i128::from(start_ms)) * i128::from(NS_PER_MS) / i128::from(step_ns);
     if intervals > i128::from(POINTS_MAX) {
-        return Err(ApiError::bad_data(
+        // Prometheus' words, and then what they leave open.
+        return Err(ApiError::bad_data(format!(
             "exceeded maximum resolution of 11,000 points per timeseries. \
-             Try decreasing the query resolution (?step=XX)",
-        ));
+             Try decreasing the query resolution (?step=XX): {intervals} steps are asked for"
+        )));
     }
     Ok(Grid::Range { start_ms, end_ms, step_ms: step_ns / NS_PER_MS })
 }
@@ -60,7 +61,10 @@ async fn evaluate(
     if text.len() > bytes_max {
         return Err(ApiError::of_kind(
             ErrorKind::TooLarge,
-            format!("invalid parameter \"query\": {} bytes are more than the limit of {bytes_max}", text.len()),
+            format!(
+                "invalid parameter \"query\": {} bytes are more than the limit of {bytes_max}, which is fixed",
+                text.len()
+            ),
         ));
     }
     let stats = match params.first("stats") {
@@ -77,7 +81,7 @@ async fn evaluate(
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
     run_query(state, timeout, asked, move |ctx| {
         let result = backend.query(&request, ctx)?;
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write::write_query(&mut answer, &result)?;
         Ok((answer, result.cost))
     })

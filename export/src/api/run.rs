@@ -12,6 +12,9 @@ use super::book::Asked;
 use super::queue::{Asker, Place};
 use crate::status::ApiError;
 
+/// Prometheus' words.
+const TIMED_OUT_WAITING: &str = "query timed out in query queue";
+
 /// Cancels a query whose caller went away: the server drops the handler, and this with it.
 struct CancelOnDrop(CancelFlag);
 
@@ -27,7 +30,9 @@ pub(crate) async fn run<T: Send + 'static>(
     timeout: Duration,
     job: impl FnOnce(&QueryContext) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    run_cancelled_by(state, CancelFlag::default(), state.clock.monotonic() + timeout, job).await
+    let deadline = state.clock.monotonic() + timeout;
+    let outcome = run_cancelled_by(state, CancelFlag::default(), deadline, job).await;
+    outcome.map_err(|error| error.with_time_limit(timeout))
 }
 
 /// Runs `job`, which gives a query's answer and its cost, when it is `asked`'s turn; meanwhile it has an entry in the book.
@@ -43,7 +48,7 @@ pub(crate) async fn run_query<T: Send + 'static>(
     let ran = async {
         let place = tokio::time::timeout(timeout, state.place(asker))
             .await
-            .unwrap_or_else(|_| Err(ApiError::of_kind(ErrorKind::Timeout, "query timed out in query queue")))?;
+            .unwrap_or_else(|_| Err(ApiError::of_kind(ErrorKind::Timeout, TIMED_OUT_WAITING)))?;
         entry.started();
         run_cancelled_by(state, cancel, deadline, move |ctx| {
             let outcome = job(ctx);
@@ -59,6 +64,7 @@ pub(crate) async fn run_query<T: Send + 'static>(
             Ok(answer)
         }
         Err(error) => {
+            let error = error.with_time_limit(timeout);
             entry.ended(QueryCost::default(), Some(error.message().to_owned()));
             Err(error)
         }
@@ -99,13 +105,15 @@ async fn run_cancelled_by<T: Send + 'static>(
     let queued = state.pool.try_execute(Box::new(move || {
         let outcome = match ctx.check() {
             Ok(()) => job(&ctx),
-            Err(SelectError::Timeout) => Err(ApiError::of_kind(ErrorKind::Timeout, "query timed out in query queue")),
+            Err(SelectError::Timeout) => Err(ApiError::of_kind(ErrorKind::Timeout, TIMED_OUT_WAITING)),
             Err(_) => Err(ApiError::of_kind(ErrorKind::Cancelled, "query was canceled in query queue")),
         };
         // Nobody waits any more when the client went away; the answer is dropped with its memory.
         drop(reply.send(outcome));
     }));
-    queued.map_err(|full| ApiError::of_kind(full.kind(), full.to_string()))?;
+    queued.map_err(|full| {
+        ApiError::of_kind(full.kind(), format!("{full}, which is the limit and fixed; ask again later"))
+    })?;
     let outcome = answer.await;
     drop(guard);
     // The channel closes without an answer only when the job panicked.

@@ -56,7 +56,7 @@ async fn target_metadata(
     run(&state, state.options.timeout_max, move |ctx| {
         let targets = targets();
         let found = chosen(&targets, &matchers, &metric, entries_max);
-        let mut answer = buffers.answer(&ctx.budget)?;
+        let mut answer = buffers.answer(ctx)?;
         write::write_data_list(&mut answer, &found, &Annotations::default(), |out, (labels, family)| {
             write_entry(out, labels, family, metric.is_empty())
         })?;

@@ -62,7 +62,7 @@ async fn a_wrong_parameter_is_refused_with_prometheus_words() {
         ),
         (
             "query_range?query=up&start=0&end=11001&step=1",
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)".to_owned(),
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX): 11001 steps are asked for".to_owned(),
         ),
         ("series", "no match[] parameter provided".to_owned()),
         ("series?match[]=up{", r#"invalid parameter "match[]": 1:4: parse error: unexpected end of input inside braces"#.to_owned()),
@@ -147,10 +147,10 @@ async fn limits_on_texts_are_named() {
     state.options = Arc::new(ApiOptions { query_bytes_max: 4, form_bytes_max: 20, ..ApiOptions::default() });
     let router = routes(state);
     let (status, body) = get(&router, "/api/v1/query?query=abcde").await;
-    let wanted = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 5 bytes are more than the limit of 4"}"#;
+    let wanted = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 5 bytes are more than the limit of 4, which is fixed"}"#;
     assert_eq!((status, body.as_str()), (413, wanted));
     let (status, body) = post(&router, "/api/v1/query", "query=up&nonsense=0123456789").await;
-    let wanted = r#"{"status":"error","errorType":"bad_data","error":"error parsing form values: the form is longer than the limit of 20 bytes"}"#;
+    let wanted = r#"{"status":"error","errorType":"bad_data","error":"error parsing form values: the form is longer than the limit of 20 bytes, which is fixed"}"#;
     assert_eq!((status, body.as_str()), (413, wanted));
 }
 
@@ -345,7 +345,8 @@ async fn errors_of_the_backend_keep_their_kind() {
             QueryError::execute(ErrorKind::Timeout, "query timed out in expression evaluation"),
             503,
             "timeout",
-            "query timed out in expression evaluation",
+            "query timed out in expression evaluation: more was needed than 120s, which is the limit \
+             (the parameter timeout sets it, up to --query-timeout)",
         ),
         (QueryError::execute(ErrorKind::Cancelled, "query was canceled"), 499, "canceled", "query was canceled"),
         (QueryError::execute(ErrorKind::Internal, "bad block"), 500, "internal", "bad block"),
@@ -388,8 +389,7 @@ async fn a_full_pool_is_unavailable_for_a_second() {
     let request = Request::get("/api/v1/query?query=x").body(Body::empty()).unwrap();
     let response = routes(state).oneshot(request).await.unwrap();
     assert_eq!(response.headers()[header::RETRY_AFTER], "1");
-    let wanted =
-        r#"{"status":"error","errorType":"unavailable","error":"the \"queries\" pool is full: 8 jobs are waiting"}"#;
+    let wanted = r#"{"status":"error","errorType":"unavailable","error":"the \"queries\" pool is full: 8 jobs are waiting, which is the limit and fixed; ask again later"}"#;
     assert_eq!(text(response).await, (503, wanted.to_owned()));
 }
 
@@ -410,8 +410,9 @@ async fn waiting_in_the_queue_counts_into_the_timeout() {
     };
     clock.advance(Duration::from_secs(6));
     job();
-    let wanted = r#"{"status":"error","errorType":"timeout","error":"query timed out in query queue"}"#;
-    assert_eq!(asking.await.unwrap(), (503, wanted.to_owned()));
+    let (status, body) = asking.await.unwrap();
+    let wanted = r#"{"status":"error","errorType":"timeout","error":"query timed out in query queue: more was needed "#;
+    assert!(status == 503 && body.starts_with(wanted) && body.contains("--query-timeout"), "{status} {body}");
     assert!(backend.asked.lock().unwrap().is_empty());
 }
 

@@ -18,11 +18,14 @@ use hyper::body::{Frame, SizeHint};
 /// The answer does not depend on what the route makes of the error it reads: under several limits an
 /// error is wrapped several times, and axum's extractors no longer recognise it.
 pub(super) async fn body(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
-        let text = format!("the request body is longer than the limit of {bytes_max} bytes\n");
+        let need = announced.map(|length| format!(" of {length} bytes")).unwrap_or_default();
+        let text = format!(
+            "the request body{need} is longer than the limit of {bytes_max} bytes, which is fixed; send it in parts\n"
+        );
         (StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
     };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bytes_max as u64) {
         return too_large();
     }

@@ -9,6 +9,7 @@ use super::Evaluator;
 use super::column::{Column, Scalars, Series, Value, Vector};
 use super::labels::{self, NameRemoval};
 use super::select::{Reader, no_histograms_extended};
+use super::sorted::sorted;
 use super::window::{Samples, Window};
 use crate::functions::rate::{Edges, extended_samples};
 use crate::parser::{ExprKind, NodeId, RangeExtension};
@@ -36,13 +37,12 @@ impl Evaluator<'_> {
                 if matches!(grid, Grid::Instant { .. }) {
                     return Ok(QueryValue::Vector(series.into_iter().map(|s| on_grid(s, grid)).collect()));
                 }
-                series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                series = sorted(series, &self.meter, |a, b| a.labels.cmp(&b.labels))?;
                 Ok(QueryValue::Matrix(series.into_iter().map(|s| on_grid(s, grid)).collect()))
             }
             (Value::Deferred, _) => {
-                let mut series = self.range_answer(self.ast.unwrap_parens(root))?;
-                series.sort_by(|a, b| a.labels.cmp(&b.labels));
-                Ok(QueryValue::Matrix(series))
+                let series = self.range_answer(self.ast.unwrap_parens(root))?;
+                Ok(QueryValue::Matrix(sorted(series, &self.meter, |a, b| a.labels.cmp(&b.labels))?))
             }
             (Value::Text, _) => {
                 let value = self.string(root).to_owned();

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use kymo_core::query::QueryError;
 use kymo_core::{Labels, NativeHistogram};
 
-use super::meter::Hold;
+use super::meter::{Hold, Meter};
+use super::sorted::sorted;
 
 /// A set of steps of one grid.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -254,10 +256,14 @@ pub(crate) struct Vector {
 
 impl Vector {
     /// Sorts by labels what is not sorted yet.
-    pub(crate) fn sort(&mut self) {
+    ///
+    /// # Errors
+    /// When the query is cancelled or out of time.
+    pub(crate) fn sort(&mut self, meter: &Meter<'_>) -> Result<(), QueryError> {
         if !self.series.is_sorted_by(|a, b| a.labels <= b.labels) {
-            self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            self.series = sorted(std::mem::take(&mut self.series), meter, |a, b| a.labels.cmp(&b.labels))?;
         }
+        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ mod open;
 mod range;
 mod select;
 mod sink;
+mod sorted;
 mod times;
 pub(crate) mod window;
 

@@ -75,7 +75,8 @@ impl<'a> Parser<'a> {
     pub(super) fn new(query: &'a str, options: &'a ParseOptions) -> Result<Self, Fault> {
         let bytes_max = options.bytes_max.min(u32::MAX as usize);
         if query.len() > bytes_max {
-            let message = format!("query is {} bytes long, over the limit of {bytes_max} bytes", query.len());
+            let message =
+                format!("query is {} bytes long, over the limit of {bytes_max} bytes, which is fixed", query.len());
             return Err(Fault::new(Span::default(), message));
         }
         Ok(Self {
@@ -154,14 +155,17 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let span = self.peeked.map_or_else(Span::default, |token| token.span);
-        let message = format!("expression nests deeper than the limit of {depth_max} levels");
+        let message =
+            format!("expression nests deeper than the limit of {depth_max} levels, which is fixed; ask in parts");
         Err(Fault::new(span, message))
     }
 
     pub(super) fn count_node(&mut self, span: Span) -> Result<(), Fault> {
         let nodes_max = self.options.nodes_max;
         if self.node_count >= nodes_max {
-            let message = format!("expression has more operators and operands than the limit of {nodes_max}");
+            let message = format!(
+                "expression has more operators and operands than the limit of {nodes_max}, which is fixed; ask in parts"
+            );
             return Err(Fault::new(span, message));
         }
         self.node_count += 1;
@@ -171,7 +175,9 @@ impl<'a> Parser<'a> {
     pub(super) fn count_regex(&mut self, span: Span) -> Result<(), Fault> {
         let regexes_max = self.options.regexes_max;
         if self.regex_count >= regexes_max {
-            let message = format!("expression has more regular expressions than the limit of {regexes_max}");
+            let message = format!(
+                "expression has more regular expressions than the limit of {regexes_max}, which is fixed; ask in parts"
+            );
             return Err(Fault::new(span, message));
         }
         self.regex_count += 1;

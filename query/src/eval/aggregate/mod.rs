@@ -32,7 +32,7 @@ impl<'a> Evaluator<'a> {
         let mut vector = self.take_vector(what.expr);
         if is_order_free(what.op) {
             // The place of a series that an aggregation or a join made depends on what else the range holds.
-            vector.sort();
+            vector.sort(&self.meter)?;
         }
         for series in &vector.series {
             self.meter.check()?;

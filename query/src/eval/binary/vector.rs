@@ -13,7 +13,7 @@ use super::element::with_histogram;
 use super::{Remarks, changes_meaning, note_remarks, outcome};
 use crate::eval::column::{Column, Sample, Series, StepSet, Vector};
 use crate::eval::labels::{self, Projection, braced, drop_metadata};
-use crate::eval::meter::Pace;
+use crate::eval::meter::{Meter, Pace};
 use crate::eval::{Evaluator, invalid};
 use crate::functions::math::{arithmetic, compare};
 use crate::parser::{Binary, BinaryOp, Cardinality, Span, VectorMatching};
@@ -87,7 +87,7 @@ impl Evaluator<'_> {
             return self.empty();
         }
         let by = projection(matching);
-        let (signatures, groups) = match_groups(many, one, by);
+        let (signatures, groups) = match_groups(many, one, by, &self.meter)?;
         let always = matching.fill_left.is_some() || matching.fill_right.is_some();
         check_one_side(&groups, &signatures, many, one, swapped, always, steps)?;
         let mut pace = Pace::default();
@@ -229,21 +229,27 @@ impl Joined<'_> {
 }
 
 /// Signatures in the order first met, with their series.
-fn match_groups(many: &[Series], one: &[Series], by: Projection<'_>) -> (Vec<Labels>, Vec<MatchGroup>) {
+fn match_groups(
+    many: &[Series],
+    one: &[Series],
+    by: Projection<'_>,
+    meter: &Meter<'_>,
+) -> Result<(Vec<Labels>, Vec<MatchGroup>), QueryError> {
     let mut at: HashMap<Labels, usize> = HashMap::new();
     let (mut signatures, mut groups): (Vec<Labels>, Vec<MatchGroup>) = (Vec::new(), Vec::new());
     let mut group_of = |labels: &Labels| {
-        *at.entry(by.of(labels)).or_insert_with_key(|signature| {
+        meter.check_often()?;
+        Ok(*at.entry(by.of(labels)).or_insert_with_key(|signature| {
             signatures.push(signature.clone());
             groups.push(MatchGroup::default());
             groups.len() - 1
-        })
+        }))
     };
-    let places: Vec<usize> = many.iter().map(|series| group_of(&series.labels)).collect();
-    let ones: Vec<usize> = one.iter().map(|series| group_of(&series.labels)).collect();
+    let places: Vec<usize> = many.iter().map(|series| group_of(&series.labels)).collect::<Result<_, QueryError>>()?;
+    let ones: Vec<usize> = one.iter().map(|series| group_of(&series.labels)).collect::<Result<_, QueryError>>()?;
     places.into_iter().enumerate().for_each(|(number, group)| groups[group].many.push(number));
     ones.into_iter().enumerate().for_each(|(number, group)| groups[group].one.push(number));
-    (signatures, groups)
+    Ok((signatures, groups))
 }
 
 /// Fails when two series of the "one" side meet in a match group at a step where anything is matched.

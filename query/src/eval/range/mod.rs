@@ -10,6 +10,7 @@ use kymo_core::{Labels, METRIC_NAME, MatchOp, SeriesSet};
 use self::function::{OneSeries, RangeFunction};
 use super::column::{Column, Series, StepSet, Value, Vector};
 use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
+use super::meter::Meter;
 use super::notes::Note;
 use super::select::Reader;
 use super::window::{Samples, Windows};
@@ -41,9 +42,10 @@ impl Ranges {
     }
 
     /// Puts what an expression gave into the order of storage, so that sums do not depend on the way it came.
-    fn sort(&mut self) {
-        if let Ranges::Computed { vector, .. } = self {
-            vector.sort();
+    fn sort(&mut self, meter: &Meter<'_>) -> Result<(), QueryError> {
+        match self {
+            Ranges::Computed { vector, .. } => vector.sort(meter),
+            Ranges::Stored { .. } => Ok(()),
         }
     }
 
@@ -105,7 +107,7 @@ impl Evaluator<'_> {
         }
         let mut distinct = (drops_names && (typed || !names_one_metric(source))).then(Distinct::default);
         if self.is_summed(id) {
-            ranges.sort();
+            ranges.sort(&self.meter)?;
         }
         let mut no_counter: Option<NoCounter> = None;
         let by_starts =
