@@ -243,7 +243,7 @@ fn metrics_page() -> String {
     page.push_str("| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n");
     let metrics = kymo_ingest::metrics::METRICS
         .iter()
-        .chain(kymo_ingest::otlp::metrics::METRICS)
+        .chain(otlp::metrics::METRICS)
         .chain(kymo_ingest::scrape::metrics::METRICS)
         .chain(kymo_ingest::collect::metrics::METRICS)
         .chain(kymo_storage::METRICS)
