@@ -56,6 +56,9 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
 }
 
+/// What sets the time that a query may take.
+const SETTING: &str = "(the parameter timeout sets it, up to --query-timeout)";
+
 impl ApiError {
     fn new(error_type: ErrorType, message: impl Into<String>) -> ApiError {
         ApiError { error_type, status: error_type.status(), message: message.into(), retry_after: None }
@@ -103,11 +106,9 @@ impl ApiError {
 
     /// The same; an end for want of time names how much there was and what sets it, behind Prometheus' words.
     pub(crate) fn with_time_limit(mut self, timeout: Duration) -> ApiError {
-        if self.error_type == ErrorType::Timeout {
-            let text = format!(
-                ": more was needed than {timeout:?}, which is the limit (the parameter timeout sets it, up to \
-                 --query-timeout)"
-            );
+        // A server that was asked in turn may have said so already.
+        if self.error_type == ErrorType::Timeout && !self.message.ends_with(SETTING) {
+            let text = format!(": more was needed than {timeout:?}, which is the limit {SETTING}");
             self.message.push_str(&text);
         }
         self

@@ -102,7 +102,7 @@ impl Engine {
         if points > self.config.max_points {
             let text = format!(
                 "exceeded maximum resolution of {} points per timeseries. \
-                 Try decreasing the query resolution (?step=XX): {points} steps are asked for",
+                 Try decreasing the query resolution (?step=XX)",
                 with_thousands(self.config.max_points)
             );
             return Err(QueryError::parse(text, None));

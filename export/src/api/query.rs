@@ -38,11 +38,10 @@ fn range_grid(params: &Params) -> Result<Grid, ApiError> {
     let step_ns = params.step_ns()?;
     let intervals = (i128::from(end_ms) - i128::from(start_ms)) * i128::from(NS_PER_MS) / i128::from(step_ns);
     if intervals > i128::from(POINTS_MAX) {
-        // Prometheus' words, and then what they leave open.
-        return Err(ApiError::bad_data(format!(
+        return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. \
-             Try decreasing the query resolution (?step=XX): {intervals} steps are asked for"
-        )));
+             Try decreasing the query resolution (?step=XX)",
+        ));
     }
     Ok(Grid::Range { start_ms, end_ms, step_ms: step_ns / NS_PER_MS })
 }

@@ -81,7 +81,7 @@ fn a_range_of_too_many_points_is_refused() {
     assert!(ask(&engine, "x", grid(11_000_000)).is_ok());
     let refused = ask(&engine, "x", grid(11_001_000)).unwrap_err();
     let text = "exceeded maximum resolution of 11,000 points per timeseries. \
-                Try decreasing the query resolution (?step=XX): 11001 steps are asked for";
+                Try decreasing the query resolution (?step=XX)";
     assert_eq!((refused.message.as_str(), refused.kind), (text, ErrorKind::Invalid));
     let backwards = Grid::Range { start_ms: 1, end_ms: 0, step_ms: 1 };
     assert_eq!(ask(&engine, "x", backwards).unwrap_err().message, "end timestamp must not be before start time");
