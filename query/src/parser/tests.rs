@@ -290,7 +290,7 @@ fn ten_thousand_operators_are_taken_and_a_hundred_thousand_refused() {
         "expression has more regular expressions than the limit of 1024, which is fixed; ask in parts"
     );
     let long = " ".repeat(ParseOptions::BYTES_MAX + 1);
-    let wanted = "query is 1048577 bytes long, over the limit of 1048576 bytes";
+    let wanted = "query is 1048577 bytes long, over the limit of 1048576 bytes, which is fixed";
     assert_eq!(parse_all(&long).unwrap_err().message, wanted);
     assert!(parse_all(&"(".repeat(100_000)).unwrap_err().message.contains("limit of 16384 levels"));
 }
