@@ -150,7 +150,8 @@ impl Engine {
     /// # let dir = tempfile::tempdir()?;
     /// # let (engine, _) = kymo_storage::Engine::open(
     /// #     std::sync::Arc::new(kymo_storage::fs::RealFs), dir.path(), Default::default())?;
-    /// # engine.store_metric(kymo_core::Labels::from_pairs([("__name__", "up")]).as_ref(), 0, 1.0)?;
+    /// # let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis() as i64;
+    /// # engine.store_metric(kymo_core::Labels::from_pairs([("__name__", "up")]).as_ref(), now, 1.0)?;
     /// let before = engine.blocks_made();
     /// engine.flush()?;
     /// assert!(engine.blocks_made() > before);

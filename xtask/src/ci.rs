@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::binary::Source;
-use crate::test::Tally;
 use crate::workspace::Workspace;
 use crate::{conformance, dependencies, fuzz, instructions, memcheck, process, test, tidy, torture};
 
@@ -33,11 +32,12 @@ struct Step {
 /// Runs every step and prints a table of them; `true` when none failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let mut steps = Steps::default();
-    let mut tally = Tally::default();
+    let mut tests = test::Outcome::default();
     steps.run("test", || {
-        tally = test::run(workspace, &test::Options::default())?;
-        Ok(if tally.failed == 0 { Outcome::Passed } else { Outcome::Failed(tally.to_string()) })
+        tests = test::run(workspace, &test::Options::default())?;
+        Ok(if tests.tally.failed == 0 { Outcome::Passed } else { Outcome::Failed(tests.tally.to_string()) })
     });
+    let mut tally = tests.tally;
     steps.run("fmt", || cargo(workspace, &["fmt", "--all", "--check"], &[]));
     steps.run("clippy", || {
         cargo(workspace, &["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny=warnings"], &[])
@@ -104,6 +104,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     });
 
     let failed_steps = steps.print();
+    tests.retell();
     // The closing line must not say 0 failed when a step beside the tests did.
     tally.failed = tally.failed.max(failed_steps);
     println!("\n{tally}");

@@ -81,9 +81,10 @@ fn main() -> ExitCode {
 fn run(workspace: &Workspace, job: Job) -> anyhow::Result<ExitCode> {
     let passed = match job {
         Job::Test(options) => {
-            let tally = test::run(workspace, &options)?;
-            println!("\n{tally}");
-            tally.failed == 0
+            let outcome = test::run(workspace, &options)?;
+            outcome.retell();
+            println!("\n{}", outcome.tally);
+            outcome.tally.failed == 0
         }
         Job::Ci => ci::run(workspace)?,
         Job::Tidy => tidy::run(workspace, &binary::Source::Build)?,
