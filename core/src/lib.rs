@@ -64,7 +64,7 @@ pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use distinct::Distinct;
 pub use error::ErrorKind;
-pub use health::{HealthTable, ServiceHealthMetrics, ServiceName};
+pub use health::{ServiceHealth, ServiceHealthMetrics, ServiceName};
 pub use histogram::NativeHistogram;
 pub use intern::{StringId, StringPool};
 pub use labels::{Labels, LabelsBuilder, LabelsRef, METRIC_NAME};

@@ -11,7 +11,7 @@ use crate::batch::{Exemplar, Metadata, SampleBatch, SeriesRef};
 use crate::budget::{Budget, BudgetExceeded};
 use crate::clock::{Clock, SystemClock};
 use crate::error::ErrorKind;
-use crate::health::{HealthTable, ServiceHealthMetrics, ServiceName};
+use crate::health::{ServiceHealth, ServiceHealthMetrics, ServiceName};
 use crate::histogram::NativeHistogram;
 use crate::labels::{Labels, LabelsRef};
 use crate::matcher::Matcher;
@@ -103,8 +103,8 @@ pub trait MetricStorage: Send + Sync {
     /// Facts on the engine's size.
     fn statistics(&self) -> StorageStatistics;
 
-    /// Service health, where the engine keeps it.
-    fn health(&self) -> Option<&HealthTable> {
+    /// Service health, where the engine was given it.
+    fn health(&self) -> Option<&ServiceHealth> {
         None
     }
 
@@ -140,9 +140,11 @@ pub trait MetricStorage: Send + Sync {
         Ok(found)
     }
 
-    /// Health of one service; `None` where the engine keeps none or does not know the service.
+    /// Health of one service as last aggregated; `None` where the engine keeps none or does not know the service. Takes no
+    /// lock.
     fn get_service_health(&self, service: &ServiceName) -> Option<ServiceHealthMetrics> {
-        self.health().and_then(|table| table.get(service))
+        let found = self.health()?.get(service.as_str())?;
+        Some(ServiceHealthMetrics::clone(&found))
     }
 }
 
