@@ -7,9 +7,17 @@ use std::time::Duration;
 use kymo_context::Status;
 use kymo_core::batch::Metadata;
 use kymo_core::query::{CatalogRequest, Listed, QueryError, QueryRequest, QueryResult};
-use kymo_core::status::{BuildInfo, ContextFinding, ContextStatus, StatusError, StatusSource, StatusSources};
-use kymo_core::{Clock, ErrorKind, Labels, MetricStorage, QueryBackend, QueryContext, SystemClock};
+use kymo_core::status::{
+    BuildInfo, CardinalityStatus, ContextFinding, ContextStatus, StatusError, StatusSource, StatusSources,
+    TargetHealth, TargetStatus,
+};
+use kymo_core::storage::RunKind;
+use kymo_core::{
+    Clock, Columns, ErrorKind, Labels, METRIC_NAME, Matcher, MetricStorage, QueryBackend, QueryContext, SelectError,
+    Selector, SystemClock,
+};
 use kymo_dashboard::terminal::Sources;
+use kymo_export::api::cardinality;
 use kymo_export::client::{ClientError, ClientOptions, PrometheusClient};
 use kymo_storage::fs::{OverlayFs, RealFs};
 use kymo_storage::{Engine, Options};
@@ -22,6 +30,12 @@ use crate::status::{of_socket, socket_of};
 
 /// Longest wait for a server; a screen should rather say that nothing comes.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How far back from its newest sample a data directory is asked for targets, as PromQL looks back.
+const LOOKBACK_MS: i64 = 5 * 60_000;
+/// How far back its series count as alive, as a server says of its own.
+const HEAD_MS: i64 = 3 * 3_600_000;
+/// Entries of each list of series.
+const CARDINALITY_ENTRIES: usize = 100;
 /// Where the tree of contexts is, below the API.
 const CONTEXTS: &[&str] = &["status", "contexts"];
 
@@ -118,10 +132,70 @@ fn directory(dir: &Path, clock: impl FnOnce(Option<i64>) -> Arc<dyn Clock>) -> R
     let options = Options { retention: kymo_storage::RetentionPolicy::of_age(None), ..Options::default() };
     let (engine, _) = Engine::open(fs, dir, options).map_err(|error| refused(dir, &error))?;
     let newest_ms = engine.statistics().max_time_ms;
-    let backend = Arc::new(kymo_query::Engine::new(Arc::new(engine)));
-    let sources = Sources { backend, status: Arc::new(StatusSources::new()) };
+    let engine = Arc::new(engine);
+    let clock = clock(newest_ms);
+    let status = Arc::new(Stored { engine: engine.clone(), clock: clock.clone() });
+    let sources = Sources { backend: Arc::new(kymo_query::Engine::new(engine)), status };
     let name = format!("{} (read only)", dir.display());
-    Ok(Opened { sources, name, only_contexts: false, clock: clock(newest_ms), _runtime: None })
+    Ok(Opened { sources, name, only_contexts: false, clock, _runtime: None })
+}
+
+/// What a data directory tells of the server that wrote it: its series, and the targets by what was stored of them.
+struct Stored {
+    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Stored {
+    fn failed(source: SelectError) -> StatusError {
+        StatusError { part: "data directory".to_owned(), source: Box::new(source) }
+    }
+
+    /// The newest value of each series of a metric in the last minutes, with its time.
+    fn newest(&self, metric: &str) -> Result<Vec<(Labels, i64, f64)>, SelectError> {
+        let now_ms = self.clock.now_ms();
+        let selector = Selector::new(vec![Matcher::equal(METRIC_NAME, metric)], now_ms - LOOKBACK_MS, now_ms);
+        let set = self.engine.select(&selector, &QueryContext::unlimited())?;
+        let (mut found, mut columns) = (Vec::new(), Columns::default());
+        for index in 0..set.len() {
+            set.read(index, &mut columns)?;
+            // A series that ended says nothing of now.
+            let is_alive = columns.runs.last().is_some_and(|run| run.kind == RunKind::Float);
+            if let (true, Some(time_ms), Some(value)) = (is_alive, columns.times.last(), columns.floats.last()) {
+                found.push((set.labels(index).to_owned(), *time_ms, *value));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl StatusSource for Stored {
+    fn targets(&self) -> Result<Vec<TargetStatus>, StatusError> {
+        let took = self.newest("scrape_duration_seconds").map_err(Self::failed)?;
+        let target = |(labels, time_ms, value): (Labels, i64, f64)| {
+            let of = |label: &str| labels.get(label).unwrap_or_default().to_owned();
+            let is_same =
+                |other: &Labels| ["job", "instance"].iter().all(|label| other.get(label) == labels.get(label));
+            let seconds = took.iter().find(|(other, _, _)| is_same(other)).map(|(_, _, seconds)| *seconds);
+            let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+            TargetStatus {
+                pool: of("job"),
+                url: of("instance"),
+                labels: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                health: if value == 0.0 { TargetHealth::Down } else { TargetHealth::Up },
+                last_scrape_ms: Some(time_ms),
+                last_scrape_seconds: seconds.unwrap_or_default(),
+                ..TargetStatus::default()
+            }
+        };
+        Ok(self.newest("up").map_err(Self::failed)?.into_iter().map(target).collect())
+    }
+
+    fn cardinality(&self) -> Result<Option<CardinalityStatus>, StatusError> {
+        let since_ms = self.clock.now_ms() - HEAD_MS;
+        let found = cardinality(&*self.engine, since_ms, CARDINALITY_ENTRIES, &QueryContext::unlimited());
+        found.map(Some).map_err(Self::failed)
+    }
 }
 
 fn program(target: &str, clock: Arc<dyn Clock>) -> Result<Opened, Failure> {

@@ -24,4 +24,5 @@ mod routes;
 mod scrape_peers;
 mod serve;
 mod status;
+mod top;
 mod verify;

@@ -18,13 +18,15 @@ use ratatui::crossterm::event::{
 };
 
 use super::ask::{Answer, Ask};
-use super::chart::{Kind, Plot};
+use super::chart::{Kind, Mark, Plot};
 use super::command;
 use super::keys::{self, Action};
 use super::line::{Edit, Line, remember};
+use super::marks;
 use super::screen::{Hits, Target};
 use super::services::families;
 use super::settings::Settings;
+use super::span::Span;
 use super::text::span;
 use super::theme::{Palette, Theme};
 use super::view::{Catalog, Cx, Slot, Then, View, ViewId};
@@ -77,6 +79,7 @@ enum Asker {
     View(ViewId, Slot),
     Names,
     Metadata,
+    Marks,
     About,
 }
 
@@ -147,6 +150,11 @@ pub struct App {
     trail: Vec<ViewId>,
     catalog: Catalog,
     catalog_due_ms: i64,
+    /// What happened, as last told, and what is drawn of it with the person's notes.
+    events: Vec<Mark>,
+    marks: Vec<Mark>,
+    /// When to ask for them, unless another span is shown before.
+    marks_due: (i64, Option<Span>),
     due_ms: i64,
     /// A view wants to ask by then.
     wake_ms: Option<i64>,
@@ -180,6 +188,9 @@ impl App {
             trail: Vec::new(),
             catalog: Catalog::default(),
             catalog_due_ms: i64::MIN,
+            events: Vec::new(),
+            marks: Vec::new(),
+            marks_due: (i64::MIN, None),
             due_ms: i64::MIN,
             wake_ms: None,
             under_way: BTreeMap::new(),
@@ -223,6 +234,7 @@ impl App {
             window: &self.settings.window,
             search: self.searches.get(&self.view_id).map_or("", String::as_str),
             queries: &self.settings.queries,
+            marks: &self.marks,
             height: self.size.1,
             width: self.size.0,
         }
@@ -273,6 +285,7 @@ impl App {
             Event::Mouse(mouse) => self.mouse(mouse, &mut effects),
         }
         self.choose_theme();
+        self.marks = marks::shown(&self.events, &self.settings, self.now_ms);
         effects
     }
 
@@ -309,6 +322,11 @@ impl App {
             self.catalog_due_ms = self.now_ms + CATALOG_MS;
             self.ask(Asker::Names, Ask::Names { since_ms: self.now_ms - NAMES_AGE_MS }, effects);
             self.ask(Asker::Metadata, Ask::Metadata, effects);
+        }
+        let span = self.settings.span;
+        if self.view().has_chart() && (self.now_ms >= self.marks_due.0 || self.marks_due.1 != Some(span)) {
+            self.marks_due = (self.now_ms + marks::AGE_MS, Some(span));
+            self.ask(Asker::Marks, marks::ask(&span, self.now_ms), effects);
         }
         for (slot, ask) in self.view().asks(&self.cx()) {
             let asker = Asker::View(self.view_id, slot);
@@ -357,6 +375,11 @@ impl App {
                 if let Ok(Answer::Metadata(list)) = answer {
                     let newest = |(name, versions): (String, Vec<_>)| Some((name, versions.into_iter().next()?));
                     self.catalog.metadata = list.into_iter().filter_map(newest).collect();
+                }
+            }
+            Asker::Marks => {
+                if let Ok(Answer::Query(answered)) = answer {
+                    self.events = marks::events(&answered);
                 }
             }
             Asker::About => {

@@ -3,10 +3,15 @@
 use kymo_core::text::parse_duration_ms;
 
 use super::app::{App, Effect};
-use super::settings::{Bookmark, Settings};
+use super::settings::{Bookmark, Note, Settings};
 use super::span::COMPARISONS;
 use super::theme::Palette;
 use super::view::ViewId;
+
+/// Notes kept at most; an older one gives way.
+const NOTES_MAX: usize = 200;
+/// Characters of a note kept at most.
+const NOTE_CHARS_MAX: usize = 60;
 
 /// One command.
 pub(super) struct Command {
@@ -29,11 +34,13 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { name: "go", arguments: "NAME", text: "to a bookmark", run: go },
     Command { name: "interval", arguments: "SECONDS", text: "how often to ask", run: interval },
     Command { name: "log", arguments: "on|off", text: "logarithmic scale", run: log },
+    Command { name: "mark", arguments: "TEXT", text: "note a word on charts, at the cursor or now", run: mark },
     Command { name: "query", arguments: "EXPR", text: "explore an expression", run: query },
     Command { name: "quit", arguments: "", text: "leave", run: quit },
     Command { name: "range", arguments: "DURATION", text: "how much time charts show: 15m, 6h, 7d", run: range },
     Command { name: "service", arguments: "NAME", text: "look at one service", run: service },
     Command { name: "theme", arguments: "dark|light|none", text: "colours", run: theme },
+    Command { name: "unmark", arguments: "TEXT", text: "remove a note", run: unmark },
     Command { name: "view", arguments: "NAME", text: "to a view", run: view },
     Command { name: "window", arguments: "DURATION", text: "over what rates are taken: 1m, 5m", run: window },
 ];
@@ -88,6 +95,7 @@ fn candidates(line: &str, settings: &Settings) -> Vec<String> {
     };
     let words: Vec<String> = match name {
         "view" => ViewId::ALL.iter().map(|view| view.name().to_owned()).collect(),
+        "unmark" => settings.notes.iter().map(|note| note.text.clone()).collect(),
         "go" | "forget" => settings.bookmarks.iter().map(|bookmark| bookmark.name.clone()).collect(),
         _ => COMMANDS
             .iter()
@@ -173,6 +181,28 @@ fn interval(app: &mut App, text: &str, effects: &mut Vec<Effect>) -> Result<(), 
 
 fn log(app: &mut App, text: &str, _: &mut Vec<Effect>) -> Result<(), String> {
     app.settings.span.log = on_off(text, app.settings.span.log)?;
+    Ok(())
+}
+
+fn mark(app: &mut App, text: &str, effects: &mut Vec<Effect>) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("which word?".to_owned());
+    }
+    let time_ms = app.view().cursor().unwrap_or(app.now_ms);
+    app.settings.notes.push(Note { time_ms, text: text.chars().take(NOTE_CHARS_MAX).collect() });
+    let old = app.settings.notes.len().saturating_sub(NOTES_MAX);
+    app.settings.notes.drain(..old);
+    effects.push(Effect::Save);
+    Ok(())
+}
+
+fn unmark(app: &mut App, text: &str, effects: &mut Vec<Effect>) -> Result<(), String> {
+    let before = app.settings.notes.len();
+    app.settings.notes.retain(|note| note.text != text);
+    if app.settings.notes.len() == before {
+        return Err(format!("no note {text:?}"));
+    }
+    effects.push(Effect::Save);
     Ok(())
 }
 

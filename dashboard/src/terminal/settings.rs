@@ -24,6 +24,8 @@ pub struct Settings {
     pub interval_s: u32,
     /// Bookmarks, in the order in which they were made.
     pub bookmarks: Vec<Bookmark>,
+    /// What the person noted on charts, oldest note first.
+    pub notes: Vec<Note>,
     /// Queries, newest last.
     pub queries: Vec<String>,
     /// Commands, newest last.
@@ -46,6 +48,15 @@ pub struct Bookmark {
     pub length_ms: i64,
 }
 
+/// A word of the person at a moment, drawn on every chart that shows that moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When, milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// What.
+    pub text: String,
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -56,6 +67,7 @@ impl Default for Settings {
             window: "2m".to_owned(),
             interval_s: 2,
             bookmarks: Vec::new(),
+            notes: Vec::new(),
             queries: Vec::new(),
             commands: Vec::new(),
             searches: Vec::new(),
@@ -90,7 +102,9 @@ mod tests {
     #[test]
     fn settings_survive_their_file_and_unknown_keys_do_no_harm() {
         let bookmark = Bookmark { name: "a".to_owned(), view: ViewId::Explore, subject: "up".to_owned(), length_ms: 1 };
-        let settings = Settings { bookmarks: vec![bookmark], queries: vec!["up".to_owned()], ..Settings::default() };
+        let notes = vec![Note { time_ms: 1, text: "deployed".to_owned() }];
+        let settings =
+            Settings { bookmarks: vec![bookmark], notes, queries: vec!["up".to_owned()], ..Settings::default() };
         assert_eq!(Settings::read(&settings.text()).ok(), Some(settings));
         let read = Settings::read(r#"{"palette":"light","future":1,"interval_s":0}"#).ok();
         assert_eq!(read, Some(Settings { palette: Palette::Light, interval_s: 1, ..Settings::default() }));

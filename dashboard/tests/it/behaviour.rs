@@ -329,3 +329,30 @@ fn an_old_answer_never_replaces_a_newer_one() {
     app.update(Event::Answer(old, bad));
     assert_eq!(app.banner(), None);
 }
+
+#[test]
+fn what_happened_and_what_was_noted_stand_on_every_chart() {
+    let mut desk = Desk::at(ViewId::Explore);
+    desk.keys(":query up");
+    desk.key(KeyCode::Enter);
+    assert!(desk.shown().contains("▼checkout started"), "{}", desk.shown());
+    desk.key(KeyCode::Left);
+    for _ in 0..60 {
+        desk.key(KeyCode::Left);
+    }
+    desk.keys(":mark deployed 1.4");
+    desk.key(KeyCode::Enter);
+    assert!(desk.shown().contains("▼deployed 1.4"), "{}", desk.shown());
+    assert!(desk.effects.contains(&Effect::Save));
+    desk.keys("5");
+    assert_eq!(desk.shown().matches("▼deployed 1.4").count(), 6, "{}", desk.shown());
+    desk.keys(":unmark deployed 1.4");
+    desk.key(KeyCode::Enter);
+    assert!(!desk.shown().contains("deployed") && desk.app.settings.notes.is_empty());
+    desk.asked.clear();
+    desk.pass(2_000);
+    let events = |asked: &[Ask]| asked.iter().filter(|ask| format!("{ask:?}").contains("process_start_time")).count();
+    assert_eq!(events(&desk.asked), 0, "events are asked for less often than values");
+    desk.pass(10_000);
+    assert_eq!(events(&desk.asked), 1);
+}

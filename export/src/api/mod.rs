@@ -69,6 +69,7 @@ pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};
 pub use status_facts::{FactsState, status_routes};
 pub use target_metadata::{TargetFamilies, target_metadata_routes};
+pub use tsdb_status::cardinality;
 
 pub(crate) use body::AnswerBuffers;
 pub(crate) use params::Params;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, Selector};
+use kymo_core::status::CardinalityStatus;
+use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, SelectError, Selector};
 use serde_json::{Value, json};
 
 use super::params::{Params, parse_go_int};
@@ -24,7 +25,7 @@ pub(super) async fn tsdb(State(state): State<ApiState>, request: Request) -> Res
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = limit(params.first("limit"))?;
     let storage = state.storage()?;
-    run(&state, state.options.timeout_max, move |ctx| cardinality(&*storage, limit, ctx))
+    run(&state, state.options.timeout_max, move |ctx| shown(&*storage, limit, ctx))
         .await
         .map(|data| axum::Json(json!({"status": "success", "data": data})).into_response())
 }
@@ -41,43 +42,69 @@ pub(super) fn limit(text: &str) -> Result<usize, ApiError> {
     Ok(limit)
 }
 
-fn cardinality(storage: &dyn MetricStorage, limit: usize, ctx: &QueryContext) -> Result<Value, ApiError> {
-    let refused = |error: kymo_core::SelectError| ApiError::of_kind(error.kind(), error.to_string());
-    let now_ms = ctx.clock.now_ms();
-    let selector = Selector::new(Vec::new(), now_ms.saturating_sub(HEAD_MS), i64::MAX);
-    let set = storage.select(&selector, ctx).map_err(refused)?;
+/// Where most series lie of those with a sample since `since_ms`; at most `limit` entries in each list.
+///
+/// Reads the labels of all of them.
+///
+/// # Errors
+/// [`SelectError`] as the storage gives it, and where the caller's budget, deadline or cancellation ends the work.
+pub fn cardinality(
+    storage: &dyn MetricStorage,
+    since_ms: i64,
+    limit: usize,
+    ctx: &QueryContext,
+) -> Result<CardinalityStatus, SelectError> {
+    let set = storage.select(&Selector::new(Vec::new(), since_ms, i64::MAX), ctx)?;
     let (mut names, mut values, mut pairs) = (Counts::default(), BTreeMap::<String, Values>::new(), Counts::default());
-    let mut reserved = ctx.budget.try_reserve(0).map_err(super::body::over_budget)?;
+    let mut reserved = ctx.budget.try_reserve(0)?;
     for index in 0..set.len() {
-        ctx.check().map_err(refused)?;
+        ctx.check()?;
         for (name, value) in set.labels(index).iter() {
             if name == METRIC_NAME {
                 names.add(value);
             }
             let entry = values.entry(name.to_owned()).or_default();
             if entry.distinct.add(value) {
-                reserved.grow(4 * (name.len() + value.len() + 64) as u64).map_err(super::body::over_budget)?;
+                reserved.grow(4 * (name.len() + value.len() + 64) as u64)?;
                 entry.bytes += value.len() as u64;
             }
             entry.bytes += name.len() as u64;
             pairs.add(&format!("{name}={value}"));
         }
     }
-    let statistics = storage.statistics();
     let label_values = values.iter().map(|(name, of)| (name.as_str(), of.distinct.0.len() as u64));
     let label_bytes = values.iter().map(|(name, of)| (name.as_str(), of.bytes));
+    Ok(CardinalityStatus {
+        series: set.len() as u64,
+        label_pairs: values.values().map(|of| of.distinct.0.len() as u64).sum(),
+        series_by_metric: top(names.iter(), limit),
+        values_by_label: top(label_values, limit),
+        bytes_by_label: top(label_bytes, limit),
+        series_by_pair: top(pairs.iter(), limit),
+    })
+}
+
+/// As Prometheus shows it.
+fn shown(storage: &dyn MetricStorage, limit: usize, ctx: &QueryContext) -> Result<Value, ApiError> {
+    let refused = |error: SelectError| ApiError::of_kind(error.kind(), error.to_string());
+    let since_ms = ctx.clock.now_ms().saturating_sub(HEAD_MS);
+    let found = cardinality(storage, since_ms, limit, ctx).map_err(refused)?;
+    let statistics = storage.statistics();
+    let list = |list: &[(String, u64)]| -> Value {
+        list.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    };
     Ok(json!({
         "headStats": {
             "numSeries": statistics.active_series,
-            "numLabelPairs": values.values().map(|of| of.distinct.0.len() as u64).sum::<u64>(),
+            "numLabelPairs": found.label_pairs,
             "chunkCount": 0,
             "minTime": statistics.min_time_ms.unwrap_or(i64::MAX),
             "maxTime": statistics.max_time_ms.unwrap_or(i64::MIN),
         },
-        "seriesCountByMetricName": top(names.iter(), limit),
-        "labelValueCountByLabelName": top(label_values, limit),
-        "memoryInBytesByLabelName": top(label_bytes, limit),
-        "seriesCountByLabelValuePair": top(pairs.iter(), limit),
+        "seriesCountByMetricName": list(&found.series_by_metric),
+        "labelValueCountByLabelName": list(&found.values_by_label),
+        "memoryInBytesByLabelName": list(&found.bytes_by_label),
+        "seriesCountByLabelValuePair": list(&found.series_by_pair),
     }))
 }
 
@@ -113,11 +140,11 @@ struct Values {
 }
 
 /// The largest counts, of equal ones in the order of their texts.
-fn top<'a>(counts: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Value {
+fn top<'a>(counts: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Vec<(String, u64)> {
     let mut counts: Vec<(&str, u64)> = counts.collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     counts.truncate(limit);
-    counts.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    counts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// `GET /api/v1/status/walreplay`: it is over before this is answered.

@@ -30,6 +30,9 @@ use super::text::{self, Unit, figure};
 use super::theme::Theme;
 use shape::{Fill, Stroke};
 
+/// Less room than this for the words of a mark is none.
+const LABEL_MIN: usize = 12;
+
 /// One line of a chart.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
@@ -84,7 +87,7 @@ pub struct Chart<'a> {
     pub kind: Kind,
     /// A logarithmic scale.
     pub log: bool,
-    /// What happened when.
+    /// What happened when, by time.
     pub marks: &'a [Mark],
     /// A moment that is looked at.
     pub cursor: Option<i64>,
@@ -267,15 +270,22 @@ impl Chart<'_> {
                 plot.x + (share * f64::from(plot.width - 1)).round() as u16
             })
         };
-        for mark in self.marks {
+        for (number, mark) in self.marks.iter().enumerate() {
             let Some(x) = column(mark.time_ms) else { continue };
+            // Words end where the next mark stands.
+            let next = self.marks[number + 1..].iter().find_map(|next| column(next.time_ms));
+            let free = next.unwrap_or(plot.right()).max(x);
             for y in plot.top()..plot.bottom() {
                 if buffer[(x, y)].symbol() == " " || buffer[(x, y)].symbol() == "\u{2800}" {
                     buffer.set_string(x, y, theme.glyph("┊", ":"), theme.dim());
                 }
             }
-            let room = usize::from(plot.right() - x).saturating_sub(1);
-            let label = text::fit(&theme.plain(&mark.text), room, theme.ellipsis());
+            let room = usize::from(free - x).saturating_sub(1);
+            let label = if room < LABEL_MIN {
+                String::new()
+            } else {
+                text::fit(&theme.plain(&mark.text), room, theme.ellipsis())
+            };
             buffer.set_string(x, plot.top(), theme.glyph("▼", "v"), theme.accent());
             buffer.set_string((x + 1).min(plot.right()), plot.top(), label, theme.dim());
         }

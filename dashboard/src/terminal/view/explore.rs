@@ -548,6 +548,10 @@ impl View for Explore {
         true
     }
 
+    fn cursor(&self) -> Option<i64> {
+        self.cursor
+    }
+
     fn set_cursor(&mut self, time_ms: Option<i64>) {
         self.cursor = time_ms;
     }

@@ -118,6 +118,10 @@ impl View for Host {
         true
     }
 
+    fn cursor(&self) -> Option<i64> {
+        self.cursor
+    }
+
     fn set_cursor(&mut self, time_ms: Option<i64>) {
         self.cursor = time_ms;
     }

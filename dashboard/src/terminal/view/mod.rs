@@ -23,6 +23,7 @@ use ratatui::layout::Rect;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Answer, Ask};
+use super::chart::Mark;
 use super::keys::Action;
 use super::screen::Hits;
 use super::services::Family;
@@ -132,6 +133,8 @@ pub struct Cx<'a> {
     pub search: &'a str,
     /// Queries asked before, newest last.
     pub queries: &'a [String],
+    /// What happened in the span, by time.
+    pub marks: &'a [Mark],
     /// Lines of the terminal.
     pub height: u16,
     /// Columns of the terminal.
@@ -248,7 +251,12 @@ pub trait View {
         false
     }
 
-    /// The moment of a chart that is looked at.
+    /// The moment of a chart that is looked at, if one is.
+    fn cursor(&self) -> Option<i64> {
+        None
+    }
+
+    /// Looks at a moment of a chart.
     fn set_cursor(&mut self, time_ms: Option<i64>) {
         let _ = time_ms;
     }

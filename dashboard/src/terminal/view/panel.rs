@@ -7,7 +7,7 @@ use ratatui::style::Style;
 
 use super::{Cx, failure};
 use crate::terminal::ask::{Answer, Ask};
-use crate::terminal::chart::{Chart, Kind, Mark, Series, ascii_sign, value_at};
+use crate::terminal::chart::{Chart, Kind, Series, ascii_sign, value_at};
 use crate::terminal::result;
 use crate::terminal::screen::{Hits, Target, boxed};
 use crate::terminal::table::put;
@@ -61,13 +61,12 @@ pub(super) struct Look<'a> {
     pub(super) kind: Kind,
     /// Lines for the legend at most.
     pub(super) legend: u16,
-    pub(super) marks: &'a [Mark],
     pub(super) cursor: Option<i64>,
 }
 
 impl<'a> Look<'a> {
     pub(super) fn new(title: &'a str, unit: Unit, kind: Kind) -> Look<'a> {
-        Look { title, unit, kind, legend: 1, marks: &[], cursor: None }
+        Look { title, unit, kind, legend: 1, cursor: None }
     }
 }
 
@@ -104,7 +103,7 @@ impl Panel {
             unit: look.unit,
             kind: cx.span.kind.unwrap_or(look.kind),
             log: cx.span.log,
-            marks: look.marks,
+            marks: cx.marks,
             cursor: look.cursor,
         };
         let place = Rect { height: area.height - legend, ..area };
