@@ -16,6 +16,7 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use ratatui::crossterm::{cursor, execute};
+use ratatui::layout::{Position, Rect};
 
 use super::app::{App, Effect, Event, Options};
 use super::ask::Sources;
@@ -164,7 +165,7 @@ fn events_loop(
     let out =
         Out { frame: Vec::new(), recorder: running.recorder.clone(), clock: clock.clone(), began: clock.monotonic() };
     let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
-    terminal.clear()?;
+    wipe(&mut terminal)?;
     let began = clock.monotonic();
     let view = options.settings.view;
     let (mut app, mut effects) = App::new(options);
@@ -205,6 +206,14 @@ fn events_loop(
     }
 }
 
+/// Clears the screen, so that the next frame is drawn whole.
+///
+/// `Terminal::clear` would ask the terminal where its cursor is, and fail where the answer takes two seconds or never comes.
+fn wipe(terminal: &mut Terminal<CrosstermBackend<Out>>) -> io::Result<()> {
+    let size = terminal.size()?;
+    terminal.resize(Rect::from((Position::ORIGIN, size)))
+}
+
 /// Does what the state wants; whether it is over.
 fn perform(
     effects: Vec<Effect>,
@@ -238,7 +247,7 @@ fn perform(
                     leave()?;
                     suspend();
                     enter()?;
-                    terminal.clear()?;
+                    wipe(terminal)?;
                     if let Ok((width, height)) = size() {
                         send.send(Event::Resize(width, height)).unwrap_or_default();
                     }
