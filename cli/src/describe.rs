@@ -277,6 +277,23 @@ fn otlp_limits() -> Vec<Limit> {
             "413, `RESOURCE_EXHAUSTED`",
         ),
         Limit::new(
+            "operations of a service counted from spans, and services it calls",
+            otlp::OPERATIONS_PER_SERVICE_MAX,
+            "others are counted as `kymo_overflow`",
+        ),
+        Limit::new("services counted from spans", otlp::SERVICES_MAX, "others are counted as `kymo_overflow`"),
+        Limit::new(
+            "operations and calls counted from spans",
+            otlp::SUBJECTS_MAX,
+            "others are counted as `kymo_overflow` of their service",
+        ),
+        Limit::new("calls that wait for their other side", otlp::WAITING_MAX, "the oldest wait no longer"),
+        Limit::new(
+            "spans remembered, so that none counts twice",
+            2 * otlp::GENERATION_MAX,
+            "they are remembered for less time",
+        ),
+        Limit::new(
             "memory of series known by their bytes",
             size(otlp::KNOWN_SERIES_BYTES_MAX),
             "the least used are decoded again",

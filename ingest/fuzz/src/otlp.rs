@@ -42,3 +42,39 @@ pub fn feed(encoding: Encoding, coding: Coding, body: &[u8]) {
         assert_eq!(totals.received, totals.stored + totals.identical + totals.replaced + totals.rejected);
     }
 }
+
+/// Exports a body of spans twice.
+///
+/// Everything decoded is booked once, what is sent again is known, and memory is given back. Of protobuf, what is told
+/// without decoding is what prost decodes.
+pub fn feed_spans(encoding: Encoding, body: &[u8]) {
+    if encoding == Encoding::Protobuf {
+        kymo_ingest::otlp::assert_span_drivers_agree(body);
+    }
+    let root = Budget::root("process", 256 << 20);
+    let clock = Arc::new(ManualClock::at(1_760_000_000_000));
+    let storage = Arc::new(MemoryStorage::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }));
+    let ledger = Arc::new(LossLedger::default());
+    let parts =
+        ReceiverParts { ledger: ledger.clone(), clock, budget: root.clone(), ..ReceiverParts::around(storage.clone()) };
+    let Ok(receiver) = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts) else {
+        panic!("a fresh registry takes the metrics")
+    };
+    let first = receiver.export_spans(encoding, Coding::Identity, body.to_vec().into());
+    let series = storage.statistics().active_series;
+    let again = receiver.export_spans(encoding, Coding::Identity, body.to_vec().into());
+    match (first, again) {
+        (Ok(first), Ok(again)) => {
+            assert_eq!((again.counted, again.rejected()), (0, first.rejected()));
+            assert_eq!(again.identical, first.counted + first.identical);
+            assert_eq!(first.rows_refused, 0);
+        }
+        (Err(_), Err(_)) => assert_eq!(series, 0),
+        (first, again) => panic!("{first:?} and then {again:?}"),
+    }
+    assert_eq!(storage.statistics().active_series, series);
+    assert_eq!(root.used(), receiver.cached_series().1 + receiver.span_bytes());
+    for (_, totals) in ledger.received() {
+        assert_eq!(totals.received, totals.stored + totals.identical + totals.replaced + totals.rejected);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kymo_core::storage::{AppendError, RejectReason};
+use kymo_core::storage::{AppendError, RejectReason, SelectError};
 use kymo_core::{BudgetExceeded, ErrorKind};
 
 use super::Coding;
@@ -21,25 +21,25 @@ pub enum ExportError {
         source: io::Error,
     },
     /// The body is not protobuf.
-    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    #[error("cannot decode the body as an OTLP request")]
     Protobuf {
         /// What is wrong with it.
         source: ProtoError,
     },
     /// The body is protobuf, but not the message it should be.
-    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    #[error("cannot decode the body as an OTLP request")]
     Message {
         /// What is wrong with it.
         source: prost::DecodeError,
     },
     /// A text of the body is not UTF-8.
-    #[error("cannot decode the body as ExportMetricsServiceRequest")]
+    #[error("cannot decode the body as an OTLP request")]
     Text {
         /// What is wrong with it.
         source: std::str::Utf8Error,
     },
     /// The body is not JSON, or not of the message's shape above the level of a metric.
-    #[error("cannot decode the body as ExportMetricsServiceRequest in JSON")]
+    #[error("cannot decode the body as an OTLP request in JSON")]
     Json {
         /// What is wrong with it.
         source: serde_json::Error,
@@ -57,8 +57,17 @@ pub enum ExportError {
     /// Memory for the request could not be had now.
     #[error(transparent)]
     Budget(#[from] BudgetExceeded),
+    /// Some of its spans came in another request, which has no answer yet.
+    #[error("spans of the request are just being counted for another one")]
+    UnderWay,
+    /// The engine could not be asked for the time of its newest row.
+    #[error("the time of what was counted last could not be read")]
+    Newest {
+        /// Why.
+        source: SelectError,
+    },
     /// The engine did not take the batch.
-    #[error("the data points could not be stored")]
+    #[error("what was received could not be stored")]
     Append {
         /// Why.
         source: AppendError,
@@ -76,7 +85,7 @@ impl ExportError {
             | ExportError::Text { .. }
             | ExportError::Json { .. } => ErrorKind::Invalid,
             ExportError::TooLarge { .. } => ErrorKind::TooLarge,
-            ExportError::Budget(_) => ErrorKind::unavailable(),
+            ExportError::Budget(_) | ExportError::UnderWay | ExportError::Newest { .. } => ErrorKind::unavailable(),
             ExportError::Append { source } => source.kind(),
         }
     }
@@ -91,7 +100,10 @@ impl ExportError {
             }
             ExportError::Json { .. } => Some("bad_json"),
             ExportError::TooLarge { .. } => Some("too_large"),
-            ExportError::Budget(_) | ExportError::Append { .. } => None,
+            ExportError::Budget(_)
+            | ExportError::UnderWay
+            | ExportError::Newest { .. }
+            | ExportError::Append { .. } => None,
         }
     }
 }
@@ -144,6 +156,14 @@ pub enum Reason {
     InvalidMetric,
     /// The metric has no data of a type that is known. No points are counted.
     UnknownData,
+    /// The span could not be read as JSON.
+    InvalidSpan,
+    /// A span without the id of its trace or itself, or with one of another length.
+    InvalidId,
+    /// A span without a start or an end.
+    MissingSpanTime,
+    /// A span that ends before it starts.
+    NegativeDuration,
 }
 
 impl Reason {
@@ -161,6 +181,10 @@ impl Reason {
             Reason::ScaleTooLow => "scale_too_low",
             Reason::InvalidMetric => "invalid_metric",
             Reason::UnknownData => "unknown_data",
+            Reason::InvalidSpan => "invalid_span",
+            Reason::InvalidId => "invalid_id",
+            Reason::MissingSpanTime => "missing_time",
+            Reason::NegativeDuration => "negative_duration",
         }
     }
 
@@ -178,6 +202,10 @@ impl Reason {
             Reason::ScaleTooLow => "the scale of the exponential histogram is below -4",
             Reason::InvalidMetric => "the metric cannot be read",
             Reason::UnknownData => "the metric has no data of a known type",
+            Reason::InvalidSpan => "the span cannot be read",
+            Reason::InvalidId => "the id of the trace or the span is missing or has another length",
+            Reason::MissingSpanTime => "start_time_unix_nano or end_time_unix_nano is not set",
+            Reason::NegativeDuration => "the span ends before it starts",
         }
     }
 }

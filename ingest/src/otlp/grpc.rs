@@ -1,10 +1,10 @@
-//! OTLP over gRPC: `opentelemetry.proto.collector.metrics.v1.MetricsService/Export`.
+//! OTLP over gRPC: `MetricsService/Export` and `TraceService/Export`.
 //!
 //! A unary call is one HTTP/2 request: five bytes of framing and a message, answered by the same and by trailers with the
 //! status. That much is written here on hyper, because a gRPC library buffers and unpacks a message before any
 //! code of ours could reserve its memory, and because body and compression are then the ones of [`http`](super::http).
 //!
-//! Every other method, the logs and traces services among them, is answered `UNIMPLEMENTED`.
+//! Every other method, the logs service among them, is answered `UNIMPLEMENTED`.
 
 use std::io;
 use std::time::Duration;
@@ -25,11 +25,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::with_sources;
-use super::request::{OtlpState, RequestError};
+use super::request::{Answer, OtlpState, RequestError, Signal};
 use super::status::{Code, RpcStatus};
-use super::{Coding, Encoding, Outcome, base64};
+use super::{Coding, Encoding, base64};
 
-const EXPORT_PATH: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const METRICS_PATH: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const TRACES_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// A flag and the length of the message.
 const FRAME_BYTES: usize = 5;
 /// Connections served at once; more wait to be accepted. A named limit, as an OTLP exporter keeps one open.
@@ -51,8 +52,11 @@ const APPLICATION_GRPC: &str = "application/grpc";
 
 /// The gRPC service, for a server of HTTP/2 to serve.
 pub fn grpc_service(state: OtlpState) -> Router {
-    Router::new().route(EXPORT_PATH, post(call)).with_state(state).fallback(async |request: Request| {
-        let text = format!("{} is not implemented; only metrics are taken", request.uri().path());
+    let method =
+        |signal| post(async move |State(state): State<OtlpState>, request: Request| call(state, signal, request).await);
+    let routes = Router::new().route(METRICS_PATH, method(Signal::Metrics)).route(TRACES_PATH, method(Signal::Traces));
+    routes.with_state(state).fallback(async |request: Request| {
+        let text = format!("{} is not implemented; only metrics and traces are taken", request.uri().path());
         only_trailers(&RpcStatus::new(Code::Unimplemented, text))
     })
 }
@@ -142,19 +146,19 @@ fn invalid(text: &str) -> CallError {
     CallError::Status(RpcStatus::new(Code::InvalidArgument, text))
 }
 
-async fn call(State(state): State<OtlpState>, request: Request) -> Response {
+async fn call(state: OtlpState, signal: Signal, request: Request) -> Response {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // `application/grpc`, with `+proto` or parameters; other formats of messages are not spoken.
     let format = content_type.strip_prefix(APPLICATION_GRPC).map(|rest| rest.split(';').next().unwrap_or_default());
     if !matches!(format, Some("" | "+proto")) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let (code, response) = match receive(&state, request).await {
-        Ok(outcome) => {
-            if !outcome.is_complete() {
-                tracing::debug!(rejected = outcome.rejected(), reasons = outcome.message(), "OTLP stored in part");
+    let (code, response) = match receive(&state, signal, request).await {
+        Ok(taken) => {
+            if !taken.told.is_empty() {
+                tracing::debug!(rejected = taken.rejected, reasons = taken.told, "OTLP taken in part");
             }
-            (Code::Ok, answer(&outcome.response(Encoding::Protobuf)))
+            (Code::Ok, answer(&taken.response))
         }
         Err(CallError::Status(status)) => (status.code, only_trailers(&status)),
         Err(CallError::Request(error)) => {
@@ -167,7 +171,7 @@ async fn call(State(state): State<OtlpState>, request: Request) -> Response {
     response
 }
 
-async fn receive(state: &OtlpState, request: Request) -> Result<Outcome, CallError> {
+async fn receive(state: &OtlpState, signal: Signal, request: Request) -> Result<Answer, CallError> {
     let coding = match request.headers().get(GRPC_ENCODING) {
         None => Some(Coding::Identity),
         Some(name) => name.to_str().ok().and_then(Coding::parse),
@@ -176,7 +180,7 @@ async fn receive(state: &OtlpState, request: Request) -> Result<Outcome, CallErr
         let text = format!("the message encoding must be one of {}", Coding::ACCEPTED);
         return Err(CallError::Status(RpcStatus::new(Code::Unimplemented, text)));
     };
-    let (mut body, held) = state.read(request.into_body(), None, FRAME_BYTES).await?;
+    let (mut body, held) = state.read(signal, request.into_body(), None, FRAME_BYTES).await?;
     let Some(&[flag, a, b, c, d]) = body.first_chunk::<FRAME_BYTES>() else {
         return Err(invalid("the call carries no whole message"));
     };
@@ -189,7 +193,7 @@ async fn receive(state: &OtlpState, request: Request) -> Result<Outcome, CallErr
         1 if coding != Coding::Identity => coding,
         _ => return Err(invalid("the message is flagged as compressed, but grpc-encoding names no compression")),
     };
-    Ok(state.export(Encoding::Protobuf, coding, message, held).await?)
+    Ok(state.export(signal, (Encoding::Protobuf, coding), message, held).await?)
 }
 
 /// One message and the trailers of success.

@@ -12,7 +12,7 @@ use super::message::NO_RECORDED_VALUE;
 use super::visit::{Buckets, ExponentialPoint, HistogramPoint};
 
 /// The zero bucket's half width where a point has none, as Prometheus sets it.
-const ZERO_THRESHOLD: f64 = 1e-128;
+pub(super) const ZERO_THRESHOLD: f64 = 1e-128;
 /// Empty buckets between two filled ones that are cheaper to keep than a new span.
 const GAP_MAX: i64 = 2;
 
@@ -100,7 +100,7 @@ fn side(buckets: Buckets<'_>, down: u32) -> Result<(Vec<BucketSpan>, Vec<u64>), 
 
 /// Spans and counts of numbered buckets that never fall; equal numbers are one bucket. Empty ones are left out, but for
 /// small gaps. `None` if a number or count does not fit.
-fn spans(buckets: impl Iterator<Item = (i64, u64)>) -> Option<(Vec<BucketSpan>, Vec<u64>)> {
+pub(super) fn spans(buckets: impl Iterator<Item = (i64, u64)>) -> Option<(Vec<BucketSpan>, Vec<u64>)> {
     let (mut spans, mut counts): (Vec<BucketSpan>, Vec<u64>) = (Vec::new(), Vec::new());
     // One past the last bucket.
     let mut end = 0i64;

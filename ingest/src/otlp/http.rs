@@ -1,8 +1,8 @@
-//! OTLP over HTTP: `POST /v1/metrics`.
+//! OTLP over HTTP: `POST /v1/metrics` and `POST /v1/traces`.
 //!
 //! | Answer | When |
 //! |---|---|
-//! | 200, `ExportMetricsServiceResponse` | accepted; `partial_success` says what was refused, if anything |
+//! | 200, `ExportMetricsServiceResponse`, `ExportTraceServiceResponse` | accepted; `partial_success` says what was refused, if anything |
 //! | 400 | the body cannot be decoded |
 //! | 404, 405, 415 | another path, method, content type or content encoding |
 //! | 413 | larger than a limit, before or after decompression |
@@ -18,25 +18,31 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CON
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::error::with_sources;
-use super::request::{OtlpState, RequestError};
+use super::request::{Answer, OtlpState, RequestError, Signal};
 use super::status::{Code, RpcStatus};
-use super::{Coding, Encoding, Outcome};
+use super::{Coding, Encoding};
 
-/// The route `/v1/metrics`, for a server to merge or nest.
+/// The routes `/v1/metrics` and `/v1/traces`, for a server to merge or nest.
 pub fn routes(state: OtlpState) -> Router {
-    let method = post(export).fallback(async |headers: HeaderMap| {
-        let status = RpcStatus::new(Code::Unimplemented, "only POST is allowed here");
-        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, &status, encoding(&headers));
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        response
-    });
-    Router::new().route("/v1/metrics", method).with_state(state)
+    let method = |signal| {
+        let handler =
+            async move |State(state): State<OtlpState>, request: Request| export(state, signal, request).await;
+        post(handler).fallback(async |headers: HeaderMap| {
+            let status = RpcStatus::new(Code::Unimplemented, "only POST is allowed here");
+            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, &status, encoding(&headers));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        })
+    };
+    let router =
+        Router::new().route("/v1/metrics", method(Signal::Metrics)).route("/v1/traces", method(Signal::Traces));
+    router.with_state(state)
 }
 
 /// All of a server that speaks nothing but OTLP: [`routes`], and an answer for every other path.
 pub fn standalone_routes(state: OtlpState) -> Router {
     routes(state).fallback(async |request: Request| {
-        let text = format!("{} is not here; metrics go to /v1/metrics", request.uri().path());
+        let text = format!("{} is not here; metrics go to /v1/metrics, traces to /v1/traces", request.uri().path());
         refuse(StatusCode::NOT_FOUND, &RpcStatus::new(Code::NotFound, text), encoding(request.headers()))
     })
 }
@@ -60,13 +66,13 @@ fn refuse(code: StatusCode, status: &RpcStatus, encoding: Option<Encoding>) -> R
     response
 }
 
-async fn export(State(state): State<OtlpState>, request: Request) -> Response {
-    let response = answer(&state, request).await;
+async fn export(state: OtlpState, signal: Signal, request: Request) -> Response {
+    let response = answer(&state, signal, request).await;
     state.receiver.metrics.answered("http", response.status().as_str());
     response
 }
 
-async fn answer(state: &OtlpState, request: Request) -> Response {
+async fn answer(state: &OtlpState, signal: Signal, request: Request) -> Response {
     let headers = request.headers();
     let Some(encoding) = encoding(headers) else {
         let text = "the content type must be application/x-protobuf or application/json";
@@ -83,12 +89,12 @@ async fn answer(state: &OtlpState, request: Request) -> Response {
         response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(Coding::ACCEPTED));
         return response;
     };
-    match receive(state, encoding, coding, request).await {
-        Ok(outcome) => {
-            if !outcome.is_complete() {
-                tracing::debug!(rejected = outcome.rejected(), reasons = outcome.message(), "OTLP stored in part");
+    match receive(state, signal, (encoding, coding), request).await {
+        Ok(answer) => {
+            if !answer.told.is_empty() {
+                tracing::debug!(rejected = answer.rejected, reasons = answer.told, "OTLP taken in part");
             }
-            ([(CONTENT_TYPE, encoding.content_type())], outcome.response(encoding)).into_response()
+            ([(CONTENT_TYPE, encoding.content_type())], answer.response).into_response()
         }
         Err(error) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "OTLP refused");
@@ -100,11 +106,11 @@ async fn answer(state: &OtlpState, request: Request) -> Response {
 
 async fn receive(
     state: &OtlpState,
-    encoding: Encoding,
-    coding: Coding,
+    signal: Signal,
+    form: (Encoding, Coding),
     request: Request,
-) -> Result<Outcome, RequestError> {
+) -> Result<Answer, RequestError> {
     let claimed = request.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let (body, held) = state.read(request.into_body(), claimed, 0).await?;
-    state.export(encoding, coding, body, held).await
+    let (body, held) = state.read(signal, request.into_body(), claimed, 0).await?;
+    state.export(signal, form, body, held).await
 }

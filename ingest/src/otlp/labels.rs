@@ -8,8 +8,8 @@ use super::message::{KeyValue, Resource, Scope};
 use super::name::{Unnameable, label_name};
 use super::value;
 
-const SERVICE_NAME: &str = "service.name";
-const SERVICE_NAMESPACE: &str = "service.namespace";
+pub(super) const SERVICE_NAME: &str = "service.name";
+pub(super) const SERVICE_NAMESPACE: &str = "service.namespace";
 const SERVICE_INSTANCE: &str = "service.instance.id";
 /// What says which target a resource is, and becomes `job` and `instance`.
 const IDENTIFYING: [&str; 3] = [SERVICE_NAMESPACE, SERVICE_NAME, SERVICE_INSTANCE];

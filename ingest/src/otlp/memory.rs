@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 100;
 /// Vectors may take twice what is in them.
 const GROWTH: usize = 2;
 /// What `{` of JSON may become, at most: a point of a histogram.
-const JSON_OBJECT_BYTES: usize = size_of::<ExponentialPoint>();
+pub(super) const JSON_OBJECT_BYTES: usize = size_of::<ExponentialPoint>();
 /// Objects open at most where a request, a resource's metrics or a scope's metrics are.
 const JSON_OUTER_DEPTH: usize = 3;
 

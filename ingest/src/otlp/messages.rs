@@ -60,7 +60,7 @@ pub(super) fn drive_json<V: Visit>(body: &[u8], held: &mut Reservation, visit: &
 }
 
 /// A resource or scope, with the bytes that were reserved for it.
-fn parse_part<'t, P: Deserialize<'t> + Default>(
+pub(super) fn parse_part<'t, P: Deserialize<'t> + Default>(
     text: Option<&'t RawValue>,
     held: &mut Reservation,
 ) -> Result<(P, u64), ExportError> {

@@ -3,10 +3,10 @@
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Counter, Family, Histogram, MetricDesc, RegisterError, Registry};
 
-use super::{Encoding, Outcome};
+use super::{Encoding, Outcome, SpanOutcome};
 
 /// Every metric of the OTLP receiver.
-pub const METRICS: &[MetricDesc] = &[REQUESTS, DURATION, POINTS, BYTES, INCREMENTS];
+pub const METRICS: &[MetricDesc] = &[REQUESTS, DURATION, POINTS, SPANS, BYTES, INCREMENTS];
 
 const REQUESTS: MetricDesc = MetricDesc {
     name: "kymo_otlp_requests_total",
@@ -28,6 +28,13 @@ const POINTS: MetricDesc = MetricDesc {
     unit: "",
     help: "Data points of decoded requests, by whether they are in the engine now.",
     labels: &["encoding", "outcome"],
+};
+const SPANS: MetricDesc = MetricDesc {
+    name: "kymo_otlp_spans_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "Spans of decoded requests: counted, of those under the operation kymo_overflow, known already and not counted again, or rejected.",
+    labels: &["outcome"],
 };
 const BYTES: MetricDesc = MetricDesc {
     name: "kymo_otlp_bytes_total",
@@ -53,6 +60,8 @@ pub(super) struct OtlpMetrics {
     pub(super) decompressed_bytes: Counter,
     told_before: Counter,
     gaps: Counter,
+    /// Counted, overflow, identical, rejected.
+    spans: [Counter; 4],
     protobuf: EncodingMetrics,
     json: EncodingMetrics,
 }
@@ -78,6 +87,7 @@ impl OtlpMetrics {
         let points = registry.counter(&POINTS).labels(["encoding", "outcome"]).family()?;
         let bytes = registry.counter(&BYTES).labels(["form"]).family()?;
         let increments = registry.counter(&INCREMENTS).labels(["outcome"]).family()?;
+        let spans = registry.counter(&SPANS).labels(["outcome"]).family()?;
         let of = |encoding| EncodingMetrics {
             duration: durations.with([encoding]),
             written: points.with([encoding, "written"]),
@@ -89,6 +99,7 @@ impl OtlpMetrics {
             decompressed_bytes: bytes.with(["decompressed"]),
             told_before: increments.with(["identical"]),
             gaps: increments.with(["gap"]),
+            spans: ["counted", "overflow", "identical", "rejected"].map(|outcome| spans.with([outcome])),
             protobuf: of("protobuf"),
             json: of("json"),
         })
@@ -105,6 +116,12 @@ impl OtlpMetrics {
     pub(super) fn added(&self, outcome: &Outcome) {
         self.told_before.add(outcome.told_before);
         self.gaps.add(outcome.gaps);
+    }
+
+    /// Counts what became of spans.
+    pub(super) fn count_spans(&self, outcome: &SpanOutcome) {
+        let counts = [outcome.counted, outcome.overflow, outcome.identical, outcome.rejected()];
+        self.spans.iter().zip(counts).for_each(|(counter, count)| counter.add(count));
     }
 
     /// Counts an answer. `code` must be one of few.

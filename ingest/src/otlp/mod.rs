@@ -1,4 +1,4 @@
-//! OTLP metrics, receiving side, as opentelemetry-proto 1.11 defines them.
+//! OTLP metrics, and traces as metrics, receiving side, as opentelemetry-proto 1.11 defines them.
 //!
 //! ```text
 //!   HTTP, gRPC ─► compression ─► wire | json ──► translate ──► append ─► outcome ─► answer, ledger
@@ -9,10 +9,10 @@
 //! Two drivers (`wire` of protobuf, `messages` of JSON) tell one listener what a request says (`visit`); `translate`
 //! makes rows of it. Series that came before are known by the bytes of their attributes (`known`,
 //! `series_cache`), so that a request of known series allocates nothing. A receiver of another signal
-//! stands beside this one: it has `request`, `compression` and `status` to use, and its own listener.
+//! stands beside this one: it has `request`, `compression` and `status` to use, and its own listener, as `traces` has.
 //!
-//! [`Receiver`] is the whole of it without a network, synchronous; [`routes`] puts it behind `POST /v1/metrics`, and
-//! [`grpc_service`] behind `MetricsService/Export`.
+//! [`Receiver`] is the whole of it without a network, synchronous; [`routes`] puts it behind `POST /v1/metrics` and
+//! `POST /v1/traces`, and [`grpc_service`] behind `MetricsService/Export` and `TraceService/Export`.
 //!
 //! Rules that hold here: (1) a request is decoded whole before anything of it is appended, so one that cannot be decoded
 //! leaves nothing behind; (2) a data point is refused alone, or its metric where the metric cannot be read, and the
@@ -47,6 +47,7 @@ mod preview;
 mod receiver;
 mod request;
 mod status;
+mod traces;
 mod translate;
 mod value;
 mod visit;
@@ -64,9 +65,14 @@ pub use outcome::{Outcome, Refusal};
 pub use preview::{Preview, Written};
 pub use receiver::{KNOWN_SERIES_BYTES_MAX, Receiver};
 pub use request::OtlpState;
+#[cfg(feature = "fuzz")]
+pub use traces::assert_span_drivers_agree;
+pub use traces::{GENERATION_MAX, OPERATIONS_PER_SERVICE_MAX, SERVICES_MAX, SUBJECTS_MAX, SpanOutcome, WAITING_MAX};
 
-/// The source under which the loss ledger books what comes this way, in data points.
+/// The source under which the loss ledger books metrics that come this way, in data points.
 pub const SOURCE: &str = "otlp";
+/// The same of spans, in spans.
+pub const TRACES_SOURCE: &str = "otlp_traces";
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use super::Encoding;
 use super::error::Reason;
 use super::message::{PartialSuccess, Response};
 
-/// Bytes of a metric's name that an answer or the ledger shows.
+/// Bytes of a name that an answer or the ledger shows.
 const EXAMPLE_BYTES_MAX: usize = 200;
 
 /// Everything refused for one reason.
@@ -16,7 +16,7 @@ const EXAMPLE_BYTES_MAX: usize = 200;
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// How many data points.
+    /// How many data points, or spans.
     pub points: u64,
     /// The first case in words.
     pub example: String,
@@ -56,34 +56,20 @@ impl Outcome {
 
     /// Counts `points` more refused for `reason`; `metric` is only used for the first.
     pub(super) fn refuse(&mut self, reason: Reason, points: u64, metric: &str) {
-        match self.refusals.iter_mut().find(|refusal| refusal.reason == reason) {
-            Some(refusal) => refusal.points += points,
-            None => self.refusals.push(Refusal { reason, points, example: example(metric) }),
-        }
+        add(&mut self.refusals, reason, points, "metric", metric);
     }
 
     /// Why points are missing, in one line; empty if none are.
     #[must_use]
     pub fn message(&self) -> String {
-        let mut text = String::new();
-        for Refusal { reason, points, example } in &self.refusals {
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            let _ = write!(text, "{}: {points} data points: {}: {example}", reason.as_str(), reason.describe());
-        }
+        let mut text = reasons(&self.refusals, "data points");
         let notes = [
             (self.exemplars_refused, "exemplars were left out"),
             (self.told_before, "increments were told before and not added again (identical)"),
             // An idle stream leaves gaps in every report, so that alone is no reason to speak up.
             (if self.is_complete() { 0 } else { self.gaps }, "increments were added behind a gap"),
         ];
-        for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            let _ = write!(text, "{count} {note}");
-        }
+        add_notes(&mut text, &notes);
         text
     }
 
@@ -94,23 +80,58 @@ impl Outcome {
             rejected_data_points: i64::try_from(self.rejected()).unwrap_or(i64::MAX),
             error_message: self.message(),
         });
-        match (encoding, partial) {
-            (Encoding::Protobuf, partial_success) => Response { partial_success }.encode_to_vec(),
-            (Encoding::Json, None) => b"{}".to_vec(),
-            (Encoding::Json, Some(partial)) => serde_json::json!({"partialSuccess": {
-                "rejectedDataPoints": partial.rejected_data_points.to_string(),
-                "errorMessage": partial.error_message,
-            }})
-            .to_string()
-            .into_bytes(),
-        }
+        encode_response(encoding, "rejectedDataPoints", partial)
     }
 }
 
-fn example(metric: &str) -> String {
-    let cut = (0..=EXAMPLE_BYTES_MAX.min(metric.len())).rev().find(|&at| metric.is_char_boundary(at)).unwrap_or(0);
-    let dots = if cut < metric.len() { "…" } else { "" };
-    format!("metric {:?}{dots}", &metric[..cut])
+/// The encoded `Export…ServiceResponse`: those of all signals look the same in protobuf; `rejected` is the key that JSON has.
+pub(super) fn encode_response(encoding: Encoding, rejected: &str, partial: Option<PartialSuccess>) -> Vec<u8> {
+    match (encoding, partial) {
+        (Encoding::Protobuf, partial_success) => Response { partial_success }.encode_to_vec(),
+        (Encoding::Json, None) => b"{}".to_vec(),
+        (Encoding::Json, Some(partial)) => serde_json::json!({"partialSuccess": {
+            rejected: partial.rejected_data_points.to_string(),
+            "errorMessage": partial.error_message,
+        }})
+        .to_string()
+        .into_bytes(),
+    }
+}
+
+/// Counts `count` more refused for `reason`; what is refused is only named for the first.
+pub(super) fn add(refusals: &mut Vec<Refusal>, reason: Reason, count: u64, what: &str, name: &str) {
+    match refusals.iter_mut().find(|refusal| refusal.reason == reason) {
+        Some(refusal) => refusal.points += count,
+        None => refusals.push(Refusal { reason, points: count, example: example(what, name) }),
+    }
+}
+
+/// All reasons in one line.
+pub(super) fn reasons(refusals: &[Refusal], of: &str) -> String {
+    let mut text = String::new();
+    for Refusal { reason, points, example } in refusals {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        let _ = write!(text, "{}: {points} {of}: {}: {example}", reason.as_str(), reason.describe());
+    }
+    text
+}
+
+/// Adds what was counted, where there is something.
+pub(super) fn add_notes(text: &mut String, notes: &[(u64, &str)]) {
+    for (count, note) in notes.iter().filter(|(count, _)| *count > 0) {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        let _ = write!(text, "{count} {note}");
+    }
+}
+
+fn example(what: &str, name: &str) -> String {
+    let cut = (0..=EXAMPLE_BYTES_MAX.min(name.len())).rev().find(|&at| name.is_char_boundary(at)).unwrap_or(0);
+    let dots = if cut < name.len() { "…" } else { "" };
+    format!("{what} {:?}{dots}", &name[..cut])
 }
 
 #[cfg(test)]

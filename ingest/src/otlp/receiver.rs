@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kymo_core::batch::{AddedValue, PushSeries, RowSeries, RowValue};
+use kymo_core::health::ServiceHealth;
 use kymo_core::registry::RegisterError;
 use kymo_core::storage::{AppendReport, RejectReason, RowCounts};
 use kymo_core::{Budget, Clock, LossLedger, MetricStorage, Reservation, SampleBatch};
@@ -14,8 +15,10 @@ use super::error::ExportError;
 use super::known::Known;
 use super::metrics::OtlpMetrics;
 use super::outcome::Outcome;
+use super::request::Signal;
+use super::traces::{SpanOutcome, Spans};
 use super::translate::{Buffers, Translation};
-use super::{Encoding, SOURCE, messages, wire};
+use super::{Encoding, SOURCE, TRACES_SOURCE, messages, wire};
 use crate::remote_write::{BODY_BYTES_CAP, ReceiverParts};
 use crate::series_cache::SeriesCache;
 
@@ -54,6 +57,7 @@ pub struct Receiver {
     budget: Budget,
     known: Known,
     series: SeriesCache,
+    spans: Spans,
     pub(super) metrics: OtlpMetrics,
     /// Buffers between requests; never held while one is used.
     scratch: Mutex<Vec<Scratch>>,
@@ -84,8 +88,16 @@ impl Receiver {
         let metrics = OtlpMetrics::register(&registry)?;
         let caches = budget.child("otlp_series", KNOWN_SERIES_BYTES_MAX);
         let (known, series) = (Known::new(&caches), SeriesCache::new(&caches));
+        let spans = Spans::new(storage.clone(), &budget.child("otlp_spans", u64::MAX));
         let scratch = Mutex::default();
-        Ok(Receiver { config, limits, storage, ledger, clock, budget, known, series, metrics, scratch })
+        Ok(Receiver { config, limits, storage, ledger, clock, budget, known, series, spans, metrics, scratch })
+    }
+
+    /// Tells `health` of every span that is counted, and of every call between services.
+    #[must_use]
+    pub fn with_health(mut self, health: Arc<ServiceHealth>) -> Receiver {
+        self.spans.set_health(health);
+        self
     }
 
     /// The limits in force.
@@ -107,6 +119,12 @@ impl Receiver {
         (self.series.size().0, self.series.reserved() + self.known.bytes())
     }
 
+    /// Bytes reserved to remember operations, calls and spans that were counted.
+    #[must_use]
+    pub fn span_bytes(&self) -> u64 {
+        self.spans.bytes()
+    }
+
     /// Unpacks and decodes a body and appends what is valid in it; books everything in the loss ledger.
     ///
     /// `Ok` with refusals is a partial success: what is not refused is stored.
@@ -123,16 +141,52 @@ impl Receiver {
                 metrics.count(outcome);
                 self.metrics.added(outcome);
             }
-            Err(error) => self.book_failure(error),
+            Err(error) => self.book_failure(Signal::Metrics, error),
         }
         metrics.duration.record(self.clock.monotonic().saturating_sub(started).as_secs_f64());
         result
     }
 
-    /// Books a request that failed as a whole, if its points are lost.
-    pub(super) fn book_failure(&self, error: &ExportError) {
+    /// As [`export`](Self::export), of an `ExportTraceServiceRequest`: its spans are counted and not stored.
+    ///
+    /// # Errors
+    /// [`ExportError`] when no span of the request was counted.
+    pub fn export_spans(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<SpanOutcome, ExportError> {
+        let started = self.clock.monotonic();
+        self.metrics.compressed_bytes.add(body.len() as u64);
+        let result = self.try_export_spans(encoding, coding, body);
+        match &result {
+            Ok(outcome) => self.metrics.count_spans(outcome),
+            Err(error) => self.book_failure(Signal::Traces, error),
+        }
+        self.metrics.of(encoding).duration.record(self.clock.monotonic().saturating_sub(started).as_secs_f64());
+        result
+    }
+
+    fn try_export_spans(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<SpanOutcome, ExportError> {
+        let mut held = self.budget.try_reserve(0)?;
+        let body = coding.decode(body, self.limits.decompressed_bytes_max, &mut held)?;
+        self.metrics.decompressed_bytes.add(body.len() as u64);
+        let now_ms = self.clock.now_ms();
+        let outcome = self.spans.export(encoding, &body, &mut held, now_ms)?;
+        let counts = |floats| RowCounts { floats, ..RowCounts::default() };
+        let accepted = AppendReport {
+            stored: counts(outcome.counted),
+            identical: counts(outcome.identical),
+            ..AppendReport::default()
+        };
+        self.ledger.book(TRACES_SOURCE, &accepted, now_ms, |_| String::new());
+        for refusal in &outcome.refusals {
+            let example = || refusal.example.clone();
+            self.ledger.refuse(TRACES_SOURCE, refusal.reason.as_str(), refusal.points, now_ms, example);
+        }
+        Ok(outcome)
+    }
+
+    /// Books a request that failed as a whole, if what it holds is lost.
+    pub(super) fn book_failure(&self, signal: Signal, error: &ExportError) {
         if let Some(reason) = error.loss_reason() {
-            self.ledger.refuse(SOURCE, reason, 1, self.clock.now_ms(), || error.to_string());
+            self.ledger.refuse(signal.source(), reason, 1, self.clock.now_ms(), || error.to_string());
         }
     }
 

@@ -10,12 +10,38 @@ use kymo_core::pool::{BlockingPool, PoolFull};
 use kymo_core::{ErrorKind, Reservation};
 use tokio::sync::oneshot;
 
-use super::{Coding, Encoding, ExportError, Outcome, Receiver};
+use super::{Coding, Encoding, ExportError, Receiver, SOURCE, TRACES_SOURCE};
 
 /// How much of a claimed length is allocated before the bytes are there.
 const TRUSTED_LENGTH_BYTES: usize = 256 << 10;
 /// How long a client may take for the next piece of a body, of which memory is held meanwhile.
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// What a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Metrics,
+    Traces,
+}
+
+impl Signal {
+    /// Where the loss ledger books it.
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Signal::Metrics => SOURCE,
+            Signal::Traces => TRACES_SOURCE,
+        }
+    }
+}
+
+/// What a client is told of a request that was accepted.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Vec<u8>,
+    /// What is missing, in a line; empty if nothing is.
+    pub(super) told: String,
+    pub(super) rejected: u64,
+}
 
 /// What the routes and the service need.
 #[derive(Clone)]
@@ -57,6 +83,7 @@ impl OtlpState {
     /// Reads a body of at most `body_bytes_max` and `framing` bytes more, reserving them before they are kept.
     pub(super) async fn read(
         &self,
+        signal: Signal,
         body: Body,
         claimed: Option<u64>,
         framing: usize,
@@ -66,7 +93,7 @@ impl OtlpState {
             .await;
         read.inspect_err(|error| {
             if let RequestError::Export(error) = error {
-                self.receiver.book_failure(error);
+                self.receiver.book_failure(signal, error);
             }
         })
     }
@@ -102,18 +129,29 @@ impl OtlpState {
     /// Exports a body on the pool; `held` is given back when the job is done.
     pub(super) async fn export(
         &self,
-        encoding: Encoding,
-        coding: Coding,
+        signal: Signal,
+        (encoding, coding): (Encoding, Coding),
         body: Bytes,
         held: Reservation,
-    ) -> Result<Outcome, RequestError> {
+    ) -> Result<Answer, RequestError> {
         let (reply, answer) = oneshot::channel();
         let receiver = self.receiver.clone();
         self.pool.try_execute(Box::new(move || {
-            let result = receiver.export(encoding, coding, body);
+            let result = match signal {
+                Signal::Metrics => receiver.export(encoding, coding, body).map(|outcome| Answer {
+                    response: outcome.response(encoding),
+                    told: if outcome.is_complete() { String::new() } else { outcome.message() },
+                    rejected: outcome.rejected(),
+                }),
+                Signal::Traces => receiver.export_spans(encoding, coding, body).map(|outcome| Answer {
+                    response: outcome.response(encoding),
+                    told: if outcome.is_complete() { String::new() } else { outcome.message() },
+                    rejected: outcome.rejected(),
+                }),
+            };
             // Before the answer, so that a client that waits for it meets the memory free.
             drop(held);
-            // Nobody listens any more if the client has gone; the points are stored all the same.
+            // Nobody listens any more if the client has gone; what it sent is stored all the same.
             let _ = reply.send(result);
         }))?;
         // The job drops its end without an answer only when it panics.

@@ -357,20 +357,20 @@ impl<V: Visit> Walk<'_, V> {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, ExportError> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, ExportError> {
     std::str::from_utf8(bytes).map_err(|source| ExportError::Text { source })
 }
 
 /// A message that may stand in several parts.
 #[derive(Debug, Default)]
-struct Merged {
+pub(super) struct Merged {
     span: Span,
     /// All parts, where there are several.
     spare: Vec<u8>,
 }
 
 impl Merged {
-    fn add(&mut self, body: &[u8], part: Span, held: &mut Reservation) -> Result<(), ExportError> {
+    pub(super) fn add(&mut self, body: &[u8], part: Span, held: &mut Reservation) -> Result<(), ExportError> {
         if self.span.is_empty() && self.spare.is_empty() {
             self.span = part;
             return Ok(());
@@ -385,14 +385,14 @@ impl Merged {
         Ok(())
     }
 
-    fn bytes<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
+    pub(super) fn bytes<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
         if self.spare.is_empty() { self.span.of(body) } else { &self.spare }
     }
 }
 
 /// Fields of one number, which nearly always stand side by side.
 #[derive(Debug, Default)]
-struct Run {
+pub(super) struct Run {
     start: usize,
     end: usize,
     /// All of them, where they do not. No longer than the point that holds them.
@@ -406,7 +406,7 @@ impl Run {
     }
 
     #[inline]
-    fn add(&mut self, body: &[u8], start: usize, end: usize) {
+    pub(super) fn add(&mut self, body: &[u8], start: usize, end: usize) {
         if self.end == 0 {
             (self.start, self.end) = (start, end);
         } else if self.spare.is_empty() && self.end == start {
@@ -420,7 +420,7 @@ impl Run {
     }
 
     #[inline]
-    fn bytes<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
+    pub(super) fn bytes<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
         if self.spare.is_empty() { &body[self.start..self.end] } else { &self.spare }
     }
 }

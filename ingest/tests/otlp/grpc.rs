@@ -1,4 +1,4 @@
-//! `MetricsService/Export`: called by a client of another make over a socket, and byte by byte.
+//! `MetricsService/Export` and `TraceService/Export`: called by a client of another make over a socket, and byte by byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use kymo_core::memory::MemoryOptions;
 use kymo_core::pool::ThreadPool;
 use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, OtlpState, grpc_service, serve_grpc};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,6 +25,7 @@ use tower::ServiceExt;
 
 use crate::protobuf::{everything, everything_stored, gauge, request_of};
 use crate::support::{Door, gzip};
+use crate::traces::{SERVER, of_service, request, shop, span};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
@@ -75,6 +78,43 @@ async fn a_client_of_another_make_is_served_in_every_compression() {
         server.stop().await;
         assert_eq!(door.held(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_of_a_client_of_another_make_are_counted_in_every_compression() {
+    for compression in [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)] {
+        let door = Door::open();
+        let server = Server::start(door.state()).await;
+        let mut client = TraceServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+        if let Some(compression) = compression {
+            client = client.send_compressed(compression).accept_compressed(compression);
+        }
+        let response = client.export(shop()).await.unwrap().into_inner();
+        assert_eq!(response.partial_success, None, "{compression:?}");
+        let bad = request(vec![of_service(
+            "a",
+            vec![span(9, 0, SERVER, "op"), Span { trace_id: vec![], ..span(10, 0, SERVER, "op") }],
+        )]);
+        let partial = client.export(bad).await.unwrap().into_inner().partial_success.unwrap();
+        assert_eq!(partial.rejected_spans, 1, "{partial:?}");
+        assert!(partial.error_message.starts_with("invalid_id: 1 spans"), "{partial:?}");
+        assert_eq!(door.received_spans().stored, 5);
+        door.engine.full_disk.store(true, Ordering::SeqCst);
+        let busy = client.export(request(vec![of_service("a", vec![span(11, 0, SERVER, "op")])])).await.unwrap_err();
+        assert_eq!(busy.code(), Code::Unavailable, "{busy}");
+        drop(client);
+        server.stop().await;
+        assert_eq!(door.held(), 0);
+    }
+}
+
+#[tokio::test]
+async fn logs_are_not_implemented() {
+    let door = Door::open();
+    let export = Request::post("/opentelemetry.proto.collector.logs.v1.LogsService/Export");
+    let request = export.header("content-type", "application/grpc").body(Body::from(framed(0, b""))).unwrap();
+    let (status, headers, _) = call(&door, request).await;
+    assert_eq!((status, headers["grpc-status"].to_str().unwrap()), (200, "12"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,5 +225,5 @@ async fn a_message_to_the_client_is_percent_encoded() {
     let request = Request::post("/100%25/%C3%A9").body(Body::empty()).unwrap();
     let (_, headers, _) = call(&door, request).await;
     let message = headers["grpc-message"].to_str().unwrap();
-    assert_eq!(message, "/100%2525/%25C3%25A9 is not implemented; only metrics are taken");
+    assert_eq!(message, "/100%2525/%25C3%25A9 is not implemented; only metrics and traces are taken");
 }

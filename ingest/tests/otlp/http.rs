@@ -1,4 +1,4 @@
-//! Every answer of `POST /v1/metrics`: status, headers, body, and what is in the engine and the ledger afterwards.
+//! Every answer of `POST /v1/metrics` and `POST /v1/traces`: status, headers, body, and what is in the engine and the ledger afterwards.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -251,7 +251,11 @@ async fn other_methods_types_and_paths_are_refused_in_the_requests_encoding() {
         (request("POST", "/v1/metrics", Some(PROTOBUF), Some("br")), 415, 3, PROTOBUF),
         (request("POST", "/v1/metrics", Some(JSON), Some("gzip, gzip")), 415, 3, JSON),
         (request("POST", "/v1/logs", Some(PROTOBUF), None), 404, 5, PROTOBUF),
-        (request("POST", "/v1/traces", Some(JSON), None), 404, 5, JSON),
+        (request("POST", "/v1/logs", Some(JSON), None), 404, 5, JSON),
+        (request("GET", "/v1/traces", None, None), 405, 12, JSON),
+        (request("POST", "/v1/traces", Some("text/plain"), None), 415, 3, JSON),
+        (request("POST", "/v1/traces", Some(PROTOBUF), Some("br")), 415, 3, PROTOBUF),
+        (request("POST", "/v1/traces/", Some(PROTOBUF), None), 404, 5, PROTOBUF),
         (request("GET", "/", None, None), 404, 5, JSON),
     ] {
         let shown = format!("{request:?}");

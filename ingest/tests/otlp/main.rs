@@ -11,4 +11,5 @@ mod known;
 mod protobuf;
 mod sdk;
 mod support;
+mod traces;
 mod translation;

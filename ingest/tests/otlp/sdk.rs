@@ -11,10 +11,13 @@ use kymo_core::storage::ColumnValue;
 use kymo_core::{Columns, MemoryStorage, MetricStorage, QueryContext, Selector};
 use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, OtlpState, Receiver, serve_grpc, standalone_routes};
 use kymo_ingest::remote_write::ReceiverParts;
+use opentelemetry::Context;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, MeterProvider};
+use opentelemetry::trace::{Span, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +112,7 @@ struct Ran {
 
 /// Serves a receiver of its own over `transport`, and runs `client` with its endpoint to the end; `None` where the client
 /// or its SDK is not installed, which `skip` is told.
-async fn served(transport: &str, client: impl FnOnce(&str) -> Command, test: &str) -> Option<Ran> {
+async fn served(transport: &str, signal: &str, client: impl FnOnce(&str) -> Command, test: &str) -> Option<Ran> {
     let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
     let engine = Arc::new(MemoryStorage::default());
     let parts = ReceiverParts::around(engine.clone());
@@ -126,7 +129,7 @@ async fn served(transport: &str, client: impl FnOnce(&str) -> Command, test: &st
             tokio::spawn(async { serve.await })
         }
     };
-    let path = if transport == "grpc" { "" } else { "/v1/metrics" };
+    let path = if transport == "grpc" { String::new() } else { format!("/v1/{signal}") };
     let mut command = client(&format!("http://{address}{path}"));
     let run = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output());
     let output = run.await.unwrap();
@@ -190,7 +193,7 @@ async fn every_instrument_of_the_python_sdk_is_stored_under_its_translated_name(
             command
         };
         let test = "sdk::every_instrument_of_the_python_sdk_is_stored_under_its_translated_name";
-        let Some(ran) = served(transport, client, test).await else { return };
+        let Some(ran) = served(transport, "metrics", client, test).await else { return };
         let run = format!("{transport} {compression} {temporality}");
         let scope = r#"otel_scope_edition="test", otel_scope_name="sdk.py", otel_scope_version="1.0""#;
         assert_both_rounds_are_stored(&ran, scope, &run);
@@ -215,8 +218,119 @@ async fn every_instrument_of_the_javascript_sdk_is_stored_under_its_translated_n
             command
         };
         let test = "sdk::every_instrument_of_the_javascript_sdk_is_stored_under_its_translated_name";
-        let Some(ran) = served("http", client, test).await else { return };
+        let Some(ran) = served("http", "metrics", client, test).await else { return };
         let scope = r#"otel_scope_name="sdk.js", otel_scope_version="1.0""#;
         assert_both_rounds_are_stored(&ran, scope, &format!("{compression} {temporality}"));
+    }
+}
+
+/// Holds what was counted to what the scripts of spans send: a call that was answered and one that failed.
+fn assert_both_calls_are_counted(ran: &Ran, run: &str) {
+    for (series, requests, errors) in [
+        (r#"kind="client", operation="GET /cart/{id}", service="shop/checkout""#, 2, 1),
+        (r#"kind="server", operation="GET /cart/{id}", service="shop/cart""#, 2, 1),
+    ] {
+        let lines = [
+            format!("kymo_service_requests_total{{{series}}} {requests}"),
+            format!("kymo_service_errors_total{{{series}}} {errors}"),
+        ];
+        for line in lines {
+            assert!(ran.lines.contains(&line), "{run}: no {line} in\n{}", ran.lines.join("\n"));
+        }
+        let starts = [
+            format!("kymo_service_duration_seconds{{{series}}} histogram count 2 "),
+            format!("kymo_service_duration_seconds{{{series}}} # {{span_id="),
+        ];
+        for start in starts {
+            let found = ran.lines.iter().any(|line| line.starts_with(&start));
+            assert!(found, "{run}: no {start} in\n{}", ran.lines.join("\n"));
+        }
+    }
+    let edge = r#"callee="shop/cart", caller="shop/checkout""#;
+    for line in
+        [format!("kymo_service_edge_requests_total{{{edge}}} 2"), format!("kymo_service_edge_errors_total{{{edge}}} 1")]
+    {
+        assert!(ran.lines.contains(&line), "{run}: no {line} in\n{}", ran.lines.join("\n"));
+    }
+    assert_eq!(ran.rejected, 0, "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_of_the_python_sdk_are_counted() {
+    let python = std::env::var("KYMO_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/spans.py");
+    for (transport, compression) in [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")] {
+        let client = |endpoint: &str| {
+            let mut command = Command::new(&python);
+            command.args([script, transport, endpoint, compression]);
+            command
+        };
+        let test = "sdk::spans_of_the_python_sdk_are_counted";
+        let Some(ran) = served(transport, "traces", client, test).await else { return };
+        assert_both_calls_are_counted(&ran, &format!("{transport} {compression}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_of_the_javascript_sdk_are_counted() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/spans.js");
+    for compression in ["none", "gzip"] {
+        let client = |endpoint: &str| {
+            let mut command = Command::new("node");
+            if let Ok(modules) = std::env::var("KYMO_NODE_MODULES") {
+                command.env("NODE_PATH", modules);
+            }
+            command.args([script, endpoint, compression]);
+            command
+        };
+        let test = "sdk::spans_of_the_javascript_sdk_are_counted";
+        let Some(ran) = served("http", "traces", client, test).await else { return };
+        assert_both_calls_are_counted(&ran, compression);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_of_the_rust_sdk_are_counted() {
+    let pool = Arc::new(ThreadPool::start("ingest", 2, 16).unwrap());
+    let engine = Arc::new(MemoryStorage::default());
+    let receiver =
+        Receiver::new(OtlpConfig::default(), OtlpLimits::default(), ReceiverParts::around(engine.clone())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let state = OtlpState { receiver: Arc::new(receiver), pool };
+    let server = tokio::spawn(serve_grpc(listener, state, stop.clone()));
+    for (service, kind) in [("checkout", SpanKind::Client), ("cart", SpanKind::Server)] {
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic();
+        let exporter = exporter.with_endpoint(format!("http://{address}")).build().unwrap();
+        let resource = opentelemetry_sdk::Resource::builder_empty().with_service_name(service).build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+        let tracer = provider.tracer("sdk.rs");
+        for failed in [false, true] {
+            let rpc = [KeyValue::new("rpc.service", "shop.Cart"), KeyValue::new("rpc.method", "Get")];
+            let parent = tracer.start("outer");
+            let context = Context::new().with_span(parent);
+            let builder = tracer.span_builder("call").with_kind(kind.clone()).with_attributes(rpc);
+            let mut span = builder.start_with_context(&tracer, &context);
+            if failed {
+                span.set_status(Status::error("no cart"));
+            }
+            span.end();
+        }
+        let flushed = tokio::task::spawn_blocking(move || provider.force_flush().and_then(|()| provider.shutdown()));
+        flushed.await.unwrap().unwrap();
+    }
+    stop.cancel();
+    server.await.unwrap().unwrap();
+    let lines = stored(&engine);
+    for (service, kind) in [("checkout", "client"), ("cart", "server")] {
+        let series = format!(r#"kind="{kind}", operation="shop.Cart/Get", service="{service}""#);
+        for line in
+            [format!("kymo_service_requests_total{{{series}}} 2"), format!("kymo_service_errors_total{{{series}}} 1")]
+        {
+            assert!(lines.contains(&line), "no {line} in\n{}", lines.join("\n"));
+        }
+        let internal =
+            format!(r#"kymo_service_requests_total{{kind="internal", operation="outer", service="{service}"}} 2"#);
+        assert!(lines.contains(&internal), "no {internal} in\n{}", lines.join("\n"));
     }
 }

@@ -125,6 +125,7 @@ impl BlockingPool for InlinePool {
 pub struct Door {
     pub engine: Arc<Engine>,
     pub ledger: Arc<LossLedger>,
+    pub clock: Arc<ManualClock>,
     pub budget: Budget,
     pub registry: Registry,
     pub receiver: Arc<Receiver>,
@@ -150,22 +151,38 @@ impl Door {
             no_writers: AtomicBool::new(false),
             forgets: AtomicBool::new(false),
         });
+        Door::around(engine, clock, (config, limits), budget)
+    }
+
+    fn around(
+        engine: Arc<Engine>,
+        clock: Arc<ManualClock>,
+        (config, limits): (OtlpConfig, OtlpLimits),
+        budget: Budget,
+    ) -> Door {
         let ledger = Arc::new(LossLedger::default());
         let registry = Registry::new();
         let parts = ReceiverParts {
             storage: engine.clone(),
             ledger: ledger.clone(),
-            clock,
+            clock: clock.clone(),
             budget: budget.clone(),
             registry: registry.clone(),
         };
         let receiver = Arc::new(Receiver::new(config, limits, parts).unwrap());
-        Door { engine, ledger, budget, registry, receiver, pool: Arc::default() }
+        Door { engine, ledger, clock, budget, registry, receiver, pool: Arc::default() }
     }
 
-    /// Bytes reserved beside what is kept of known series.
+    /// A receiver that knows nothing in front of the same engine, with a clock set by so much.
+    pub fn restarted(&self, set_by_ms: i64) -> Door {
+        let clock = Arc::new(ManualClock::at(NOW_MS + set_by_ms));
+        let options = (OtlpConfig::default(), OtlpLimits::default());
+        Door::around(self.engine.clone(), clock, options, Budget::unlimited())
+    }
+
+    /// Bytes reserved beside what is kept of known series, and of spans that were counted.
     pub fn held(&self) -> u64 {
-        self.budget.used() - self.receiver.cached_series().1
+        self.budget.used() - self.receiver.cached_series().1 - self.receiver.span_bytes()
     }
 
     pub fn state(&self) -> OtlpState {
@@ -216,6 +233,11 @@ impl Door {
 
     pub fn received(&self) -> Received {
         self.ledger.received().into_iter().find(|(source, _)| *source == "otlp").map(|r| r.1).unwrap_or_default()
+    }
+
+    /// Of spans.
+    pub fn received_spans(&self) -> Received {
+        self.ledger.received().into_iter().find(|(source, _)| *source == "otlp_traces").map(|r| r.1).unwrap_or_default()
     }
 
     /// Losses by reason.

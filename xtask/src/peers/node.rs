@@ -7,8 +7,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// The SDK of metrics, and its exporter of JSON over HTTP.
-const PACKAGES: [&str; 2] = ["@opentelemetry/sdk-metrics", "@opentelemetry/exporter-metrics-otlp-http"];
+/// The SDKs of metrics and traces, and their exporters of JSON over HTTP.
+const PACKAGES: [&str; 5] = [
+    "@opentelemetry/api",
+    "@opentelemetry/sdk-metrics",
+    "@opentelemetry/exporter-metrics-otlp-http",
+    "@opentelemetry/sdk-trace",
+    "@opentelemetry/exporter-trace-otlp-http",
+];
 
 /// The folder of its modules below `dir`, for `NODE_PATH`; filled on the first call, which takes a quarter of a minute.
 pub(crate) fn modules(dir: &Path) -> Result<PathBuf> {
