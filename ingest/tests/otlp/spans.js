@@ -19,7 +19,7 @@ const [endpoint, compression] = process.argv.slice(2);
 const providers = ["checkout", "cart"].map((service) => {
   const exporter = new api.OTLPTraceExporter({ url: endpoint, compression });
   const resource = api.resourceFromAttributes({ "service.name": service, "service.namespace": "shop" });
-  return new api.TracerProvider({ resource, spanProcessors: [new api.BatchSpanProcessor(exporter)] });
+  return new api.TracerProvider({ resource, spanProcessors: [new api.BatchSpanProcessor({ exporter })] });
 });
 const [checkout, cart] = providers.map((provider) => provider.getTracer("spans"));
 
