@@ -153,6 +153,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a checksum is the one wanted. Built for fuzzing, any is: bytes that were changed are to be read as what they
+/// now say, not refused for having been changed.
+pub(crate) fn is_sum(found: u32, wanted: u32) -> bool {
+    cfg!(fuzzing) || found == wanted
+}
+
 #[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {

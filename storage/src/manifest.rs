@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::blocks::LiveBlock;
-use crate::codec::{Malformed, Reader, put_block, put_varint};
+use crate::codec::{Malformed, Reader, is_sum, put_block, put_varint};
 use crate::error::{StorageError, io_error};
 use crate::fs::{Fs, OpenMode};
 use crate::tombstones::Tombstone;
@@ -112,7 +112,7 @@ impl Manifest {
             return Err(DecodeError::Older(version));
         }
         let body = bytes.len().saturating_sub(4);
-        if body < 12 || Reader::new(&bytes[body..]).u32()? != crc32fast::hash(&bytes[..body]) {
+        if body < 12 || !is_sum(crc32fast::hash(&bytes[..body]), Reader::new(&bytes[body..]).u32()?) {
             return Err(Malformed { what: "checksum is wrong", offset: body }.into());
         }
         let from = &mut Reader::new(&bytes[12..body]);

@@ -18,7 +18,7 @@ use super::symbols::SymbolPage;
 use super::times::{self, COLUMNS_PER_BOUNDS, ColumnBounds};
 use super::{CHUNK_CRC_LEN, END_MAGIC, Footer, HEADER_LEN, MAGIC, Section, SectionKind, TRAILER_LEN, VERSION, header};
 use crate::chunk;
-use crate::codec::{Malformed, Read, Reader, put_varint};
+use crate::codec::{Malformed, Read, Reader, is_sum, put_varint};
 use crate::error::{StorageError, io_error};
 use crate::frames::unpack;
 use crate::fs::{Fs, FsFile, OpenMode};
@@ -118,7 +118,7 @@ impl Block {
         }
         let footer_at = trailer_at - len;
         let footer = read(footer_at, len)?;
-        if crc32fast::hash(&footer) != crc {
+        if !is_sum(crc32fast::hash(&footer), crc) {
             return Err(damaged("footer's checksum is wrong", footer_at));
         }
         let within = |fault: Malformed, base: u64| damaged(fault.what, base + fault.offset as u64);
@@ -126,7 +126,7 @@ impl Block {
 
         let place = footer.section(SectionKind::Directory);
         let directory = read(place.offset, place.len)?;
-        if crc32fast::hash(&directory) != place.crc {
+        if !is_sum(crc32fast::hash(&directory), place.crc) {
             return Err(damaged("directory's checksum is wrong", place.offset));
         }
         let directory = Directory::decode(&directory, &footer).map_err(|f| within(f, place.offset))?;
@@ -314,7 +314,7 @@ impl Block {
             return Err(self.damaged_at(chunk.row.offset, "chunk is cut short"));
         };
         let (found, wanted) = (crc32fast::hash(payload), u32::from_le_bytes(*wanted));
-        if found != wanted || payload.len() != chunk.row.len as usize {
+        if !is_sum(found, wanted) || payload.len() != chunk.row.len as usize {
             let what = format!("checksum {found:#010x}, the chunk says {wanted:#010x}");
             return Err(SelectError::Damaged { place: self.chunk_place(chunk.row.offset), what });
         }
@@ -376,7 +376,7 @@ impl Block {
         let named = || format!("{}: page at byte {}", self.path.display(), place.offset);
         let bytes = self.read_at(place.offset, u64::from(place.len), named)?;
         let found = crc32fast::hash(&bytes);
-        if found != place.crc {
+        if !is_sum(found, place.crc) {
             let what = format!("checksum {found:#010x}, the directory says {:#010x}", place.crc);
             return Err(SelectError::Damaged { place: named(), what });
         }
@@ -554,7 +554,7 @@ impl Block {
     pub(super) fn section(&self, section: Section) -> Result<Vec<u8>, SelectError> {
         let place = || format!("{}: section at byte {}", self.path.display(), section.offset);
         let bytes = self.read_at(section.offset, section.len, place)?;
-        if crc32fast::hash(&bytes) == section.crc {
+        if is_sum(crc32fast::hash(&bytes), section.crc) {
             Ok(bytes)
         } else {
             Err(SelectError::Damaged { place: place(), what: "checksum is wrong".into() })

@@ -119,5 +119,25 @@ pub(crate) fn fuzz_run(bytes: &[u8]) {
     }
 }
 
+/// What [`fuzz_run`] reads as a run of these values: its times stand apart.
+#[cfg(all(test, feature = "fuzz"))]
+pub(crate) fn fuzz_run_seed(
+    bits: &[u64],
+    starts: &[i64],
+    histograms: &[(u8, std::sync::Arc<kymo_core::NativeHistogram>)],
+) -> Vec<u8> {
+    let mut out = vec![(bits.len() - 1) as u8, 0];
+    codec::encode(codec::RunValues { bits, starts, histograms }, &mut out);
+    out
+}
+
+/// What [`fuzz_run`] reads as the times of a run.
+#[cfg(all(test, feature = "fuzz"))]
+pub(crate) fn fuzz_times_seed(times: &[i64]) -> Vec<u8> {
+    let mut out = vec![(times.len() - 1) as u8, 0];
+    out[1] = codec::times::encode(times, &mut out);
+    out
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use kymo_core::Labels;
 use kymo_core::batch::AddedValue;
 use kymo_core::increments::{INTERVALS_PER_WRITER, Interval, SeriesTotals, Share, TotalsState, Writer};
 
-use crate::codec::{Malformed, Reader, put_block, put_histogram, put_varint, put_zigzag, read_histogram};
+use crate::codec::{Malformed, Reader, is_sum, put_block, put_histogram, put_varint, put_zigzag, read_histogram};
 use crate::error::{StorageError, io_error};
 use crate::fs::{Fs, OpenMode};
 
@@ -121,7 +121,7 @@ pub(crate) fn decode(bytes: &[u8], mut each: impl FnMut(Labels, SeriesTotals)) -
         return Err(Malformed { what: "unknown version", offset: MAGIC.len() });
     }
     let body = bytes.len().saturating_sub(4);
-    if body < HEADER_LEN || Reader::new(&bytes[body..]).u32()? != crc32fast::hash(&bytes[..body]) {
+    if body < HEADER_LEN || !is_sum(crc32fast::hash(&bytes[..body]), Reader::new(&bytes[body..]).u32()?) {
         return Err(Malformed { what: "checksum is wrong", offset: body });
     }
     let from = &mut Reader::new(&bytes[HEADER_LEN..body]);

@@ -1,6 +1,6 @@
 //! The framing of the log: segment headers and frame headers, with their checksums.
 
-use crate::codec::{Malformed, Reader};
+use crate::codec::{Malformed, Reader, is_sum};
 
 /// First bytes of a segment.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"KYMOWAL\0";
@@ -93,7 +93,7 @@ pub(crate) fn check_frame_header(header: &[u8], segment: u64, offset: u64) -> Re
     }
     let payload_len = from.u32()? as usize;
     let payload_crc = from.u32()?;
-    if from.u32()? != header_crc(&header[..12], segment, offset) || payload_len > FRAME_PAYLOAD_MAX {
+    if !is_sum(header_crc(&header[..12], segment, offset), from.u32()?) || payload_len > FRAME_PAYLOAD_MAX {
         return Err(Malformed { what: "frame header's checksum is wrong", offset: 12 });
     }
     Ok(FrameHeader { payload_len, payload_crc })

@@ -9,6 +9,7 @@ use super::frame::{
     check_segment_header,
 };
 use super::record::{Footing, is_key};
+use crate::codec::is_sum;
 use crate::error::StorageError;
 use crate::fs::{Fs, FsFile, OpenMode};
 
@@ -181,7 +182,7 @@ impl SegmentReader {
         }
         self.payload.resize(frame.payload_len, 0);
         self.file.read_exact_at(&mut self.payload, start)?;
-        if crc32fast::hash(&self.payload) != frame.payload_crc {
+        if !is_sum(crc32fast::hash(&self.payload), frame.payload_crc) {
             return Ok(Err("frame payload's checksum is wrong"));
         }
         Ok(Ok(start + frame.payload_len as u64))
