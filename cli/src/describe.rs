@@ -356,6 +356,7 @@ fn querying_limits() -> Vec<Limit> {
         Limit::new("bytes of a form", size(api.form_bytes_max), "413"),
         Limit::new("points per series of a range query", POINTS_MAX, "400"),
         Limit::new("samples that a query holds at once", EngineConfig::MAX_SAMPLES, "422"),
+        Limit::new("bytes of a label value that a query makes", size(EngineConfig::LABEL_BYTES_MAX), "422"),
         Limit::new("lookback of an instant selector", duration(DEFAULT_LOOKBACK), "older samples are not seen"),
     ]
 }

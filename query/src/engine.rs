@@ -34,6 +34,9 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// Prometheus' default of `--query.max-samples`.
     pub const MAX_SAMPLES: u64 = 50_000_000;
+
+    /// Bytes of a label value that `label_join` and `label_replace` may make: as long as one that is stored may be.
+    pub const LABEL_BYTES_MAX: usize = 64 << 10;
 }
 
 impl Default for EngineConfig {

@@ -59,7 +59,7 @@ impl Evaluator<'_> {
                 one.labels = labels::without_name(&one.labels);
             }
         }
-        labels::merge(series)
+        labels::merge(series, &self.meter)
     }
 
     fn range_answer(&mut self, root: NodeId) -> Result<Vec<ResultSeries>, QueryError> {

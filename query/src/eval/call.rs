@@ -9,6 +9,7 @@ use super::labels;
 use super::notes::Note;
 use super::sorted::sorted;
 use super::{Evaluator, invalid};
+use crate::engine::EngineConfig;
 use crate::functions::{calendar, math, natural};
 use crate::parser::{self, Call, ExprKind, LabelMatcher, MatchOp, NodeId, Span, ValueType};
 use crate::plan;
@@ -251,16 +252,26 @@ impl Evaluator<'_> {
         self.check_label_name(call.args[1], "destination", "label_replace")?;
         let mut vector = self.take_vector(call.args[0]);
         let mut value = String::new();
+        let references = replacement.matches('$').count();
         for series in &mut vector.series {
             self.meter.check()?;
             let labels = series.labels.clone();
             if let Some(found) = regex.captures(labels.get(&source).unwrap_or_default()) {
                 value.clear();
+                // Each reference stands for a part of the source.
+                let source_bytes = found.get(0).map_or(0, |whole| whole.len());
+                let bytes_at_most = replacement.len().saturating_add(references.saturating_mul(source_bytes));
+                if bytes_at_most > EXPANDED_BYTES_MAX {
+                    return Err(too_long_a_label("label_replace", bytes_at_most));
+                }
                 found.expand(&replacement, &mut value);
+                if value.len() > EngineConfig::LABEL_BYTES_MAX {
+                    return Err(too_long_a_label("label_replace", value.len()));
+                }
                 set_label(series, &target, &value);
             }
         }
-        vector.series = labels::merge(vector.series)?;
+        vector.series = labels::merge(vector.series, &self.meter)?;
         self.finish_sorted(vector)
     }
 
@@ -273,11 +284,17 @@ impl Evaluator<'_> {
         let mut vector = self.take_vector(call.args[0]);
         let sources: Vec<&str> = call.args[3..].iter().map(|&arg| self.string(arg)).collect();
         for series in &mut vector.series {
+            self.meter.check_often()?;
             let values: Vec<&str> = sources.iter().map(|name| series.labels.get(name).unwrap_or_default()).collect();
+            let bytes = values.iter().map(|value| value.len()).sum::<usize>();
+            let bytes = bytes.saturating_add(separator.len().saturating_mul(values.len().saturating_sub(1)));
+            if bytes > EngineConfig::LABEL_BYTES_MAX {
+                return Err(too_long_a_label("label_join", bytes));
+            }
             let joined = values.join(&separator);
             set_label(series, &target, &joined);
         }
-        vector.series = labels::merge(vector.series)?;
+        vector.series = labels::merge(vector.series, &self.meter)?;
         self.finish_sorted(vector)
     }
 
@@ -291,6 +308,17 @@ impl Evaluator<'_> {
         let shown = String::from_utf8_lossy(&bytes);
         Err(QueryError::execute(ErrorKind::Invalid, format!("invalid {role} label name in {function}(): {shown}")))
     }
+}
+
+/// What `label_replace` may make before it is looked at.
+const EXPANDED_BYTES_MAX: usize = 16 * EngineConfig::LABEL_BYTES_MAX;
+
+/// A value that is longer than any that is stored: each step of a query could double it, and an expression over it could
+/// not be interrupted.
+fn too_long_a_label(function: &str, bytes: usize) -> QueryError {
+    let max = EngineConfig::LABEL_BYTES_MAX;
+    let text = format!("{function}() makes a label value of {bytes} bytes, and the limit is {max}, which is fixed");
+    QueryError::execute(ErrorKind::Limit, text)
 }
 
 fn set_label(series: &mut Series, name: &str, value: &str) {

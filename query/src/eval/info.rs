@@ -62,7 +62,7 @@ impl Evaluator<'_> {
                 out.series.push(part);
             }
         }
-        out.series = labels::merge(out.series)?;
+        out.series = labels::merge(out.series, &self.meter)?;
         out.hold.set_samples(out.series.iter().map(|s| s.column.len()).sum())?;
         Ok(out)
     }

@@ -7,6 +7,7 @@ use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
 
 use super::column::Series;
+use super::meter::Meter;
 
 /// Labels that describe the metric and not the series; they go with its name.
 pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
@@ -52,11 +53,12 @@ pub(crate) fn same_labels() -> QueryError {
 /// Joins series of equal labels; the first one's place is kept.
 ///
 /// # Errors
-/// When two of them have a sample at the same step.
-pub(crate) fn merge(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+/// When two of them have a sample at the same step; when the query should stop.
+pub(crate) fn merge(series: Vec<Series>, meter: &Meter<'_>) -> Result<Vec<Series>, QueryError> {
     let mut at: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
     let mut out: Vec<Series> = Vec::with_capacity(series.len());
     for one in series {
+        meter.check_often()?;
         match at.entry(one.labels.clone()) {
             Entry::Occupied(known) => {
                 out[*known.get()].column.absorb(one.column).map_err(|_| same_labels())?;

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, QueryContext, Reservation, SelectError};
 
-/// Counts for one query.
-#[derive(Debug)]
+/// Counts for one query. Clones count together.
+#[derive(Debug, Clone)]
 pub(crate) struct Meter<'a> {
     ctx: &'a QueryContext,
     counters: Rc<Counters>,

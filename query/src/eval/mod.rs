@@ -225,7 +225,7 @@ impl<'a> Evaluator<'a> {
     fn finish(&mut self, mut vector: Vector) -> Result<Vector, QueryError> {
         vector.series.retain(|series| !series.column.is_empty());
         if self.names == NameRemoval::AtOnce {
-            vector.series = labels::merge(std::mem::take(&mut vector.series))?;
+            vector.series = labels::merge(std::mem::take(&mut vector.series), &self.meter)?;
         }
         vector.hold.set_samples(vector.series.iter().map(|s| s.column.len()).sum())?;
         Ok(vector)

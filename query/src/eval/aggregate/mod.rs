@@ -83,12 +83,23 @@ impl<'a> Evaluator<'a> {
                 span,
                 out,
                 held: self.meter.hold()?,
+                meter: self.meter.clone(),
                 at,
                 groups: Vec::new(),
                 members: HashMap::default(),
                 came: 0,
             }),
-            _ => Box::new(Limits { op, by, param, steps, at, taken: Vec::new(), chosen: Vec::new(), out }),
+            _ => Box::new(Limits {
+                op,
+                by,
+                param,
+                steps,
+                at,
+                taken: Vec::new(),
+                chosen: Vec::new(),
+                out,
+                meter: self.meter.clone(),
+            }),
         })
     }
 

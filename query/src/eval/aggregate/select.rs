@@ -12,8 +12,9 @@ use super::fold::Folding;
 use super::ratio::sample_offset;
 use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
 use crate::eval::labels::{Groups, Projection};
-use crate::eval::meter::Hold;
+use crate::eval::meter::{Hold, Meter, Pace};
 use crate::eval::notes::{Note, Notes};
+use crate::eval::sorted::sorted;
 use crate::parser::{AggregateOp, Span};
 
 /// `topk` and `bottomk`.
@@ -26,6 +27,7 @@ pub(super) struct Ranks<'a> {
     pub(super) out: Vector,
     /// Of heaps and members.
     pub(super) held: Hold,
+    pub(super) meter: Meter<'a>,
     pub(super) at: Groups,
     /// Per group, the heaps of all steps.
     pub(super) groups: Vec<Vec<Ranking>>,
@@ -92,18 +94,21 @@ impl Folding for Ranks<'_> {
     }
 
     fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
-        let Ranks { op, steps, mut out, groups, members, .. } = *self;
-        // An instant answer has the best first within each group.
-        let mut order: Vec<u32> = if steps == 1 {
-            groups.iter().flat_map(|group| group[0].in_order(op)).collect()
+        let Ranks { op, steps, mut out, groups, members, meter, .. } = *self;
+        let order: Vec<u32> = if steps == 1 {
+            // An instant answer has the best first within each group.
+            let mut order = Vec::with_capacity(members.len());
+            for group in &groups {
+                order.extend(group[0].in_order(op, &meter)?);
+            }
+            order
         } else {
-            members.keys().copied().collect()
+            let all: Vec<u32> = members.keys().copied().collect();
+            sorted(all, &meter, |a, b| (members[a].group, *a).cmp(&(members[b].group, *b)))?
         };
-        if steps != 1 {
-            order.sort_unstable_by_key(|number| (members[number].group, *number));
-        }
         let mut place_of: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
         for &number in &order {
+            meter.check_often()?;
             let member = &members[&number];
             out.hold.grow_bytes(Column::bytes(steps))?;
             out.hold.grow_samples(member.places)?;
@@ -111,8 +116,10 @@ impl Folding for Ranks<'_> {
             let column = Column::empty(steps);
             out.series.push(Series { labels: member.labels.clone(), drop_name: member.drop_name, column });
         }
+        let mut pace = Pace::default();
         for group in &groups {
             for (step, ranking) in group.iter().enumerate() {
+                pace.work(&meter, ranking.best.len())?;
                 for &(value, number) in &ranking.best {
                     out.series[place_of[&number]].column.set(step, value);
                 }
@@ -134,6 +141,7 @@ pub(super) struct Limits<'a> {
     /// By group.
     pub(super) chosen: Vec<(usize, Series)>,
     pub(super) out: Vector,
+    pub(super) meter: Meter<'a>,
 }
 
 impl Folding for Limits<'_> {
@@ -170,8 +178,8 @@ impl Folding for Limits<'_> {
     }
 
     fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
-        let Limits { mut chosen, mut out, .. } = *self;
-        chosen.sort_by_key(|(group, _)| *group);
+        let Limits { chosen, mut out, meter, .. } = *self;
+        let chosen = sorted(chosen, &meter, |(a, _), (b, _)| a.cmp(b))?;
         out.series.extend(chosen.into_iter().map(|(_, series)| series));
         Ok(out)
     }
@@ -250,14 +258,13 @@ impl Ranking {
     }
 
     /// Members, best first, NaN last.
-    fn in_order(&self, op: AggregateOp) -> Vec<u32> {
-        let mut sorted = self.best.clone();
-        sorted.sort_by(|a, b| match (a.0.is_nan(), b.0.is_nan()) {
+    fn in_order(&self, op: AggregateOp, meter: &Meter<'_>) -> Result<Vec<u32>, QueryError> {
+        let best = sorted(self.best.clone(), meter, |a, b| match (a.0.is_nan(), b.0.is_nan()) {
             (false, false) if op == AggregateOp::Topk => b.0.total_cmp(&a.0),
             (false, false) => a.0.total_cmp(&b.0),
             (a_nan, b_nan) => a_nan.cmp(&b_nan),
-        });
-        sorted.into_iter().map(|(_, member)| member).collect()
+        })?;
+        Ok(best.into_iter().map(|(_, member)| member).collect())
     }
 }
 
@@ -277,7 +284,9 @@ mod tests {
             for (member, &value) in (0..).zip(&values) {
                 ranking.offer(op, value, member, k);
             }
-            assert_eq!(ranking.in_order(op), expected, "{op}({k})");
+            let context = kymo_core::QueryContext::unlimited();
+            let order = ranking.in_order(op, &Meter::new(&context, u64::MAX)).unwrap();
+            assert_eq!(order, expected, "{op}({k})");
         }
     }
 

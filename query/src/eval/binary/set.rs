@@ -46,7 +46,7 @@ impl Evaluator<'_> {
         if op == BinaryOp::Or {
             asked.series.append(&mut filtered.series);
             asked.series.retain(|series| !series.column.is_empty());
-            asked.series = labels::merge(asked.series)?;
+            asked.series = labels::merge(asked.series, &self.meter)?;
             // What the right side held is now part of the result.
             asked.hold.grow_bytes(filtered.hold.release())?;
             drop(filtered);

@@ -135,7 +135,7 @@ impl Evaluator<'_> {
                 self.names.apply(series);
             }
         }
-        out.series = labels::merge(out.series)?;
+        out.series = labels::merge(out.series, &self.meter)?;
         out.hold.set_samples(out.series.iter().map(|s| s.column.len()).sum())?;
         Ok(out)
     }

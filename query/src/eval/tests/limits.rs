@@ -434,6 +434,59 @@ fn work_on_one_series_is_cancelled_on_its_way() {
 }
 
 #[test]
+fn nothing_is_made_of_what_was_read_last_before_a_cancel() {
+    let lines: String = (0..50).map(|n| format!("x{{n=\"{n:03}\"}} 0+{n}x10\ny{{n=\"{n:03}\"}} 1+{n}x10\n")).collect();
+    let data = storage(60_000, &lines);
+    // (query, series that it reads)
+    let rows = [
+        ("sort_desc(x)", 50),
+        ("sort_by_label(x, \"n\")", 50),
+        ("topk(3, x)", 50),
+        ("quantile(0.5, x)", 50),
+        ("count_values(\"v\", x)", 50),
+        ("x + on (n) y", 100),
+        ("x and on (n) y", 100),
+        ("x or y", 100),
+        ("sum by (n) (x) / sum by (n) (y)", 100),
+        ("label_replace(x, \"d\", \"$1\", \"n\", \"(.*)\")", 50),
+        ("max_over_time(rate(x[5m])[5m:1m])", 50),
+    ];
+    for (text, series) in rows {
+        for grid in [RANGE, Grid::Instant { at_ms: 600_000 }] {
+            let ctx = QueryContext::unlimited();
+            let read = Arc::new(AtomicUsize::new(0));
+            let flag = ctx.cancel.clone();
+            let storage = Cancelling { inner: data.clone(), flag, after: series - 1, read: Arc::clone(&read) };
+            let engine = engine(Arc::new(storage), EngineOptions::all());
+            let stopped = engine.query(&QueryRequest::new(text, grid), &ctx).map(|found| shown(&found.value));
+            assert_eq!(stopped.map_err(|error| error.kind), Err(ErrorKind::Cancelled), "{text} {grid:?}");
+            assert_eq!((read.load(Ordering::Relaxed), ctx.budget.used()), (series, 0), "{text} {grid:?}");
+        }
+    }
+}
+
+#[test]
+fn a_label_value_that_a_query_makes_is_bounded() {
+    let engine = engine(plain_storage(1), EngineOptions::all());
+    let ask_for = |text: &str| ask(&engine, text, Grid::Instant { at_ms: 600_000 });
+    // Each step doubles the value of three bytes.
+    let doubled =
+        |times| (0..times).fold("x".to_owned(), |text, _| format!("label_join({text}, \"n\", \"\", \"n\", \"n\")"));
+    assert!(ask_for(&doubled(14)).is_ok());
+    let refused = ask_for(&doubled(15)).unwrap_err();
+    let text = "label_join() makes a label value of 98304 bytes, and the limit is 65536, which is fixed";
+    assert!(refused.message.starts_with(text) && refused.kind == ErrorKind::Limit, "{}", refused.message);
+    let replaced = |to: &str| ask_for(&format!("label_replace({}, \"m\", \"{to}\", \"n\", \"(.*)\")", doubled(14)));
+    assert!(replaced("$1").is_ok());
+    let text = "label_replace() makes a label value of 98304 bytes, and the limit is 65536, which is fixed";
+    let refused = replaced("$1$1").unwrap_err();
+    assert!(refused.message.starts_with(text), "{}", refused.message);
+    // What would take gigabytes is refused before it is made.
+    let refused = replaced(&"$1".repeat(100_000)).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Limit, "{}", refused.message);
+}
+
+#[test]
 fn the_catalogue_is_listed_sorted_joined_and_cut() {
     let engine = plain(4);
     let ctx = QueryContext::unlimited();
