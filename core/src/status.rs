@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::RelabelRule;
 use crate::error::ErrorKind;
 use crate::ledger::{Loss, Received};
 
@@ -54,6 +55,14 @@ pub trait StatusSource: Send + Sync {
     /// As [`targets`](Self::targets).
     fn scrape_pools(&self) -> Result<Vec<String>, StatusError> {
         Ok(Vec::new())
+    }
+
+    /// How the scrape job of this name is configured; `None` if there is none of it.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn scrape_pool(&self, _name: &str) -> Result<Option<ScrapePoolStatus>, StatusError> {
+        Ok(None)
     }
 
     /// Rule groups in the order in which they were loaded.
@@ -209,6 +218,10 @@ impl StatusSource for StatusSources {
         self.join(|part| part.scrape_pools())
     }
 
+    fn scrape_pool(&self, name: &str) -> Result<Option<ScrapePoolStatus>, StatusError> {
+        self.first(|part| part.scrape_pool(name))
+    }
+
     fn rule_groups(&self) -> Result<Vec<RuleGroupStatus>, StatusError> {
         self.join(|part| part.rule_groups())
     }
@@ -260,6 +273,15 @@ impl StatusSource for StatusSources {
     fn runtime_info(&self) -> Result<Option<RuntimeInfo>, StatusError> {
         self.first(|part| part.runtime_info())
     }
+}
+
+/// A scrape job as it is configured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ScrapePoolStatus {
+    /// The effective values of its entry as YAML, secrets masked.
+    pub text: String,
+    /// The rules over the labels of its targets.
+    pub relabel: Vec<RelabelRule>,
 }
 
 /// How a target answered last.

@@ -20,7 +20,7 @@ use kymo_core::{
 };
 
 use crate::append::Work;
-use crate::block::{BlockCache, BlockStatistics};
+use crate::block::{BlockCache, BlockStatistics, BlockSummary};
 use crate::blocks::{Blocks, LiveBlock, Shown};
 use crate::changes::ChangeLog;
 use crate::compact::MergeJob;
@@ -125,6 +125,14 @@ impl Engine {
         let mut statistics = BlockStatistics::default();
         self.blocks().list().iter().try_for_each(|block| statistics.add(block))?;
         Ok(statistics)
+    }
+
+    /// The block files of this moment, oldest sequence first. Reads nothing.
+    #[must_use]
+    pub fn block_list(&self) -> Vec<BlockSummary> {
+        let mut list: Vec<BlockSummary> = self.blocks().list().iter().map(|block| block.footer().into()).collect();
+        list.sort_unstable_by_key(|block| block.sequence);
+        list
     }
 
     pub(crate) fn metadata(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Metadata>>> {

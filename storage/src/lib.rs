@@ -65,7 +65,7 @@ mod tombstones;
 mod verify;
 mod wal;
 
-pub use block::{BlockStatistics, EncodingStatistics};
+pub use block::{BlockStatistics, BlockSummary, EncodingStatistics};
 pub use codec::Malformed;
 pub use compact::CleanReport;
 pub use delete::{DeleteError, DeleteReport};

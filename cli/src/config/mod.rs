@@ -20,6 +20,7 @@ mod retention;
 mod show;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kymo_core::status::LabelMap;
@@ -58,6 +59,8 @@ pub struct Configuration {
     pub notices: Vec<String>,
     /// The effective values as YAML, secrets masked.
     pub text: String,
+    /// The same of each scrape job, by name.
+    pub job_texts: BTreeMap<String, String>,
 }
 
 /// Says whether the HTTP clients of a job can be made.
@@ -124,9 +127,11 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
         return Err(faults);
     }
     let text = show::yaml(&mut file, &notices);
+    let job_texts = show::jobs(&file);
     let Global { external_labels, query_log_file, .. } = file.global;
     let (path, metrics) = (path.to_owned(), file.metrics);
-    Ok(Configuration { path, kymo: file.kymo, jobs, otlp, metrics, external_labels, query_log_file, notices, text })
+    let kymo = file.kymo;
+    Ok(Configuration { path, kymo, jobs, otlp, metrics, external_labels, query_log_file, notices, text, job_texts })
 }
 
 /// The jobs that can be scraped. What they leave open is filled in in the file too.

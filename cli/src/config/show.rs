@@ -1,5 +1,6 @@
 //! The effective values of a file, as a file: what was left open is filled in, secrets are masked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kymo_core::config::Secret;
@@ -63,6 +64,12 @@ impl<'a> From<&'a OtlpConfig> for OtlpShown<'a> {
             keep_min_max: otlp.keep_min_max,
         }
     }
+}
+
+/// Each scrape job as YAML, once [`yaml`] has masked its secrets.
+pub(super) fn jobs(file: &ConfigFile) -> BTreeMap<String, String> {
+    let entries = file.scrape_configs.iter().map(|entry| &entry.value);
+    entries.map(|entry| (entry.job_name.clone(), serde_saphyr::to_string(entry).unwrap_or_default())).collect()
 }
 
 /// The file as YAML. What is not acted on stands in comments at its head.

@@ -9,6 +9,8 @@ use kymo_core::query::EngineOptions;
 pub(super) enum Feature {
     /// Switches part of PromQL on.
     Language(Switch),
+    /// Switches the search of names on.
+    Search,
     /// On without it, here or in Prometheus 3.14 too.
     Always,
     /// Known to Prometheus; there is nothing to switch here.
@@ -27,13 +29,14 @@ pub(super) enum Switch {
 }
 
 /// The switches by name, sorted.
-const SWITCHES: [(&str, Switch); 6] = [
-    ("promql-binop-fill-modifiers", Switch::FillModifiers),
-    ("promql-delayed-name-removal", Switch::DelayedNameRemoval),
-    ("promql-experimental-functions", Switch::ExperimentalFunctions),
-    ("promql-extended-range-selectors", Switch::ExtendedRangeSelectors),
-    ("type-and-unit-labels", Switch::TypeAndUnitLabels),
-    ("use-start-timestamps", Switch::StartTimestamps),
+const SWITCHES: [(&str, Feature); 7] = [
+    ("promql-binop-fill-modifiers", Feature::Language(Switch::FillModifiers)),
+    ("promql-delayed-name-removal", Feature::Language(Switch::DelayedNameRemoval)),
+    ("promql-experimental-functions", Feature::Language(Switch::ExperimentalFunctions)),
+    ("promql-extended-range-selectors", Feature::Language(Switch::ExtendedRangeSelectors)),
+    ("search-api", Feature::Search),
+    ("type-and-unit-labels", Feature::Language(Switch::TypeAndUnitLabels)),
+    ("use-start-timestamps", Feature::Language(Switch::StartTimestamps)),
 ];
 
 /// What needs no switch.
@@ -79,7 +82,7 @@ impl FromStr for Feature {
 
     fn from_str(name: &str) -> Result<Feature, String> {
         if let Some((_, switch)) = SWITCHES.iter().find(|(known, _)| *known == name) {
-            return Ok(Feature::Language(*switch));
+            return Ok(*switch);
         }
         if ALWAYS.contains(&name) {
             return Ok(Feature::Always);
@@ -112,7 +115,7 @@ pub(super) fn engine_options(features: &[Feature]) -> EngineOptions {
 
 /// The names of what is switched on, with commas between them.
 pub(super) fn names(features: &[Feature]) -> String {
-    let on = |switch: Switch| features.contains(&Feature::Language(switch));
-    let names: Vec<&str> = SWITCHES.iter().filter(|(_, switch)| on(*switch)).map(|(name, _)| *name).collect();
+    let on = SWITCHES.iter().filter(|(_, switch)| features.contains(switch));
+    let names: Vec<&str> = on.map(|(name, _)| *name).collect();
     names.join(",")
 }

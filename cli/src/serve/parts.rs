@@ -11,8 +11,8 @@ use kymo_core::registry::{RegisterError, Registry};
 use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, Deletion, LossLedger, MetricStorage, QueryContext};
 use kymo_export::api::{
-    self, Admin, AdminFailure, ApiOptions, ApiState, CleanFigures, DeleteFigures, DeleteMode, FactsState, Lifecycle,
-    QueryLog, RetentionQuestion, TargetFamilies,
+    self, Admin, AdminFailure, ApiOptions, ApiState, BlockFacts, CleanFigures, DeleteFigures, DeleteMode, FactsState,
+    Lifecycle, QueryLog, RetentionQuestion, TargetFamilies,
 };
 use kymo_export::exposition::{self, Exposition};
 use kymo_export::process::Process;
@@ -22,12 +22,12 @@ use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
 use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
 use kymo_query::EngineConfig;
-use kymo_storage::{DeleteError, Engine, SnapshotExtent};
+use kymo_storage::{BlockSummary, DeleteError, Engine, SnapshotExtent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
-use super::features;
+use super::features::{self, Feature};
 use super::plan::Plan;
 use super::reload::{Logged, Reload, Retained};
 use super::scrape;
@@ -196,6 +196,7 @@ impl Parts {
             queries_max: queries.concurrency,
             queries_waiting_max: queries.waiting_max,
             engine: language,
+            search: plan.features.contains(&Feature::Search),
             ..ApiOptions::default()
         };
         let admin = plan.enable_admin_api.then(|| admin(&engine));
@@ -229,6 +230,7 @@ impl Parts {
             .merge(api::routes(self.api.clone()))
             .merge(api::status_routes(self.facts.clone()))
             .merge(self.target_metadata())
+            .merge(self.block_list())
             .merge(kymo_export::remote_read::routes(self.api.clone()))
             .merge(api::admin_routes(self.api.clone(), self.admin.clone()))
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
@@ -246,10 +248,23 @@ impl Parts {
         })
     }
 
-    /// `/metrics`: what the parts record, and what the system says of this process.
+    /// `/api/v1/status/tsdb/blocks`
+    fn block_list(&self) -> Router {
+        let engine = self.engine.clone();
+        api::block_routes(move || {
+            let facts = |block: BlockSummary| {
+                let BlockSummary { sequence, level, min_time_ms, max_time_ms, series, samples } = block;
+                BlockFacts { sequence, level, min_time_ms, max_time_ms, series, samples }
+            };
+            engine.block_list().into_iter().map(facts).collect()
+        })
+    }
+
+    /// `/metrics` and `/api/v1/status/self_metrics`: what the parts record, and what the system says of this process.
     fn own_metrics(&self) -> Router {
         let process = self.process.clone();
-        exposition::routes(Exposition::from(self.registry.clone()).with(move || process.families()))
+        let shown = Exposition::from(self.registry.clone()).with(move || process.families());
+        exposition::routes(shown.clone()).merge(api::self_metrics_routes(move || shown.families()))
     }
 
     /// What the OTLP listeners need.

@@ -4,6 +4,7 @@
 //! untouched; so does how long what is kept. Other settings of the server itself and those of OTLP are those of its start, and
 //! a change of them is said.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +12,10 @@ use kymo::config::{self, Configuration, KymoSection};
 use kymo_core::Clock;
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
-use kymo_core::status::{ConfigurationStatus, LabelMap, StatusError, StatusSource};
+use kymo_core::status::{ConfigurationStatus, LabelMap, ScrapePoolStatus, StatusError, StatusSource};
 use kymo_export::api::QueryLog;
 use kymo_ingest::otlp::OtlpConfig;
-use kymo_ingest::scrape::ScrapeManager;
+use kymo_ingest::scrape::{JobConfig, ScrapeManager};
 use kymo_storage::Engine;
 
 use super::plan::RetentionFlags;
@@ -66,6 +67,8 @@ pub(super) struct Reload {
     status: Mutex<ConfigurationStatus>,
     /// Held only to copy or replace.
     external_labels: Mutex<LabelMap>,
+    /// Scrape jobs by name. Held only to copy or replace.
+    pools: Mutex<BTreeMap<String, ScrapePoolStatus>>,
     successful: Gauge,
     loaded: Gauge,
 }
@@ -90,6 +93,7 @@ impl Reload {
             clock,
             status: Mutex::default(),
             external_labels: Mutex::default(),
+            pools: Mutex::default(),
             successful: registry.gauge(&SUCCESSFUL).register()?,
             loaded: registry.gauge(&LOADED).register()?,
         })
@@ -149,6 +153,7 @@ impl Reload {
             }
         }
         *self.external_labels.lock().unwrap_or_else(PoisonError::into_inner) = config.external_labels.clone();
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools(config);
         self.note_success(config.text.clone(), status);
         Ok(())
     }
@@ -175,9 +180,22 @@ impl Reload {
     }
 }
 
+/// What is told of each scrape job.
+fn pools(config: &Configuration) -> BTreeMap<String, ScrapePoolStatus> {
+    let pool = |job: &JobConfig| {
+        let text = config.job_texts.get(&job.name).cloned().unwrap_or_default();
+        (job.name.clone(), ScrapePoolStatus { text, relabel: job.relabel.clone() })
+    };
+    config.jobs.iter().map(pool).collect()
+}
+
 impl StatusSource for Reload {
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
         Ok(Some(self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
+    fn scrape_pool(&self, name: &str) -> Result<Option<ScrapePoolStatus>, StatusError> {
+        Ok(self.pools.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
     }
 
     fn external_labels(&self) -> Result<Option<LabelMap>, StatusError> {

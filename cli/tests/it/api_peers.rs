@@ -145,6 +145,31 @@ const REQUESTS: &[(&str, &str, &str, Alike)] = &[
     ("GET", "/api/v1/notifications", "", Same),
     ("GET", "/-/healthy", "", Status),
     ("GET", "/-/ready", "", Status),
+    // What Grafana's data source asks for: its health, the builder, panels, the explorer, the list of alerts.
+    ("POST", "/api/v1/query", "query=1%2B1&time=END", Same),
+    ("POST", "/api/v1/query", "query=up&time=END.5", Same),
+    ("POST", "/api/v1/query_range", "query=up&start=START&end=END&step=15", Same),
+    ("POST", "/api/v1/query_range", "query=sum+by+(job)+(rate(up%5B1m0s%5D))&start=START&end=END&step=0.5", Same),
+    ("POST", "/api/v1/query_range", "query=up&start=START.123&end=END.456&step=30.000", Same),
+    ("POST", "/api/v1/query_range", "query=histogram_quantile(0.9,latency)&start=START&end=END&step=1m0s", Same),
+    ("POST", "/api/v1/query_range", "query=ALERTS%7Balertstate=%22firing%22%7D&start=START&end=END&step=60s", Same),
+    ("POST", "/api/v1/query_exemplars", "query=up&start=START&end=END", Same),
+    ("POST", "/api/v1/query_exemplars", "query=sum(rate(up%5B1m%5D))%20%2F%20latency&start=START&end=END.9", Same),
+    ("POST", "/api/v1/labels", "start=START&end=END&limit=40000", Same),
+    ("POST", "/api/v1/labels", "start=START&end=END&limit=40000&match[]=up%7Bjob=%22api%22%7D", Same),
+    ("GET", "/api/v1/label/__name__/values?start=START&end=END&limit=40000", "", Same),
+    ("GET", "/api/v1/label/job/values?start=START&end=END&limit=40000&match[]=up", "", Same),
+    ("GET", "/api/v1/label/job/values?start=START&end=END&match[]={__name__=%22up%22}&match[]=latency", "", Same),
+    ("GET", "/api/v1/label/U__a_2e_b/values?start=START&end=END&match[]={%22dotted%22}", "", Same),
+    ("POST", "/api/v1/series", "start=START&end=END&limit=40000&match[]=up", Same),
+    ("POST", "/api/v1/series", "match[]=%7B%22a.b%22=%22c%22%7D&start=START&end=END", Same),
+    ("GET", "/api/v1/metadata?limit=40000", "", Same),
+    ("GET", "/api/v1/metadata?metric=none&limit_per_metric=1", "", Same),
+    ("GET", "/api/v1/rules?type=alert&limit_alerts=16&group_limit=40", "", Same),
+    ("GET", "/api/v1/alerts?x=y", "", Same),
+    ("POST", "/api/v1/format_query", "query=sum(rate(up%5B5m%5D))by(job)", Same),
+    ("PUT", "/api/v1/query?query=up", "", Status),
+    ("DELETE", "/api/v1/labels", "", Status),
     // Switched off.
     ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up", "", Differ(DOCUMENTED_STATUS)),
     ("PUT", "/api/v1/admin/tsdb/clean_tombstones", "", Differ(DOCUMENTED_STATUS)),
@@ -162,6 +187,7 @@ fn write(ports: [u16; 2], end_ms: i64) {
     for (job, factor) in [("api", 1.5), ("node", 2.0)] {
         let points: Vec<(i64, f64)> = times(15_000).zip(1..).map(|(time, n)| (time, f64::from(n) * factor)).collect();
         request = request.floats(&[("__name__", "up"), ("instance", "a:1"), ("job", job)], &points);
+        request = request.exemplar("4bf92f3577b34da6", end_ms - 30_000, factor);
     }
     request = request.floats(&[("__name__", "dotted"), ("a.b", "c")], &[(end_ms, 1e9)]);
     for (time_ms, n) in times(15_000).zip(1i64..) {
@@ -288,7 +314,10 @@ fn every_endpoint_answers_as_prometheus_does() {
     let Some(program) = prometheus("every_endpoint_answers_as_prometheus_does") else { return };
     let folder = TempDir::new().unwrap();
     let kymo = Server::start_with(folder.path(), &[]);
-    let flags = ["--web.enable-remote-write-receiver", "--enable-feature=native-histograms,promql-per-step-stats"];
+    let flags = [
+        "--web.enable-remote-write-receiver",
+        "--enable-feature=native-histograms,promql-per-step-stats,exemplar-storage",
+    ];
     let theirs = Prometheus::start(&program, &folder.path().join("theirs"), "global: {}\n", &flags);
     let end_ms = now_ms() / 15_000 * 15_000;
     write([kymo.port, theirs.port], end_ms);

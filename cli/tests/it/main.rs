@@ -10,6 +10,7 @@ mod differential;
 mod doors;
 mod durability;
 mod features;
+mod grafana;
 mod http;
 mod import;
 mod otlp;

@@ -18,6 +18,8 @@ pub(crate) struct TimeSeries {
     pub(crate) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     pub(crate) samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) exemplars: Vec<Exemplar>,
     #[prost(message, repeated, tag = "4")]
     pub(crate) histograms: Vec<Histogram>,
 }
@@ -35,6 +37,16 @@ pub(crate) struct Sample {
     #[prost(double, tag = "1")]
     pub(crate) value: f64,
     #[prost(int64, tag = "2")]
+    pub(crate) timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    pub(crate) value: f64,
+    #[prost(int64, tag = "3")]
     pub(crate) timestamp: i64,
 }
 
@@ -104,7 +116,7 @@ impl Request {
     /// `pairs` sorted by name; samples as time in milliseconds and value.
     pub(crate) fn floats(mut self, pairs: &[(&str, &str)], samples: &[(i64, f64)]) -> Request {
         let samples = samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect();
-        self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples, histograms: Vec::new() });
+        self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples, ..TimeSeries::default() });
         self
     }
 
@@ -122,7 +134,18 @@ impl Request {
             timestamp,
             ..Histogram::default()
         };
-        self.0.timeseries.push(TimeSeries { labels: labels(pairs), samples: Vec::new(), histograms: vec![histogram] });
+        self.0.timeseries.push(TimeSeries {
+            labels: labels(pairs),
+            histograms: vec![histogram],
+            ..TimeSeries::default()
+        });
+        self
+    }
+
+    /// Gives the series added last a traced observation.
+    pub(crate) fn exemplar(mut self, trace: &str, timestamp: i64, value: f64) -> Request {
+        let series = self.0.timeseries.last_mut().unwrap();
+        series.exemplars.push(Exemplar { labels: labels(&[("trace_id", trace)]), value, timestamp });
         self
     }
 

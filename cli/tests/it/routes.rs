@@ -17,12 +17,14 @@ enum Steady {
     /// Clocks, counts and costs: only the keys at the top stay.
     Keys,
     Text,
+    /// Lines of JSON.
+    Lines,
 }
 
-use Steady::{Bytes, Keys, Text};
+use Steady::{Bytes, Keys, Lines, Text};
 
 /// Path below the server, whether its form may be posted, and what is steady.
-const ROUTES: [(&str, bool, Steady); 34] = [
+const ROUTES: [(&str, bool, Steady); 44] = [
     ("/api/v1/query?query=up&time=@", true, Bytes),
     ("/api/v1/query_range?query=up&start=@&end=@&step=1", true, Bytes),
     ("/api/v1/query_exemplars?query=up&start=0&end=@", true, Bytes),
@@ -33,7 +35,9 @@ const ROUTES: [(&str, bool, Steady); 34] = [
     ("/api/v1/label/job/values", false, Bytes),
     ("/api/v1/label/U__job/values", false, Bytes),
     ("/api/v1/scrape_pools", false, Bytes),
+    ("/api/v1/scrape_pools/config?scrapePool=none", false, Bytes),
     ("/api/v1/targets", false, Bytes),
+    ("/api/v1/targets/relabel_steps?scrapePool=none&labels=%7B%7D", false, Bytes),
     ("/api/v1/targets/metadata", false, Bytes),
     ("/api/v1/alertmanagers", false, Bytes),
     ("/api/v1/metadata", false, Bytes),
@@ -46,9 +50,17 @@ const ROUTES: [(&str, bool, Steady); 34] = [
     ("/api/v1/status/buildinfo", false, Bytes),
     ("/api/v1/status/flags", false, Bytes),
     ("/api/v1/status/tsdb?limit=3", false, Keys),
+    ("/api/v1/status/tsdb/blocks", false, Bytes),
     ("/api/v1/status/walreplay", false, Bytes),
+    ("/api/v1/status/self_metrics?metric_name_pattern=kymo_config_.*", false, Bytes),
+    ("/api/v1/status/cardinality", false, Keys),
     ("/api/v1/status/queries", false, Keys),
     ("/api/v1/status/drops", false, Bytes),
+    ("/api/v1/openapi.yaml", false, Text),
+    ("/api/v1/search/metric_names?search[]=u", true, Lines),
+    ("/api/v1/search/label_names?search[]=o&sort_by=score", true, Lines),
+    ("/api/v1/search/label_values?label=job", true, Lines),
+    ("/api/v1/search/label_values", true, Bytes),
     ("/federate?match[]=up", false, Text),
     ("/metrics", false, Text),
     ("/-/healthy", false, Text),
@@ -82,7 +94,7 @@ fn keys(text: &str) -> Vec<String> {
 
 fn must_be_alike(plain: &str, other: &str, steady: Steady, route: &str) {
     match steady {
-        Bytes => assert_eq!(plain, other, "{route}"),
+        Bytes | Lines => assert_eq!(plain, other, "{route}"),
         Keys => assert_eq!(keys(plain), keys(other), "{route}"),
         // Numbers of a page move on between two looks at it.
         Text => assert_eq!(plain.lines().next(), other.lines().next(), "{route}"),
@@ -91,7 +103,7 @@ fn must_be_alike(plain: &str, other: &str, steady: Steady, route: &str) {
 
 /// A server with two series of `up`, a sample each at the moment returned.
 fn with_two_series(folder: &TempDir) -> (Server, String) {
-    let server = Server::start(folder);
+    let server = Server::start_with(folder.path(), &["--enable-feature", "search-api"]);
     let now = now_ms() / 1000 * 1000;
     let request = Request::default();
     let request = request.floats(&[("__name__", "up"), ("instance", "a"), ("job", "x")], &[(now, 1.0)]);
@@ -110,7 +122,10 @@ fn every_route_packs_its_answer_lets_other_origins_in_and_takes_its_form() {
         assert!(plain.status < 500 && plain.status != 404, "{route}: {plain:?}");
         assert_eq!(plain.header("content-encoding"), None, "{route}");
         assert_eq!(plain.header("access-control-allow-origin"), None, "{route}");
-        if steady != Text {
+        if steady == Lines {
+            assert_eq!(plain.header("content-type"), Some("application/x-ndjson; charset=utf-8"), "{route}");
+            assert!(plain.body.ends_with("{\"status\":\"success\",\"has_more\":false}\n"), "{route}: {plain:?}");
+        } else if steady != Text {
             assert_eq!(plain.header("content-type"), Some("application/json"), "{route}");
             assert_eq!(plain.json()["status"], if plain.status == 200 { "success" } else { "error" }, "{route}");
         }
@@ -135,6 +150,45 @@ fn every_route_packs_its_answer_lets_other_origins_in_and_takes_its_form() {
         } else {
             assert_eq!(posted.status, 405, "{route}");
         }
+    }
+}
+
+/// Path and method, as the server describes its routes.
+fn described(page: &str) -> Vec<(String, String)> {
+    let (mut path, mut found) = (String::new(), Vec::new());
+    for line in page.lines().skip_while(|line| *line != "paths:").skip(1).take_while(|line| line.starts_with(' ')) {
+        let depth = line.len() - line.trim_start().len();
+        match (depth, line.trim_start().strip_suffix(':')) {
+            (2, Some(name)) => name.clone_into(&mut path),
+            (4, Some(method)) => found.push((path.clone(), method.to_ascii_uppercase())),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_that_is_described_is_there_and_every_route_is_described() {
+    let folder = TempDir::new().unwrap();
+    let (server, _) = with_two_series(&folder);
+    let page = http::get(server.port, "/api/v1/openapi.yaml").unwrap();
+    assert_eq!(page.header("content-type"), Some("application/yaml; charset=utf-8"));
+    let described = described(&page.body);
+    assert!(described.len() > 50, "{described:?}");
+    for (path, method) in &described {
+        let filled = path.replace("{id}", "0").replace("{name}", "job");
+        let answer = http::send(server.port, method, &format!("/api/v1{filled}"), &[], &[]).unwrap();
+        // A query that is not there is not found, in an envelope that says so.
+        let is_there = answer.status != 404 || answer.body.contains("errorType");
+        assert!(is_there && answer.status != 405, "{method} {path}: {answer:?}");
+    }
+    for (route, has_form, _) in ROUTES {
+        let path = route.split('?').next().and_then(|path| path.strip_prefix("/api/v1"));
+        let Some(path) = path.map(|path| path.replace("/job/", "/{name}/").replace("/U__job/", "/{name}/")) else {
+            continue;
+        };
+        let has = |method: &str| described.contains(&(path.clone(), method.to_owned()));
+        assert!(has("GET") && has("POST") == has_form, "{route}");
     }
 }
 

@@ -79,7 +79,12 @@ impl Answer {
 
     /// The whole as a JSON response; memory is given back when it has been sent.
     pub(crate) fn into_json(self) -> Response {
-        ([(header::CONTENT_TYPE, "application/json")], Bytes::from_owner(self)).into_response()
+        self.into_response_of("application/json")
+    }
+
+    /// The same with another content type.
+    pub(crate) fn into_response_of(self, content_type: &'static str) -> Response {
+        ([(header::CONTENT_TYPE, content_type)], Bytes::from_owner(self)).into_response()
     }
 }
 

@@ -76,7 +76,7 @@ async fn list<T: 'static>(
 }
 
 /// There is no `query` parameter here to blame, whatever the backend found.
-fn catalog_error(error: QueryError) -> ApiError {
+pub(super) fn catalog_error(error: QueryError) -> ApiError {
     match error.kind {
         ErrorKind::Invalid => ApiError::bad_data(error.message),
         kind => ApiError::of_kind(kind, error.message),

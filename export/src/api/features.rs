@@ -37,7 +37,7 @@ pub(super) async fn features(State(state): State<ApiState>) -> Json<Value> {
             "query_warnings": true,
             "remote_read": true,
             "remote_write_receiver": true,
-            "search": false,
+            "search": state.options.search,
             "time_range_labels": true,
             "time_range_series": true,
         },

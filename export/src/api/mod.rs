@@ -15,10 +15,10 @@
 //!
 //! 4. Queries run in turns by client, are shown while they run, can be cancelled, and are logged with their cost.
 //!
-//! Not there: `openapi.yaml`, `search/*`, `targets/relabel_steps`, `scrape_pools/config`, `status/self_metrics` and
-//! `status/tsdb/blocks`: they answer 404, which clients take as "not here".
+//! What there is, is described by `openapi.yaml`. `search/*` is off unless [`ApiOptions::search`] switches it on.
 
 mod admin;
+mod blocks;
 mod body;
 mod book;
 mod cardinality;
@@ -29,8 +29,10 @@ mod expression;
 pub(crate) mod fake;
 mod features;
 mod federate;
+mod fuzzy;
 mod histogram;
 mod lifecycle;
+mod openapi;
 mod params;
 mod plan;
 mod query;
@@ -38,7 +40,10 @@ mod query_status;
 mod queue;
 mod rules;
 mod run;
+mod scrape_pool;
+mod search;
 mod selector;
+mod self_metrics;
 mod server_status;
 mod status_facts;
 mod target_metadata;
@@ -65,8 +70,10 @@ pub use admin::{
     Admin, AdminAction, AdminFailure, CleanAction, CleanFigures, DeleteAction, DeleteFigures, DeleteMode,
     RetentionAction, RetentionAnswer, RetentionLoss, RetentionQuestion, SnapshotAction, admin_routes,
 };
+pub use blocks::{BlockFacts, block_routes};
 pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};
+pub use self_metrics::self_metrics_routes;
 pub use status_facts::{FactsState, status_routes};
 pub use target_metadata::{TargetFamilies, target_metadata_routes};
 pub use tsdb_status::cardinality;
@@ -176,6 +183,8 @@ pub struct ApiOptions {
     pub queries_waiting_max: usize,
     /// What expressions may contain, for what reads them without asking the backend.
     pub engine: EngineOptions,
+    /// Whether names can be searched for, which is experimental in Prometheus.
+    pub search: bool,
     /// Version of the running program, shown as `revision` and on the page.
     pub program_version: String,
 }
@@ -190,6 +199,7 @@ impl Default for ApiOptions {
             queries_max: 20,
             queries_waiting_max: 256,
             engine: EngineOptions::default(),
+            search: false,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -249,6 +259,10 @@ pub fn routes(state: ApiState) -> Router {
         .route("/query_exemplars", get(exemplars::query_exemplars).post(exemplars::query_exemplars))
         .route("/format_query", get(expression::format_query).post(expression::format_query))
         .route("/parse_query", get(expression::parse_query).post(expression::parse_query))
+        .route("/search/metric_names", get(search::metric_names).post(search::metric_names))
+        .route("/search/label_names", get(search::label_names).post(search::label_names))
+        .route("/search/label_values", get(search::label_values).post(search::label_values))
+        .route("/openapi.yaml", get(openapi::openapi))
         .route("/features", get(features::features))
         .route("/status/tsdb", get(tsdb_status::tsdb))
         .route("/status/cardinality", get(cardinality::cardinality))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `targets` | `targets` |
 //! | `scrape_pools` | `scrape_pools` |
+//! | `scrape_pools/config`, `targets/relabel_steps` | `scrape_pool` |
 //! | `rules` | `rule_groups` |
 //! | `alerts` | `alerts` |
 //! | `notifications` | `configuration` |
@@ -25,7 +26,7 @@ use kymo_core::status::{ConfigurationStatus, StatusError, StatusSource, TargetHe
 use kymo_core::text::{DurationText, write_rfc3339};
 use serde_json::{Map, Value, json};
 
-use super::rules;
+use super::{rules, scrape_pool};
 
 /// What Prometheus answers for a moment that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -44,6 +45,8 @@ pub fn status_routes(state: FactsState) -> Router {
     let v1 = Router::new()
         .route("/targets", get(targets))
         .route("/scrape_pools", get(scrape_pools))
+        .route("/scrape_pools/config", get(scrape_pool::config))
+        .route("/targets/relabel_steps", get(scrape_pool::relabel_steps))
         .route("/rules", get(rules::rules))
         .route("/alerts", get(rules::alerts))
         .route("/alertmanagers", get(rules::alertmanagers))

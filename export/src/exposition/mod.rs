@@ -101,16 +101,33 @@ impl Exposition {
         page
     }
 
+    /// What the page shows now.
+    #[must_use]
+    pub fn families(&self) -> Vec<FamilySnapshot> {
+        let mut families = self.registry.snapshot();
+        families.extend(self.others());
+        // A stable sort keeps the registry's in front.
+        families.sort_by(|a, b| a.name.cmp(&b.name));
+        families.dedup_by(|later, earlier| later.name == earlier.name);
+        families
+    }
+
+    /// What was added by [`with`](Self::with), by name.
+    fn others(&self) -> Vec<FamilySnapshot> {
+        let mut others: Vec<FamilySnapshot> = self.others.iter().flat_map(|others| others()).collect();
+        // A stable sort keeps the one added first in front.
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        others.dedup_by(|later, earlier| later.name == earlier.name);
+        others
+    }
+
     /// Appends the page now, in this format.
     ///
     /// Allocates nothing if the last page of the format had the same series, `page` is large enough, and nothing was added
     /// by [`with`](Self::with); families with a time to live, native histograms and exemplars apart. Several pages may be
     /// made at once.
     pub fn render_into(&self, format: Format, page: &mut Vec<u8>) {
-        let mut others: Vec<FamilySnapshot> = self.others.iter().flat_map(|others| others()).collect();
-        // A stable sort keeps the one added first in front.
-        others.sort_by(|a, b| a.name.cmp(&b.name));
-        others.dedup_by(|later, earlier| later.name == earlier.name);
+        let others = self.others();
         let mut renderer = self.renderer(format);
         renderer.render(page, &self.registry, &others);
         let mut spare = self.spare();

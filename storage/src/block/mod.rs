@@ -28,7 +28,7 @@ pub(crate) use check::check;
 pub(crate) use directory::check_pages;
 pub(crate) use read::{Block, ChunkRef};
 pub(crate) use scan::Scan;
-pub use statistics::{BlockStatistics, EncodingStatistics};
+pub use statistics::{BlockStatistics, BlockSummary, EncodingStatistics};
 pub(crate) use write::{BlockWriter, Pieces, Shape};
 
 use crate::codec::{Malformed, Reader, put_varint, put_zigzag};

@@ -6,7 +6,7 @@ use kymo_core::SelectError;
 
 use super::read::{Block, BoundsCursor};
 use super::series::SERIES_PER_PAGE;
-use super::{CHUNK_CRC_LEN, SectionKind};
+use super::{CHUNK_CRC_LEN, Footer, SectionKind};
 use crate::chunk::{Encoding, encoding_of};
 
 /// What the bytes of blocks are made of: the sections add up to the files.
@@ -32,6 +32,30 @@ pub struct BlockStatistics {
     pub overhead_bytes: u64,
     /// Chunks by how their floats are written, in the order of the numbers on disk.
     pub encodings: Vec<EncodingStatistics>,
+}
+
+/// What a block file tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSummary {
+    /// Which of all blocks that the directory ever had it is. At one timestamp the higher wins.
+    pub sequence: u64,
+    /// 0 as flushed, 1 as merged.
+    pub level: u64,
+    /// Oldest sample, milliseconds.
+    pub min_time_ms: i64,
+    /// Newest sample, milliseconds.
+    pub max_time_ms: i64,
+    /// Series in it.
+    pub series: u64,
+    /// Samples in it.
+    pub samples: u64,
+}
+
+impl From<&Footer> for BlockSummary {
+    fn from(footer: &Footer) -> BlockSummary {
+        let Footer { sequence, level, min_time_ms, max_time_ms, series, samples, .. } = *footer;
+        BlockSummary { sequence, level, min_time_ms, max_time_ms, series, samples }
+    }
 }
 
 /// Chunks of one encoding.

@@ -14,7 +14,7 @@ pub(super) fn send(port: u16, series: &[Series]) -> usize {
     let marker = |series: &Series| TimeSeries {
         labels: labels(series),
         samples: vec![Sample { value: f64::from_bits(STALE), timestamp: START_MS - 1 }],
-        histograms: Vec::new(),
+        ..TimeSeries::default()
     };
     write(port, series.iter().map(marker).collect());
     let mut sent = 0;
@@ -54,7 +54,7 @@ fn time_series(series: &Series, start: i64, end: i64) -> Vec<TimeSeries> {
     for &(timestamp, ref point) in series.points.iter().filter(|(time, _)| (start..end).contains(time)) {
         let float = matches!(point, Point::Float(_));
         if out.last().is_none_or(|entry| entry.samples.is_empty() == float) {
-            out.push(TimeSeries { labels: labels(series), samples: Vec::new(), histograms: Vec::new() });
+            out.push(TimeSeries { labels: labels(series), ..TimeSeries::default() });
         }
         let Some(entry) = out.last_mut() else { continue };
         match point {
