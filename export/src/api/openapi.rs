@@ -251,6 +251,7 @@ const ROUTES: &[Row] = &[
     ("/read", POST, "remote", "Remote read", &[], Protobuf),
     ("/write", POST, "remote", "Remote write 1.0 and 2.0", &[], Protobuf),
     ("/otlp/v1/metrics", POST, "otlp", "Metrics of OpenTelemetry", &[], Protobuf),
+    ("/otlp/v1/traces", POST, "otlp", "Spans of OpenTelemetry", &[], Protobuf),
     (
         "/openapi.yaml",
         GET,
@@ -430,7 +431,7 @@ mod tests {
     use super::*;
 
     /// Served by other crates: the program's own tests ask for them.
-    const ELSEWHERE: [&str; 2] = ["/write", "/otlp/v1/metrics"];
+    const ELSEWHERE: [&str; 3] = ["/write", "/otlp/v1/metrics", "/otlp/v1/traces"];
 
     fn all_routers() -> Router {
         let state = state(FakeBackend::new(|_, _| Ok(Default::default())));
