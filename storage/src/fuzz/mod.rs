@@ -1,6 +1,6 @@
 //! Doors for the fuzz targets: each takes any bytes and must neither panic nor allocate beyond them.
 //!
-//! Built for fuzzing, no checksum is compared ([`crate::codec::is_sum`]): what an input changes is read, not
+//! Built for fuzzing, no checksum is compared (`codec::is_sum`): what an input changes is read, not
 //! refused at the door.
 
 #[cfg(test)]
