@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use kymo_core::text::parse_duration_ms;
@@ -51,12 +52,12 @@ pub(crate) struct ImportArgs {
     auth_token_file: Option<PathBuf>,
     /// Leave out what is older than this [default: nothing]
     #[arg(long, value_name = "DURATION", conflicts_with = "server", value_parser = duration)]
-    retention: Option<std::time::Duration>,
+    retention: Option<Duration>,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     match parse_duration_ms(text).map(u64::try_from) {
-        Ok(Ok(ms)) if ms > 0 => Ok(std::time::Duration::from_millis(ms)),
+        Ok(Ok(ms)) if ms > 0 => Ok(Duration::from_millis(ms)),
         Ok(_) => Err("a retention is longer than nothing".to_owned()),
         Err(error) => Err(error.to_string()),
     }
@@ -121,7 +122,10 @@ pub(crate) fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
 
 fn into_directory(args: &ImportArgs) -> Result<(Imported, Tally, u64), Failure> {
     let dir = &args.data_dir;
-    let options = Options { retention: RetentionPolicy::of_age(args.retention), ..Options::default() };
+    // Rollups that are there stay, whatever the server is told to keep of them.
+    let (five_minutes, one_hour) = (Some(Duration::MAX), Some(Duration::MAX));
+    let retention = RetentionPolicy { five_minutes, one_hour, ..RetentionPolicy::of_age(args.retention) };
+    let options = Options { retention, ..Options::default() };
     let opened = Engine::open(Arc::new(RealFs), dir, options);
     let (engine, _) = opened.map_err(|error| match error {
         kymo_storage::StorageError::Locked { .. } => {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use kymo::config::{self, DiskShare, MemoryBytes, Retention, RetentionSection, selector};
+use kymo::config::{self, BlockBytes, DiskShare, Retention, RetentionSection, selector};
 use kymo_core::{ErrorKind, QueryContext};
 use kymo_export::api::{AdminFailure, DeleteFigures, RetentionAnswer, RetentionLoss, RetentionQuestion};
 use kymo_storage::{Engine, RetentionFigures, RetentionPolicy, RetentionRule};
@@ -70,11 +71,14 @@ fn asked_by(path: &Path) -> Result<RetentionQuestion, Failure> {
     let section = file.retention;
     let of_others = section.as_ref().and_then(RetentionSection::of_others);
     let raw = of_others.unwrap_or(Retention(RetentionPolicy::default().raw));
+    let [five_minutes, one_hour] = section.as_ref().map(RetentionSection::of_rollups).unwrap_or_default();
     let selectors = section.iter().flat_map(RetentionSection::selectors).map(str::to_owned);
     let ages = section.iter().flat_map(RetentionSection::rules).map(|rule| Retention(rule.keep).to_string());
     Ok(RetentionQuestion {
         rules: selectors.zip(ages).collect(),
         raw: Some(raw.to_string()),
+        five_minutes: five_minutes.map(|keep| keep.to_string()),
+        one_hour: one_hour.map(|keep| keep.to_string()),
         size: file.retention_size.map(|size| size.to_string()),
         disk_share: file.retention_disk_share.map(|share| share.to_string()),
     })
@@ -86,7 +90,13 @@ fn by_server(question: &RetentionQuestion, args: &RetentionArgs) -> Result<Reten
     for (matches, keep) in &question.rules {
         params.extend([("match[]", matches.clone()), ("keep[]", keep.clone())]);
     }
-    let others = [("raw", &question.raw), ("size", &question.size), ("disk_share", &question.disk_share)];
+    let others = [
+        ("raw", &question.raw),
+        ("5m", &question.five_minutes),
+        ("1h", &question.one_hour),
+        ("size", &question.size),
+        ("disk_share", &question.disk_share),
+    ];
     params.extend(others.into_iter().filter_map(|(name, text)| Some((name, text.clone()?))));
     server.ask("look ahead", |client, ctx| client.administer("retention", &params, ctx))
 }
@@ -125,11 +135,16 @@ fn policy(question: &RetentionQuestion) -> Result<RetentionPolicy, String> {
     let rule = |(matches, keep): &(String, String)| -> Result<RetentionRule, String> {
         Ok(RetentionRule { matchers: selector(matches)?, keep: keep.parse::<Retention>()?.0 })
     };
+    let rollups = |text: &Option<String>| -> Result<Option<Duration>, String> {
+        Ok(text.as_deref().map(str::parse::<Retention>).transpose()?.map(|keep| keep.0.unwrap_or(Duration::MAX)))
+    };
     let raw = question.raw.as_deref().map(str::parse::<Retention>).transpose()?;
     Ok(RetentionPolicy {
         raw: raw.map_or(RetentionPolicy::default().raw, |raw| raw.0),
+        five_minutes: rollups(&question.five_minutes)?,
+        one_hour: rollups(&question.one_hour)?,
         rules: question.rules.iter().map(rule).collect::<Result<_, _>>()?,
-        max_bytes: question.size.as_deref().map(str::parse::<MemoryBytes>).transpose()?.map(|size| size.0),
+        max_bytes: question.size.as_deref().map(str::parse::<BlockBytes>).transpose()?.and_then(|size| size.0),
         max_disk_share: question.disk_share.as_deref().map(str::parse::<DiskShare>).transpose()?.map(|share| share.0),
     })
 }

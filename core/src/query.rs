@@ -219,6 +219,9 @@ pub struct QueryRequest {
     /// Whether an info should say why a selector matched nothing: which matcher emptied it, and the
     /// nearest names that exist. Costs a look at the catalogue per such selector.
     pub explain_empty: bool,
+    /// The resolution that is to answer. `None` for samples as written, and where those were retired, the finest rollups
+    /// there are.
+    pub tier: Option<Tier>,
     /// Switches; `None` for the backend's own.
     pub options: Option<EngineOptions>,
 }
@@ -236,6 +239,7 @@ impl QueryRequest {
             fresh: false,
             explain: false,
             explain_empty: false,
+            tier: None,
             options: None,
         }
     }

@@ -360,6 +360,42 @@ impl Tier {
             Tier::OneHour => "1h",
         }
     }
+
+    /// Length of its buckets in milliseconds; 0 for samples as written.
+    #[must_use]
+    pub fn width_ms(self) -> i64 {
+        match self {
+            Tier::Raw => 0,
+            Tier::FiveMinutes => 300_000,
+            Tier::OneHour => 3_600_000,
+        }
+    }
+
+    /// The end of the bucket that a time lies in: buckets are open to the left, closed to the right, and end at
+    /// multiples of their width. Of samples as written it is the time itself.
+    #[must_use]
+    pub fn bucket_end_ms(self, time_ms: i64) -> i64 {
+        match self {
+            Tier::Raw => time_ms,
+            _ => time_ms.saturating_add((-i128::from(time_ms)).rem_euclid(i128::from(self.width_ms())) as i64),
+        }
+    }
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Tier {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tier, String> {
+        let tiers = [Tier::Raw, Tier::FiveMinutes, Tier::OneHour];
+        let found = tiers.into_iter().find(|tier| tier.as_str() == text);
+        found.ok_or_else(|| format!("unknown tier {text:?}: expected raw, 5m or 1h"))
+    }
 }
 
 /// What the reader will do with the samples, so that an engine may prepare only what is needed.
@@ -384,7 +420,8 @@ pub struct Selector {
     pub end_ms: i64,
     /// What the samples are for.
     pub hint: SelectHint,
-    /// The tier asked for; `None` lets the engine choose.
+    /// The tier asked for. `None` lets the engine choose: samples as written, and where those were retired, the finest
+    /// rollups there are.
     pub tier: Option<Tier>,
 }
 
@@ -580,7 +617,7 @@ pub trait SeriesSet: Send + Sync {
         self.estimate(index) as u64 * 16
     }
 
-    /// The resolution that answers.
+    /// The coarsest resolution that answers.
     fn tier(&self) -> Tier {
         Tier::Raw
     }
@@ -588,7 +625,8 @@ pub trait SeriesSet: Send + Sync {
     /// The engine's version the snapshot was taken at.
     fn version(&self) -> u64;
 
-    /// Replaces `columns` by the samples of series `index` in the window.
+    /// Replaces `columns` by the samples of series `index` in the window. Rows of rollups lie where the last sample of
+    /// their bucket does, and reach one bucket further back than the window.
     ///
     /// # Errors
     /// [`SelectError`]; `columns` is then unspecified.
@@ -630,8 +668,101 @@ pub struct Columns {
     pub histograms: Vec<NativeHistogram>,
     /// Empty, or start timestamps as long as `times` (0 = unset).
     pub starts: Vec<i64>,
-    /// The resolution that answered.
+    /// The coarsest resolution that answered.
     pub tier: Tier,
+    /// What stands behind rows that answer for several samples each; empty if all rows are samples as written.
+    ///
+    /// The rows themselves are then the last samples of their buckets, at the times they were written with.
+    pub rollups: Rollups,
+}
+
+/// Rows of rollups: what is known of the samples each stands for. See [`crate::aggregate::rollup`].
+///
+/// A bucket gives a row for its floats, one for its histograms, and one for a staleness marker behind both.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rollups {
+    /// Neighbouring rows of one tier, in time order: which, and how many. The last may be [`Tier::Raw`], whose rows stand
+    /// for themselves.
+    pub tiers: Vec<(Tier, usize)>,
+    /// One per float row.
+    pub floats: Vec<FloatRollup>,
+    /// One per histogram row.
+    pub histograms: Vec<HistogramRollup>,
+}
+
+/// The floats of one bucket; the last of them is the row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FloatRollup {
+    /// Time of the first.
+    pub first_ms: i64,
+    /// The first.
+    pub first: f64,
+    /// How many.
+    pub count: f64,
+    /// Their compensated sum.
+    pub sum: f64,
+    /// The smallest; NaN if there is nothing else.
+    pub min: f64,
+    /// The largest; NaN if there is nothing else.
+    pub max: f64,
+    /// The sum of the values before each drop: last − first + lost is the increase of a counter.
+    pub lost: f64,
+}
+
+/// The histograms of one bucket; the last of them is the row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramRollup {
+    /// Time of the first.
+    pub first_ms: i64,
+    /// The first.
+    pub first: NativeHistogram,
+    /// How many.
+    pub count: f64,
+    /// Their sum; `None` if custom and exponential buckets met.
+    pub sum: Option<NativeHistogram>,
+    /// The sum of those before each reset, if there was one that could be added.
+    pub lost: Option<NativeHistogram>,
+}
+
+impl FloatRollup {
+    /// Of one sample.
+    #[must_use]
+    pub fn of(time_ms: i64, value: f64) -> FloatRollup {
+        FloatRollup { first_ms: time_ms, first: value, count: 1.0, sum: value, min: value, max: value, lost: 0.0 }
+    }
+}
+
+impl HistogramRollup {
+    /// Of one sample.
+    #[must_use]
+    pub fn of(time_ms: i64, value: &NativeHistogram) -> HistogramRollup {
+        let (first, sum) = (value.clone(), Some(value.clone()));
+        HistogramRollup { first_ms: time_ms, first, count: 1.0, sum, lost: None }
+    }
+}
+
+impl Rollups {
+    /// Whether all rows are samples as written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tiers.is_empty()
+    }
+
+    /// Forgets all and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.tiers.clear();
+        self.floats.clear();
+        self.histograms.clear();
+    }
+
+    /// Notes rows of a tier behind those there are.
+    pub fn add_rows(&mut self, tier: Tier, rows: usize) {
+        match self.tiers.last_mut() {
+            _ if rows == 0 => {}
+            Some((last, count)) if *last == tier => *count += rows,
+            _ => self.tiers.push((tier, rows)),
+        }
+    }
 }
 
 /// One value out of [`Columns`].
@@ -655,6 +786,7 @@ impl Columns {
         self.histograms.clear();
         self.starts.clear();
         self.tier = Tier::Raw;
+        self.rollups.clear();
     }
 
     /// Appends a sample; the time must be above the last one.

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use kymo_core::batch::{AddedValue, Row, RowSeries, RowValue, SampleBatch};
 use kymo_core::histogram::STALE_NAN_BITS;
 use kymo_core::memory::{bad_value, one_of, remember_metadata};
-use kymo_core::storage::{FUTURE_LIMIT, RowCounts};
+use kymo_core::storage::{FUTURE_LIMIT, RowCounts, Tier};
 use kymo_core::{AppendError, AppendReport, Labels, LabelsRef, RejectReason};
 
 use crate::blocks::Blocks;
@@ -121,10 +121,11 @@ struct TimeLimits {
 
 impl TimeLimits {
     fn new(policy: Arc<RetentionPolicy>, now_ms: i64) -> TimeLimits {
+        let (oldest_ms, oldest_of_some_ms) = policy.refused_ms(now_ms);
         TimeLimits {
             now_ms,
-            oldest_ms: policy.oldest_ms(now_ms),
-            oldest_of_some_ms: policy.oldest_of_some_ms(now_ms),
+            oldest_ms,
+            oldest_of_some_ms,
             newest_ms: now_ms.saturating_add(millis(FUTURE_LIMIT)),
             policy,
         }
@@ -143,7 +144,8 @@ impl TimeLimits {
     #[inline]
     fn refuses_of(&self, labels: LabelsRef<'_>, time_ms: i64) -> Option<RejectReason> {
         let refused = self.refuses(time_ms);
-        let is_too_old = || time_ms < self.oldest_of_some_ms && time_ms < self.policy.oldest_of_ms(labels, self.now_ms);
+        let is_too_old =
+            || time_ms < self.oldest_of_some_ms && time_ms < self.policy.refused_of_ms(labels, self.now_ms);
         if refused.is_none() && is_too_old() { Some(RejectReason::OutsideRetention) } else { refused }
     }
 
@@ -417,7 +419,7 @@ impl Engine {
     fn look_up_late(&self, work: &Work, blocks: &Blocks) -> InBlocks {
         let blocks_max = blocks.max_time_ms();
         let is_ahead = work.span.is_none_or(|(first, _)| first > blocks_max);
-        if is_ahead || blocks.list().is_empty() {
+        if is_ahead || blocks.of(Tier::Raw).next().is_none() {
             return InBlocks::default();
         }
         // By series and time, so that each chunk is decoded once for all rows that fall into it.

@@ -4,12 +4,14 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use kymo_core::storage::Tier;
 use kymo_core::{Labels, LabelsRef, SelectError, Selector};
 use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
 use crate::hidden::{Hidden, Hides};
 use crate::retention::{Kept, RetentionPolicy};
+use crate::rollup::Rolled;
 use crate::sample::Sample;
 use crate::tombstones::{Tombstone, Tombstones};
 
@@ -73,6 +75,11 @@ impl LiveBlock {
         &self.block
     }
 
+    /// What it holds: samples, or rollups.
+    pub(crate) fn tier(&self) -> Tier {
+        self.footer().tier()
+    }
+
     /// Deletes up to this one hide nothing of the block.
     pub(crate) fn deletes_through(&self) -> u64 {
         self.deletes_through
@@ -127,6 +134,10 @@ impl LiveBlock {
     pub(crate) fn settled(&self) -> Result<Option<Arc<LiveBlock>>, SelectError> {
         let Some(last) = self.pending.last() else { return Ok(None) };
         let hides = self.deleted(i64::MIN, i64::MAX)?;
+        if self.tier() != Tier::Raw && !hides.is_empty() {
+            // A bucket is hidden by what lies between its first sample and its last, too.
+            return Ok(None);
+        }
         let has_exemplars = || self.exemplars().map(|all| all.iter().any(|(series, _)| hides.of(*series).is_some()));
         if !hides.is_empty() && (self.shown()?.samples < self.footer().samples || has_exemplars()?) {
             return Ok(None);
@@ -137,7 +148,7 @@ impl LiveBlock {
     /// What is hidden of it in a window: what was deleted, and what of some series is too old while others keep it.
     pub(crate) fn hides(&self, start_ms: i64, end_ms: i64, now_ms: i64) -> Result<Hides, SelectError> {
         let mut hides = self.deleted(start_ms, end_ms)?;
-        if self.policy.oldest_of_some_ms(now_ms) > start_ms.max(self.footer().min_time_ms) {
+        if self.policy.oldest_of_some_ms(self.tier(), now_ms) > start_ms.max(self.footer().min_time_ms) {
             for kept in self.kept()? {
                 // Times of which a sample would lie in the window: all too old ones that the block may hold.
                 hides.push(Arc::clone(&kept.series), i64::MIN, kept.oldest_ms(now_ms).saturating_sub(1));
@@ -149,12 +160,12 @@ impl LiveBlock {
     fn kept(&self) -> Result<&[Kept], SelectError> {
         match self.kept.get() {
             Some(kept) => Ok(kept),
-            None => self.policy.divide(&self.block).map(|kept| &**self.kept.get_or_init(|| kept)),
+            None => self.policy.divide(self.tier(), &self.block).map(|kept| &**self.kept.get_or_init(|| kept)),
         }
     }
 
     /// What was deleted of it in a window.
-    fn deleted(&self, start_ms: i64, end_ms: i64) -> Result<Hides, SelectError> {
+    pub(crate) fn deleted(&self, start_ms: i64, end_ms: i64) -> Result<Hides, SelectError> {
         let mut hides = Hides::default();
         for pending in &self.pending {
             let tombstone = &pending.tombstone;
@@ -258,7 +269,7 @@ impl LiveBlock {
 
     /// Whether it holds a sample that its series keeps no longer.
     pub(crate) fn is_outlived(&self, now_ms: i64) -> Result<bool, SelectError> {
-        if self.policy.oldest_of_some_ms(now_ms) <= self.footer().min_time_ms {
+        if self.policy.oldest_of_some_ms(self.tier(), now_ms) <= self.footer().min_time_ms {
             return Ok(false);
         }
         for kept in self.kept()? {
@@ -277,7 +288,7 @@ impl LiveBlock {
     pub(crate) fn is_much_outlived(&self, share: u64, now_ms: i64) -> Result<bool, SelectError> {
         let footer = self.footer();
         let is_due = now_ms >= self.look_again_ms.load(Ordering::Relaxed);
-        if !is_due || self.policy.oldest_of_some_ms(now_ms) <= footer.min_time_ms {
+        if !is_due || self.policy.oldest_of_some_ms(self.tier(), now_ms) <= footer.min_time_ms {
             return Ok(false);
         }
         let mut outlived = 0u64;
@@ -349,22 +360,40 @@ impl Pending {
 pub(crate) struct Blocks {
     list: Vec<Arc<LiveBlock>>,
     max_time_ms: Option<i64>,
+    /// What is rolled up, in just these blocks.
+    rolled: Arc<Rolled>,
 }
 
 impl Blocks {
     /// These blocks under these tombstones and this policy.
-    pub(crate) fn new(list: Vec<Arc<LiveBlock>>, tombstones: &Tombstones, policy: &Arc<RetentionPolicy>) -> Blocks {
+    pub(crate) fn new(
+        list: Vec<Arc<LiveBlock>>,
+        tombstones: &Tombstones,
+        policy: &Arc<RetentionPolicy>,
+        rolled: Arc<Rolled>,
+    ) -> Blocks {
         let mut list: Vec<Arc<LiveBlock>> = list.iter().map(|block| block.under(tombstones, policy)).collect();
         list.sort_by_key(|block| block.footer().sequence);
-        let max_time_ms = list.iter().map(|block| block.footer().max_time_ms).max();
-        Blocks { list, max_time_ms }
+        let samples = list.iter().filter(|block| block.tier() == Tier::Raw);
+        let max_time_ms = samples.map(|block| block.footer().max_time_ms).max();
+        Blocks { list, max_time_ms, rolled }
     }
 
+    /// Blocks of samples and of rollups.
     pub(crate) fn list(&self) -> &[Arc<LiveBlock>] {
         &self.list
     }
 
-    /// Highest time in any block; the lowest of all times when there is none.
+    pub(crate) fn rolled(&self) -> &Arc<Rolled> {
+        &self.rolled
+    }
+
+    /// Those of one tier.
+    pub(crate) fn of(&self, tier: Tier) -> impl DoubleEndedIterator<Item = &Arc<LiveBlock>> {
+        self.list.iter().filter(move |block| block.tier() == tier)
+    }
+
+    /// Highest time of a sample in any block; the lowest of all times when there is none.
     pub(crate) fn max_time_ms(&self) -> i64 {
         self.max_time_ms.unwrap_or(i64::MIN)
     }
@@ -378,7 +407,7 @@ impl Blocks {
                 Some(block.footer().max_time_ms)
             })
         };
-        self.list.iter().filter_map(newest).max().unwrap_or(i64::MIN)
+        self.of(Tier::Raw).filter_map(newest).max().unwrap_or(i64::MIN)
     }
 
     /// The samples of one series at exactly these times, which rise. A chunk that cannot be read counts as not having
@@ -386,7 +415,7 @@ impl Blocks {
     pub(crate) fn samples(&self, labels: LabelsRef<'_>, times: &[i64]) -> Vec<Option<Sample>> {
         let mut found = vec![None; times.len()];
         let (Some(first), Some(last)) = (times.first(), times.last()) else { return found };
-        for block in self.list.iter().rev() {
+        for block in self.of(Tier::Raw).rev() {
             let footer = block.footer();
             if *last < footer.min_time_ms || *first > footer.max_time_ms {
                 continue;

@@ -47,9 +47,9 @@ impl ChangeLog {
         self.entries.push_back(Entry { version: self.version, range: (first_ms, last_ms), at_ms: now_ms });
     }
 
-    /// Ranges touched after `since`, and those that left one of the ages that something is kept for; of these only what a
-    /// window from `start_ms` on can see.
-    pub(crate) fn since(&self, since: u64, start_ms: i64, ages_ms: &[i64], now_ms: i64) -> Changes {
+    /// Ranges touched after `since`, and those that left one of the ages that something is kept for, give or take the margin;
+    /// of these only what a window from `start_ms` on can see.
+    pub(crate) fn since(&self, since: u64, start_ms: i64, ages_ms: &[i64], margin_ms: i64, now_ms: i64) -> Changes {
         if since < self.forgotten || since > self.version {
             return Changes::Unknown;
         }
@@ -58,7 +58,7 @@ impl ChangeLog {
         // What was seen at that version was seen after its change was made.
         let before = first.checked_sub(1).map(|at| self.entries[at].at_ms.min(now_ms));
         let vanished = ages_ms.iter().map(|age| {
-            let from = before.map_or(i64::MIN, |before| before.saturating_sub(*age));
+            let from = before.map_or(i64::MIN, |before| before.saturating_sub(*age).saturating_sub(margin_ms));
             (from, now_ms.saturating_sub(*age))
         });
         ranges.extend(vanished.filter(|range| range.1 > start_ms));
@@ -84,15 +84,15 @@ mod tests {
         log.touched(10, 20, 1_000);
         log.touched(15, 30, 1_010);
         log.touched(50, 50, 1_020);
-        let since = |log: &ChangeLog, version| log.since(version, i64::MIN, &[], 1_030);
+        let since = |log: &ChangeLog, version| log.since(version, i64::MIN, &[], 0, 1_030);
         assert_eq!(since(&log, 0), Changes::Ranges(vec![(10, 30), (50, 50)]));
         assert_eq!(since(&log, 1), Changes::Ranges(vec![(15, 30), (50, 50)]));
         assert_eq!(since(&log, 3), Changes::Ranges(vec![]));
         assert_eq!(since(&log, 4), Changes::Unknown);
         // What was kept when a version was taken, and is not any more.
-        assert_eq!(log.since(3, 0, &[900, 1_000], 1_030), Changes::Ranges(vec![(20, 30), (120, 130)]));
-        assert_eq!(log.since(3, 30, &[900, 1_000], 1_030), Changes::Ranges(vec![(120, 130)]));
-        assert_eq!(log.since(0, 0, &[1_000], 1_030), Changes::Ranges(vec![(i64::MIN, 30), (50, 50)]));
+        assert_eq!(log.since(3, 0, &[900, 1_000], 0, 1_030), Changes::Ranges(vec![(20, 30), (120, 130)]));
+        assert_eq!(log.since(3, 30, &[900, 1_000], 0, 1_030), Changes::Ranges(vec![(120, 130)]));
+        assert_eq!(log.since(0, 0, &[1_000], 0, 1_030), Changes::Ranges(vec![(i64::MIN, 30), (50, 50)]));
         for n in 0..ENTRIES_MAX as i64 {
             log.touched(n, n, 2_000);
         }

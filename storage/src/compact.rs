@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
-use kymo_core::storage::Columns;
+use kymo_core::storage::{Columns, Tier};
 use kymo_core::{Labels, SelectError};
 
 use crate::block::{Block, BlockWriter, ChunkRef, Pieces, Scan, Shape};
@@ -66,7 +66,7 @@ struct Plan {
 
 /// How much is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
+pub(crate) enum Extent {
     /// What is worth it.
     Due,
     /// All that can be, as if time were over.
@@ -127,16 +127,16 @@ struct Scratch {
 }
 
 /// What one call may do.
-struct Allowance {
-    until: Option<Duration>,
-    bytes: u64,
+pub(crate) struct Allowance {
+    pub(crate) until: Option<Duration>,
+    pub(crate) bytes: u64,
 }
 
 impl Engine {
     pub(crate) fn merge_step(&self, limit: MaintainLimit) -> Result<Next, StorageError> {
         let began = self.options.clock.monotonic();
         let allowance = Allowance { until: Some(began + limit.time), bytes: limit.bytes };
-        if self.merge_some(&allowance, Extent::Due, self.options.clock.now_ms())? == Step::Nothing {
+        if self.tend_some(&allowance, Extent::Due, self.options.clock.now_ms())? == Step::Nothing {
             return Ok(Next::At(self.options.clock.now_ms().saturating_add(LOOK_AGAIN_MS)));
         }
         let rest = self.options.clock.monotonic().saturating_sub(began) * REST;
@@ -159,7 +159,7 @@ impl Engine {
         let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
         // What gets too old meanwhile would keep it from ever ending.
         let now_ms = self.options.clock.now_ms();
-        while goes_on() && self.merge_some(&allowance, Extent::All, now_ms)? != Step::Nothing {}
+        while goes_on() && self.tend_some(&allowance, Extent::All, now_ms)? != Step::Nothing {}
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Engine {
         let allowance = Allowance { until: None, bytes: MaintainLimit::default().bytes };
         let (mut report, now_ms) = (CleanReport::default(), self.options.clock.now_ms());
         while goes_on() {
-            match self.merge_some(&allowance, Extent::Hidden, now_ms)? {
+            match self.tend_some(&allowance, Extent::Hidden, now_ms)? {
                 Step::Nothing => break,
                 Step::Working => {}
                 Step::Done(done) => {
@@ -185,6 +185,19 @@ impl Engine {
             }
         }
         Ok(report)
+    }
+
+    /// Merges, and where nothing is to be merged rolls up.
+    fn tend_some(&self, allowance: &Allowance, extent: Extent, now_ms: i64) -> Result<Step, StorageError> {
+        match self.merge_some(allowance, extent, now_ms)? {
+            Step::Nothing => {}
+            step => return Ok(step),
+        }
+        Ok(match self.roll_some(allowance, extent, now_ms)? {
+            None => Step::Nothing,
+            Some((0, 0)) => Step::Working,
+            Some((blocks, bytes)) => Step::Done(CleanReport { blocks, bytes }),
+        })
     }
 
     /// Begins a merge or goes on with one.
@@ -201,7 +214,12 @@ impl Engine {
                 let _head = self.head.read();
                 (self.blocks(), self.tombstones().applied())
             };
-            let Some(plan) = self.choose(blocks.list(), deletes, extent, now_ms) else { return Ok(Step::Nothing) };
+            let samples: Vec<Arc<LiveBlock>> = blocks.of(Tier::Raw).cloned().collect();
+            // What is too old is left out once it is rolled up.
+            let hidden_ms = if self.rollups_lag(&blocks, now_ms) { i64::MIN } else { now_ms };
+            let Some(plan) = self.choose(&samples, deletes, extent, (now_ms, hidden_ms)) else {
+                return Ok(Step::Nothing);
+            };
             let bytes: u64 = plan.inputs.iter().map(|block| block.bytes()).sum();
             let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
             if space.available <= bytes {
@@ -245,7 +263,8 @@ impl Engine {
             Effort::Fast => PART_CHUNK_SAMPLES,
             Effort::Small => MERGED_CHUNK_SAMPLES,
         };
-        let shape = Shape { range_ms: millis(self.options.block_range), chunk_samples, effort: plan.effort };
+        let shape =
+            Shape { range_ms: millis(self.options.block_range), chunk_samples, effort: plan.effort, tier: Tier::Raw };
         let (mut exemplars, mut metadata) = (BTreeMap::<Labels, Vec<Exemplar>>::new(), BTreeMap::new());
         let mut hides = Vec::with_capacity(plan.inputs.len());
         for block in &plan.inputs {
@@ -344,22 +363,29 @@ impl Engine {
     }
 
     /// What to merge next.
-    fn choose(&self, blocks: &[Arc<LiveBlock>], deletes: u64, extent: Extent, now_ms: i64) -> Option<Plan> {
+    fn choose(
+        &self,
+        blocks: &[Arc<LiveBlock>],
+        deletes: u64,
+        extent: Extent,
+        (now_ms, hidden_ms): (i64, i64),
+    ) -> Option<Plan> {
         let everything = extent == Extent::All;
         let hidden = || {
             let is_wanted = |block: &&Arc<LiveBlock>| match extent {
-                Extent::Due => hides_much(block, now_ms),
-                Extent::All | Extent::Hidden => hides_something(block, now_ms),
+                Extent::Due => hides_much(block, hidden_ms),
+                Extent::All | Extent::Hidden => hides_something(block, hidden_ms),
             };
             let inputs = vec![Arc::clone(blocks.iter().find(is_wanted)?)];
             let effort = if inputs[0].footer().level > 0 { Effort::Small } else { Effort::Fast };
-            Some(Plan { inputs, effort, deletes, now_ms })
+            Some(Plan { inputs, effort, deletes, now_ms: hidden_ms })
         };
         if extent == Extent::Hidden {
             return hidden();
         }
         let range_ms = millis(self.options.block_range).max(1);
-        let longest_ms = self.retention().longest().map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
+        let longest_ms =
+            self.retention().longest(Tier::Raw).map_or(i64::MAX, |keep| millis(keep) / WINDOWS_PER_RETENTION);
         let windows = || {
             let fitting = WINDOWS.iter().map(|n| range_ms.saturating_mul(*n)).filter(|window| *window <= longest_ms);
             let mut fitting: Vec<i64> = fitting.collect();
@@ -379,12 +405,12 @@ impl Engine {
                 let is_worth = if everything { needs_merging(inputs) } else { is_worth_merging(inputs) };
                 is_worth && may_merge(inputs, blocks)
             });
-            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes, now_ms })
+            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes, now_ms: hidden_ms })
         });
         let open = || {
             by_window(blocks, range_ms).into_values().find_map(|inputs| {
                 let inputs = alike(inputs)?;
-                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes, now_ms })
+                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes, now_ms: hidden_ms })
             })
         };
         if everything { closed.or_else(hidden) } else { open().or(closed).or_else(hidden) }
@@ -590,12 +616,12 @@ fn by_window(blocks: &[Arc<LiveBlock>], window_ms: i64) -> BTreeMap<i64, Vec<Arc
 }
 
 /// Whether anything of a block is hidden.
-fn hides_something(block: &LiveBlock, now_ms: i64) -> bool {
+pub(crate) fn hides_something(block: &LiveBlock, now_ms: i64) -> bool {
     block.tombstones() > 0 || told(block.is_outlived(now_ms))
 }
 
 /// Whether so much of a block is hidden that it is worth writing it anew.
-fn hides_much(block: &LiveBlock, now_ms: i64) -> bool {
+pub(crate) fn hides_much(block: &LiveBlock, now_ms: i64) -> bool {
     let samples = block.footer().samples;
     let deleted = || told(block.shown().map(|shown| samples - shown.samples.min(samples)));
     block.tombstones() > PENDING_MAX

@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::collections::BTreeMap;
 
 use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
-use kymo_core::storage::{Changes, StorageStatistics};
+use kymo_core::storage::{Changes, StorageStatistics, Tier};
 use kymo_core::{
     AppendError, AppendReport, Labels, LabelsRef, MetricStorage, QueryContext, Reservation, SelectError, Selector,
     SeriesRef, SeriesSet,
@@ -34,6 +34,7 @@ use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
 use crate::retention::RetentionPolicy;
+use crate::rollup::RollupJob;
 use crate::tombstones::Tombstones;
 use crate::wal::Commit;
 
@@ -78,6 +79,8 @@ pub struct Engine {
     pub(crate) cache: Arc<BlockCache>,
     /// The merge under way. Held while it works: the lane's and one asked for must not meet.
     pub(crate) merging: Mutex<Option<MergeJob>>,
+    /// The rolling up under way. Held while it works; taken before that of merges.
+    pub(crate) rolling: Mutex<Option<RollupJob>>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     /// How long what is kept. Held only to copy or replace; replaced while the head is locked.
@@ -181,7 +184,7 @@ impl Engine {
             head_samples: self.counts.head_samples.load(Ordering::Relaxed),
             head_bytes: self.counts.head_bytes.load(Ordering::Relaxed),
             blocks: blocks.list().len() as u64,
-            block_samples: blocks.list().iter().map(|block| shown(block).samples).sum(),
+            block_samples: blocks.of(Tier::Raw).map(|block| shown(block).samples).sum(),
             block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
             log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
             quarantined: self.counts.quarantined.load(Ordering::Relaxed),
@@ -251,6 +254,9 @@ impl MetricStorage for Engine {
     }
 
     fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
+        if self.asks_rollups(what) {
+            return Ok(Box::new(self.tiered_snapshot(what, ctx)?));
+        }
         Ok(Box::new(self.snapshot(what, ctx)?))
     }
 
@@ -259,8 +265,10 @@ impl MetricStorage for Engine {
     }
 
     fn changed_since(&self, since: u64, what: &Selector) -> Changes {
-        let (ages_ms, now_ms) = (self.retention().ages_ms(), self.options.clock.now_ms());
-        self.changes().since(since, what.start_ms, &ages_ms, now_ms)
+        let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
+        let ages_ms = policy.ages_ms();
+        let margin_ms = if policy.has_rollups() { Tier::OneHour.width_ms() } else { 0 };
+        self.changes().since(since, what.start_ms, &ages_ms, margin_ms, now_ms)
     }
 
     fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {

@@ -20,7 +20,7 @@ use foldhash::HashMap;
 
 use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, Metadata};
-use kymo_core::storage::Columns;
+use kymo_core::storage::{Columns, Tier};
 
 use crate::block::{Block, BlockWriter, EXTENSION, Shape};
 use crate::blocks::LiveBlock;
@@ -162,6 +162,9 @@ impl Engine {
         let old_totals = manifest.totals;
         let mut next = Manifest { replay_from: at.position, totals, deletes: at.deletes, ..manifest.clone() };
         next.blocks.extend(new_blocks.iter().map(|block| BlockEntry::of(block)));
+        for footer in new_blocks.iter().map(|block| block.footer()).filter(|footer| footer.samples > 0) {
+            next.rolled.touch(footer.min_time_ms, footer.max_time_ms);
+        }
         self.publish(&mut manifest, next)?;
 
         self.metrics.flushed_bytes.add(new_blocks.iter().map(|block| block.bytes()).sum());
@@ -175,7 +178,7 @@ impl Engine {
             head.drop_frozen(|number, exemplar| flushed.get(&number).is_some_and(|all| all.contains(exemplar)));
             self.count_head(&head);
             self.tombstones().thaw();
-            self.set_blocks(list);
+            self.set_blocks_and(list, Arc::new(manifest.rolled.clone()));
         }
         drop(manifest);
         if old_totals != 0 {
@@ -213,7 +216,7 @@ impl Engine {
             self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
         // What is flushed is merged soon: the cheap encoders are good enough until then.
         let range_ms = millis(self.options.block_range);
-        let shape = Shape { range_ms, chunk_samples: PART_CHUNK_SAMPLES, effort: Effort::Fast };
+        let shape = Shape { range_ms, chunk_samples: PART_CHUNK_SAMPLES, effort: Effort::Fast, tier: Tier::Raw };
         let mut blocks = Vec::new();
         for (number, range) in ranges.iter().enumerate() {
             let (id, path) = self.next_block();

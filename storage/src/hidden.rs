@@ -22,6 +22,11 @@ impl Hidden {
         Hidden(merged)
     }
 
+    /// All ranges.
+    pub(crate) fn ranges(&self) -> &[(i64, i64)] {
+        &self.0
+    }
+
     /// Ranges that end at this time or later.
     fn from(&self, time_ms: i64) -> &[(i64, i64)] {
         &self.0[self.0.partition_point(|range| range.1 < time_ms)..]

@@ -58,6 +58,7 @@ mod options;
 mod overflow;
 mod restore;
 mod retention;
+mod rollup;
 mod sample;
 mod select;
 mod snapshot;

@@ -4,11 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use kymo_core::storage::Tier;
+
 use crate::blocks::{Blocks, LiveBlock};
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::manifest::{BlockEntry, Manifest, remove_if_there};
 use crate::options::SyncPolicy;
+use crate::rollup::Rolled;
 use crate::tombstones::Tombstone;
 
 /// How often an idle lane should look again, when nothing tells it to.
@@ -165,13 +168,17 @@ impl Engine {
         let mut newest_first = blocks.list().to_vec();
         newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
         let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
-        let (oldest, bytes_max) = (policy.oldest_ms(now_ms), self.block_bytes_max(&policy)?.unwrap_or(u64::MAX));
+        let bytes_max = self.block_bytes_max(&policy)?.unwrap_or(u64::MAX);
+        let is_too_old = |block: &LiveBlock| {
+            block.footer().max_time_ms < policy.oldest_ms(block.tier(), now_ms)
+                && !self.waits_for_rollups(block, &policy)
+        };
         let mut bytes = 0u64;
         let (kept, old): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|block| {
             bytes = bytes.saturating_add(block.bytes());
-            block.footer().max_time_ms >= oldest && bytes <= bytes_max
+            !is_too_old(block) && bytes <= bytes_max
         });
-        let (kept, old) = keep_overruling(kept, old, oldest);
+        let (kept, old) = keep_overruling(kept, old, is_too_old);
         if old.is_empty() {
             return Ok(false);
         }
@@ -180,7 +187,7 @@ impl Engine {
         self.swap_blocks(kept);
         for block in &old {
             let footer = block.footer();
-            if footer.max_time_ms >= oldest {
+            if !is_too_old(block) {
                 // Age hides by itself; what goes for its size is a change that queries must be told.
                 self.changes().touched(footer.min_time_ms, footer.max_time_ms, now_ms);
             }
@@ -248,8 +255,14 @@ impl Engine {
 
     /// The same, for a caller that holds the head.
     pub(crate) fn set_blocks(&self, list: Vec<Arc<LiveBlock>>) {
+        let rolled = Arc::clone(self.blocks().rolled());
+        self.set_blocks_and(list, rolled);
+    }
+
+    /// The same, with what is rolled up in them.
+    pub(crate) fn set_blocks_and(&self, list: Vec<Arc<LiveBlock>>, rolled: Arc<Rolled>) {
         let mut tombstones = self.tombstones();
-        let blocks = Arc::new(Blocks::new(list, &tombstones, &self.retention()));
+        let blocks = Arc::new(Blocks::new(list, &tombstones, &self.retention(), rolled));
         tombstones.keep(|id| blocks.list().iter().any(|block| block.is_pending(id)));
         *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = blocks;
         self.metrics.levels(&self.sizes());
@@ -261,14 +274,16 @@ impl Engine {
 fn keep_overruling(
     mut kept: Vec<Arc<LiveBlock>>,
     mut old: Vec<Arc<LiveBlock>>,
-    oldest_ms: i64,
+    is_too_old: impl Fn(&LiveBlock) -> bool,
 ) -> (Vec<Arc<LiveBlock>>, Vec<Arc<LiveBlock>>) {
     let overrules = |block: &LiveBlock, other: &LiveBlock| {
+        if is_too_old(block) || block.tier() != Tier::Raw || other.tier() != Tier::Raw {
+            return false;
+        }
         let (block, other) = (block.footer(), other.footer());
         block.sequence > other.sequence
             && block.min_time_ms <= other.max_time_ms
             && other.min_time_ms <= block.max_time_ms
-            && block.max_time_ms >= oldest_ms
     };
     loop {
         let (needed, gone): (Vec<_>, Vec<_>) =

@@ -9,12 +9,13 @@ use crate::blocks::LiveBlock;
 use crate::codec::{Malformed, Reader, is_sum, put_block, put_varint};
 use crate::error::{StorageError, io_error};
 use crate::fs::{Fs, OpenMode};
+use crate::rollup::Rolled;
 use crate::tombstones::Tombstone;
 use crate::wal::LogPosition;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN\0";
 /// The version this build writes and reads. It stands for the whole data directory.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const FILE: &str = "MANIFEST";
 const TEMPORARY: &str = "MANIFEST.new";
 /// A manifest of a million blocks is far below this.
@@ -37,6 +38,8 @@ pub(crate) struct Manifest {
     pub(crate) tombstones: Vec<Tombstone>,
     /// Live blocks.
     pub(crate) blocks: Vec<BlockEntry>,
+    /// What is rolled up.
+    pub(crate) rolled: Rolled,
 }
 
 /// A live block.
@@ -64,6 +67,7 @@ impl Manifest {
             deletes: 0,
             tombstones: Vec::new(),
             blocks: Vec::new(),
+            rolled: Rolled::default(),
         }
     }
 
@@ -94,6 +98,7 @@ impl Manifest {
             put_block(&mut out, block.name.as_bytes());
             put_varint(&mut out, block.deletes);
         }
+        self.rolled.put(&mut out);
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -126,8 +131,9 @@ impl Manifest {
         let count = from.count(2)?;
         let mut entry = || Ok(BlockEntry { name: from.text()?.to_owned(), deletes: from.varint()? });
         let blocks = (0..count).map(|_| entry()).collect::<Result<_, Malformed>>()?;
+        let rolled = Rolled::read(from)?;
         from.end()?;
-        Ok(Manifest { opening, next_sequence, replay_from, totals, deletes, tombstones, blocks })
+        Ok(Manifest { opening, next_sequence, replay_from, totals, deletes, tombstones, blocks, rolled })
     }
 
     /// Reads the manifest of `dir`; `None` if there is none.
@@ -193,9 +199,11 @@ pub(crate) fn remove_if_there(fs: &dyn Fs, path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use kymo_core::storage::Tier;
     use kymo_core::{Deletion, Matcher};
 
     use super::*;
+    use crate::rollup::Spans;
 
     fn sample() -> Manifest {
         Manifest {
@@ -212,6 +220,13 @@ mod tests {
                 BlockEntry { name: "0000000000000001.block".into(), deletes: 2 },
                 BlockEntry { name: "0000000000000011.block".into(), deletes: 4 },
             ],
+            rolled: {
+                let mut rolled = Rolled::default();
+                rolled.of_mut(Tier::FiveMinutes).built = Spans::of(0, 7_200_000);
+                rolled.of_mut(Tier::FiveMinutes).touch(3_600_001, 3_600_001);
+                rolled.of_mut(Tier::OneHour).built = Spans::of(0, 3_600_000);
+                rolled
+            },
         }
     }
 
@@ -239,9 +254,9 @@ mod tests {
     #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut bytes = sample().encode();
-        bytes[8] = 4;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(4))));
-        bytes[8] = 2;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(2))));
+        bytes[8] = 5;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(5))));
+        bytes[8] = 3;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(3))));
     }
 }

@@ -21,6 +21,11 @@ pub const METRICS: &[MetricDesc] = &[
     MERGE_READ_BYTES,
     MERGE_WRITTEN_BYTES,
     MERGE_RESTS,
+    ROLLUPS,
+    ROLLUP_DURATION,
+    ROLLED_SAMPLES,
+    ROLLUP_BUCKETS,
+    ROLLUP_WRITTEN_BYTES,
     RETIRED,
     DELETES,
     SERIES,
@@ -104,6 +109,41 @@ const MERGE_RESTS: MetricDesc = desc(
     &[],
     "Time that merging held itself back for after its steps, so that it takes a part of one core only.",
 );
+const ROLLUPS: MetricDesc = desc(
+    "kymo_storage_rollups_total",
+    MetricKind::Counter,
+    "",
+    &["outcome"],
+    "Blocks of rollups that were made, or failed to be.",
+);
+const ROLLUP_DURATION: MetricDesc = desc(
+    "kymo_storage_rollup_duration_seconds",
+    MetricKind::Histogram,
+    "seconds",
+    &[],
+    "Time that making a block of rollups took, rests left out.",
+);
+const ROLLED_SAMPLES: MetricDesc = desc(
+    "kymo_storage_rolled_up_samples_total",
+    MetricKind::Counter,
+    "",
+    &[],
+    "Samples that rollups were made of; those that are rolled up again count again.",
+);
+const ROLLUP_BUCKETS: MetricDesc = desc(
+    "kymo_storage_rollup_buckets_total",
+    MetricKind::Counter,
+    "",
+    &[],
+    "Buckets written to blocks of rollups, those carried over from a block before included.",
+);
+const ROLLUP_WRITTEN_BYTES: MetricDesc = desc(
+    "kymo_storage_rollup_written_bytes_total",
+    MetricKind::Counter,
+    "bytes",
+    &[],
+    "Bytes of blocks of rollups that were made.",
+);
 const RETIRED: MetricDesc = desc(
     "kymo_storage_retired_blocks_total",
     MetricKind::Counter,
@@ -154,6 +194,8 @@ pub(crate) struct StorageMetrics {
     pub(crate) flushed_bytes: Counter,
     pub(crate) merges: Outcomes,
     pub(crate) merge: MergeMetrics,
+    pub(crate) rollups: Outcomes,
+    pub(crate) rollup: RollupMetrics,
     pub(crate) retired: Counter,
     pub(crate) deletes: Counter,
     pub(crate) cache_bytes: Gauge,
@@ -171,6 +213,15 @@ pub(crate) struct MergeMetrics {
     pub(crate) written_bytes: Counter,
     /// In seconds.
     pub(crate) rests: Counter,
+}
+
+/// What rolling up costs.
+#[derive(Debug)]
+pub(crate) struct RollupMetrics {
+    pub(crate) duration: Histogram,
+    pub(crate) samples: Counter,
+    pub(crate) buckets: Counter,
+    pub(crate) written_bytes: Counter,
 }
 
 /// Counters of what succeeded and what failed.
@@ -215,6 +266,13 @@ impl StorageMetrics {
                 read_bytes: registry.counter(&MERGE_READ_BYTES).register()?,
                 written_bytes: registry.counter(&MERGE_WRITTEN_BYTES).register()?,
                 rests: registry.counter(&MERGE_RESTS).register()?,
+            },
+            rollups: Outcomes::new(registry, &ROLLUPS)?,
+            rollup: RollupMetrics {
+                duration: registry.histogram(&ROLLUP_DURATION).register()?,
+                samples: registry.counter(&ROLLED_SAMPLES).register()?,
+                buckets: registry.counter(&ROLLUP_BUCKETS).register()?,
+                written_bytes: registry.counter(&ROLLUP_WRITTEN_BYTES).register()?,
             },
             retired: registry.counter(&RETIRED).register()?,
             deletes: registry.counter(&DELETES).register()?,

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use foldhash::{HashSet, HashSetExt};
+use kymo_core::storage::Tier;
 use kymo_core::{LabelsRef, Matcher, QueryContext, SelectError};
 use roaring::RoaringBitmap;
 
@@ -16,12 +17,21 @@ use crate::blocks::LiveBlock;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 
+/// All tiers, the finest first.
+pub(crate) const TIERS: [Tier; 3] = [Tier::Raw, Tier::FiveMinutes, Tier::OneHour];
+
 /// How long what is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetentionPolicy {
     /// Age of samples as they were written, of series that no rule is about; `None` for ever.
     pub raw: Option<Duration>,
-    /// For some series something else; of several rules the first that matches holds.
+    /// Age of rollups of five minutes, as above; `None` for none at all, [`Duration::MAX`] for ever.
+    #[doc(alias = "5m")]
+    pub five_minutes: Option<Duration>,
+    /// Age of rollups of an hour.
+    #[doc(alias = "1h")]
+    pub one_hour: Option<Duration>,
+    /// For some series something else, for samples and rollups alike; of several rules the first that matches holds.
     pub rules: Vec<RetentionRule>,
     /// Bytes of blocks beyond which the oldest go, whatever their age; `None` for no limit. The log and the head come on
     /// top.
@@ -50,70 +60,136 @@ impl RetentionPolicy {
     /// The same age for everything, and any number of bytes.
     #[must_use]
     pub fn of_age(raw: Option<Duration>) -> RetentionPolicy {
-        RetentionPolicy { raw, rules: Vec::new(), max_bytes: None, max_disk_share: None }
+        RetentionPolicy {
+            raw,
+            five_minutes: None,
+            one_hour: None,
+            rules: Vec::new(),
+            max_bytes: None,
+            max_disk_share: None,
+        }
     }
 
-    /// How long a series is kept.
+    /// Whether rollups of this tier are made and kept; samples always are.
+    #[must_use]
+    pub fn has(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::Raw => true,
+            Tier::FiveMinutes => self.five_minutes.is_some(),
+            Tier::OneHour => self.one_hour.is_some(),
+        }
+    }
+
+    /// Whether any rollups are made.
+    #[must_use]
+    pub fn has_rollups(&self) -> bool {
+        self.has(Tier::FiveMinutes) || self.has(Tier::OneHour)
+    }
+
+    /// How long the samples of a series are kept.
     #[must_use]
     pub fn keep(&self, labels: LabelsRef<'_>) -> Option<Duration> {
+        self.keep_of(Tier::Raw, labels)
+    }
+
+    fn keep_of(&self, tier: Tier, labels: LabelsRef<'_>) -> Option<Duration> {
+        if !self.has(tier) {
+            return Some(Duration::ZERO);
+        }
         let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or_default());
         let rule = self.rules.iter().find(|rule| rule.matchers.iter().all(holds));
-        rule.map_or(self.raw, |rule| rule.keep)
+        rule.map_or(self.of_others(tier), |rule| rule.keep)
     }
 
-    /// All ages that something is kept for.
-    fn keeps(&self) -> impl Iterator<Item = Option<Duration>> {
-        self.rules.iter().map(|rule| rule.keep).chain([self.raw])
+    /// How long series are kept that no rule is about.
+    fn of_others(&self, tier: Tier) -> Option<Duration> {
+        match tier {
+            Tier::Raw => self.raw,
+            Tier::FiveMinutes => Some(self.five_minutes.unwrap_or_default()),
+            Tier::OneHour => Some(self.one_hour.unwrap_or_default()),
+        }
     }
 
-    /// The longest age that anything is kept for.
-    pub(crate) fn longest(&self) -> Option<Duration> {
-        self.keeps().try_fold(Duration::ZERO, |longest, keep| keep.map(|keep| longest.max(keep)))
+    /// All ages that something of a tier is kept for.
+    fn keeps(&self, tier: Tier) -> impl Iterator<Item = Option<Duration>> {
+        let rules = if self.has(tier) { self.rules.as_slice() } else { &[] };
+        rules.iter().map(|rule| rule.keep).chain([self.of_others(tier)])
+    }
+
+    /// The longest age that anything of a tier is kept for.
+    pub(crate) fn longest(&self, tier: Tier) -> Option<Duration> {
+        self.keeps(tier).try_fold(Duration::ZERO, |longest, keep| keep.map(|keep| longest.max(keep)))
     }
 
     /// The shortest.
-    fn shortest(&self) -> Option<Duration> {
-        self.keeps().flatten().min()
+    pub(crate) fn shortest(&self, tier: Tier) -> Option<Duration> {
+        self.keeps(tier).flatten().min()
     }
 
-    /// The first time that is not too old for an age.
-    fn oldest(keep: Option<Duration>, now_ms: i64) -> i64 {
-        keep.map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)))
+    /// The first time that is not too old for an age. With rollups that is the first of an hour, so that what answers changes
+    /// between two buckets.
+    fn oldest(&self, keep: Option<Duration>, now_ms: i64) -> i64 {
+        let oldest_ms = keep.map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)));
+        if self.has_rollups() { whole_hour(oldest_ms) } else { oldest_ms }
     }
 
     /// Times before this are too old for every series.
-    pub(crate) fn oldest_ms(&self, now_ms: i64) -> i64 {
-        RetentionPolicy::oldest(self.longest(), now_ms)
+    pub(crate) fn oldest_ms(&self, tier: Tier, now_ms: i64) -> i64 {
+        self.oldest(self.longest(tier), now_ms)
+    }
+
+    /// Times before this are too old in every tier.
+    pub(crate) fn oldest_of_all_ms(&self, now_ms: i64) -> i64 {
+        TIERS.into_iter().map(|tier| self.oldest_ms(tier, now_ms)).min().unwrap_or(i64::MIN)
     }
 
     /// Times before this are too old for some series.
-    pub(crate) fn oldest_of_some_ms(&self, now_ms: i64) -> i64 {
-        RetentionPolicy::oldest(self.shortest(), now_ms)
+    pub(crate) fn oldest_of_some_ms(&self, tier: Tier, now_ms: i64) -> i64 {
+        self.oldest(self.shortest(tier), now_ms)
+    }
+
+    /// Samples before this are too old for all series that no rule is about.
+    pub(crate) fn oldest_of_others_ms(&self, now_ms: i64) -> i64 {
+        self.oldest(self.raw, now_ms)
     }
 
     /// Times before this are too old for the series.
-    pub(crate) fn oldest_of_ms(&self, labels: LabelsRef<'_>, now_ms: i64) -> i64 {
-        RetentionPolicy::oldest(self.keep(labels), now_ms)
+    pub(crate) fn oldest_of_ms(&self, tier: Tier, labels: LabelsRef<'_>, now_ms: i64) -> i64 {
+        self.oldest(self.keep_of(tier, labels), now_ms)
     }
 
-    /// Ages in milliseconds at which something may vanish.
+    /// Samples before this are not taken any more: of all series, of some, and of one. To the millisecond, also where what is
+    /// there is kept by hours.
+    pub(crate) fn refused_ms(&self, now_ms: i64) -> (i64, i64) {
+        let before = |keep: Option<Duration>| keep.map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)));
+        (before(self.longest(Tier::Raw)), before(self.shortest(Tier::Raw)))
+    }
+
+    /// The same of one series.
+    pub(crate) fn refused_of_ms(&self, labels: LabelsRef<'_>, now_ms: i64) -> i64 {
+        self.keep(labels).map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)))
+    }
+
+    /// Ages in milliseconds at which something may vanish, or be answered by another tier.
     pub(crate) fn ages_ms(&self) -> Vec<i64> {
-        let mut ages: Vec<i64> = self.keeps().flatten().map(millis).collect();
+        let kept = TIERS.into_iter().filter(|tier| self.has(*tier));
+        let mut ages: Vec<i64> = kept.flat_map(|tier| self.keeps(tier).flatten().map(millis)).collect();
         ages.sort_unstable();
         ages.dedup();
         ages
     }
 
     /// The series of a block by what they are kept for: by each rule, and last by none.
-    pub(crate) fn divide(&self, block: &Block) -> Result<Vec<Kept>, SelectError> {
+    pub(crate) fn divide(&self, tier: Tier, block: &Block) -> Result<Vec<Kept>, SelectError> {
         let mut rest = RoaringBitmap::from_iter(0..block.len() as u32);
         let mut divided = Vec::with_capacity(self.rules.len() + 1);
-        for rule in &self.rules {
+        let aligned = self.has_rollups();
+        for rule in self.rules.iter().filter(|_| self.has(tier)) {
             let meant = block.matching(&rule.matchers)? & &rest;
             rest -= &meant;
-            divided.push(Kept { keep: rule.keep, series: Arc::new(meant) });
+            divided.push(Kept { keep: rule.keep, aligned, series: Arc::new(meant) });
         }
-        divided.push(Kept { keep: self.raw, series: Arc::new(rest) });
+        divided.push(Kept { keep: self.of_others(tier), aligned, series: Arc::new(rest) });
         Ok(divided)
     }
 }
@@ -122,14 +198,23 @@ impl RetentionPolicy {
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     keep: Option<Duration>,
+    /// Whether it is kept by whole hours.
+    aligned: bool,
     pub(crate) series: Arc<RoaringBitmap>,
 }
 
 impl Kept {
     /// Times before this are too old for these series.
     pub(crate) fn oldest_ms(&self, now_ms: i64) -> i64 {
-        RetentionPolicy::oldest(self.keep, now_ms)
+        let oldest_ms = self.keep.map_or(i64::MIN, |keep| now_ms.saturating_sub(millis(keep)));
+        if self.aligned { whole_hour(oldest_ms) } else { oldest_ms }
     }
+}
+
+/// The first time of the hour that a time lies in; hours are buckets, which are open to the left.
+fn whole_hour(time_ms: i64) -> i64 {
+    let hour_ms = Tier::OneHour.width_ms();
+    time_ms.saturating_sub(1).div_euclid(hour_ms).saturating_mul(hour_ms).saturating_add(1)
 }
 
 /// What a policy would let go of, in blocks. The head, which is hours old at the most unless something was written late, is
@@ -206,7 +291,8 @@ impl Engine {
             let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
             ctx.check().map_err(read)?;
             let before: u64 = by_age.iter().map(|figures| figures.bytes).sum();
-            if block.footer().max_time_ms >= policy.oldest_ms(now_ms) {
+            let tier = block.tier();
+            if block.footer().max_time_ms >= policy.oldest_ms(tier, now_ms) {
                 bytes_kept = bytes_kept.saturating_add(block.bytes());
                 if bytes_kept > bytes_max {
                     by_size.samples += block.shown().map_err(read)?.samples;
@@ -217,7 +303,9 @@ impl Engine {
                     continue;
                 }
             }
-            for (number, kept) in policy.divide(block.block()).map_err(read)?.iter().enumerate() {
+            for (number, kept) in policy.divide(tier, block.block()).map_err(read)?.iter().enumerate() {
+                // Of a tier that is not kept at all none of the rules decides.
+                let number = if policy.has(tier) { number } else { policy.rules.len() };
                 if kept.oldest_ms(now_ms) <= block.footer().min_time_ms {
                     continue;
                 }
@@ -231,11 +319,12 @@ impl Engine {
                     }
                 }
             }
-            if block.footer().max_time_ms < policy.oldest_ms(now_ms) {
+            if block.footer().max_time_ms < policy.oldest_ms(tier, now_ms) {
                 // The whole file goes: what is neither values of samples counts for those whose age decides.
                 let values = by_age.iter().map(|figures| figures.bytes).sum::<u64>() - before;
-                let longest = policy.longest();
-                let deciding = policy.keeps().position(|keep| keep == longest).unwrap_or(0);
+                let longest = policy.longest(tier);
+                let deciding = policy.keeps(tier).position(|keep| keep == longest).unwrap_or(0);
+                let deciding = if policy.has(tier) { deciding } else { policy.rules.len() };
                 by_age[deciding].bytes += block.bytes().saturating_sub(values);
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::{HashMap, HashSet, HashSetExt};
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
-use kymo_core::storage::Columns;
+use kymo_core::storage::{Columns, Tier};
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
 use crate::block::ChunkRef;
@@ -155,10 +155,10 @@ struct Inside {
 impl Inside {
     /// Where the window begins for a series, exclusive.
     fn start_of(&self, labels: &Labels) -> i64 {
-        if self.policy.oldest_of_some_ms(self.now_ms) <= self.what.start_ms {
+        if self.policy.oldest_of_some_ms(Tier::Raw, self.now_ms) <= self.what.start_ms {
             return self.what.start_ms;
         }
-        self.what.start_ms.max(self.policy.oldest_of_ms(labels.as_ref(), self.now_ms).saturating_sub(1))
+        self.what.start_ms.max(self.policy.oldest_of_ms(Tier::Raw, labels.as_ref(), self.now_ms).saturating_sub(1))
     }
 }
 
@@ -166,7 +166,7 @@ impl Engine {
     pub(crate) fn snapshot(&self, what: &Selector, ctx: &QueryContext) -> Result<Selection, SelectError> {
         ctx.check()?;
         let mut memory = ctx.budget.try_reserve(0)?;
-        let inside = &self.inside_retention(what);
+        let inside = &self.inside_retention(what, Tier::Raw);
         let (what, now_ms) = (&inside.what, inside.now_ms);
         let mut series: Vec<Selected> = Vec::new();
         let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
@@ -194,7 +194,7 @@ impl Engine {
             (self.changes().version(), self.blocks())
         };
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        for (number, block) in blocks.list().iter().enumerate() {
+        for (number, block) in blocks.list().iter().enumerate().filter(|(_, block)| block.tier() == Tier::Raw) {
             ctx.check()?;
             let mut found: Vec<(Labels, InBlock)> = Vec::new();
             block.select(what, now_ms, |labels, reaching, hidden| {
@@ -214,16 +214,21 @@ impl Engine {
         Ok(Selection { version, start_ms, end_ms, series, chunks, hidden: hides, blocks, origins, _memory: memory })
     }
 
-    fn inside_retention(&self, what: &Selector) -> Inside {
+    /// `coarsest` is the last tier that is looked at.
+    fn inside_retention(&self, what: &Selector, coarsest: Tier) -> Inside {
         let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
         let mut what = what.clone();
-        what.start_ms = what.start_ms.max(policy.oldest_ms(now_ms).saturating_sub(1));
+        let oldest_ms = match coarsest {
+            Tier::Raw => policy.oldest_ms(Tier::Raw, now_ms),
+            _ => policy.oldest_of_all_ms(now_ms),
+        };
+        what.start_ms = what.start_ms.max(oldest_ms.saturating_sub(1));
         Inside { what, policy, now_ms }
     }
 
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
         let mut found: Vec<Labels> = Vec::new();
-        let inside = &self.inside_retention(what);
+        let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
         let blocks = {
             let state = self.head.read();
@@ -247,7 +252,7 @@ impl Engine {
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
         let mut names = Distinct::default();
-        let inside = &self.inside_retention(what);
+        let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
         for block in self.visit_head(None, inside, |name| names.add(name)).list() {
             ctx.check()?;
@@ -263,7 +268,7 @@ impl Engine {
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
         let mut values = Distinct::default();
-        let inside = &self.inside_retention(what);
+        let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
         for block in self.visit_head(Some(name), inside, |value| values.add(value)).list() {
             ctx.check()?;
@@ -276,7 +281,7 @@ impl Engine {
     fn visit_head(&self, name: Option<&str>, inside: &Inside, mut show: impl FnMut(&str)) -> Arc<Blocks> {
         let state = self.head.read();
         let what = &inside.what;
-        if inside.policy.oldest_of_some_ms(inside.now_ms) <= what.start_ms {
+        if inside.policy.oldest_of_some_ms(Tier::Raw, inside.now_ms) <= what.start_ms {
             state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), show);
             return self.blocks();
         }
@@ -296,7 +301,7 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
-        let inside = &self.inside_retention(what);
+        let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
         let mut all: std::collections::BTreeMap<Labels, Vec<Exemplar>> = Default::default();
         let mut keep = |labels: Labels, exemplars: &[Exemplar]| {
@@ -401,6 +406,15 @@ impl Selection {
 
     fn chunks_in(&self, in_block: &InBlock) -> &[ChunkRef] {
         &self.chunks[in_block.chunks.start as usize..in_block.chunks.end as usize]
+    }
+
+    pub(crate) fn blocks(&self) -> Arc<Blocks> {
+        Arc::clone(&self.blocks)
+    }
+
+    /// First and last times of what the head has of a series.
+    pub(crate) fn head_bounds(&self, index: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.series[index].head.runs().map(|(first, last, _)| (first, last))
     }
 
     /// Samples and bytes of values of one series in chunks of blocks that reach into the window.

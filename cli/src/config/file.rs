@@ -19,8 +19,8 @@ use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
-use super::retention::{DiskShare, RetentionEntry, RetentionSection};
-use super::value::{Address, AddressOrOff, Collect, MemoryBytes};
+use super::retention::{DiskShare, RetentionEntry, RetentionSection, RetentionTiers};
+use super::value::{Address, AddressOrOff, BlockBytes, Collect, MemoryBytes};
 
 /// A configuration file of Kymo, which an existing Prometheus file is too.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -223,15 +223,16 @@ pub struct KymoSection {
     #[serde(deserialize_with = "collect", serialize_with = "collected", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Watched>")]
     pub collect: Option<Collect>,
-    /// How long samples are kept, `0` for ever: one duration, or a list of which the first entry that matches a series
-    /// holds, as in `[{match: '{job="debug"}', keep: 3d}, {keep: 90d}]`. In force at once after a reload. Default `30d`.
+    /// How long samples are kept, `0` for ever: one duration, or one for samples and for rollups each, as in
+    /// `{raw: 30d, 5m: 1y, 1h: 5y}`, or a list of which the first entry that matches a series holds, as in
+    /// `[{match: '{job="debug"}', keep: 3d}, {raw: 30d, 5m: 1y}]`. In force at once after a reload. Default `30d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DurationOrList")]
     pub retention: Option<RetentionSection>,
     /// Most bytes of blocks on disk, `0` for any number; beyond it the oldest go first. Default `0`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ByteSize")]
-    pub retention_size: Option<MemoryBytes>,
+    pub retention_size: Option<BlockBytes>,
     /// The same as a percentage of the size of the file system, like `80%`; of both the lower holds. Without it there is
     /// no such limit.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
@@ -286,6 +287,7 @@ enum Watched {
 #[expect(dead_code, reason = "only its schema is wanted")]
 enum DurationOrList {
     Duration(ConfigDuration),
+    Tiers(RetentionTiers),
     List(Vec<RetentionEntry>),
 }
 

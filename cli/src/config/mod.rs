@@ -32,7 +32,7 @@ use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeD
 pub use fault::{Faults, chain};
 pub use file::{KymoSection, OtlpListeners};
 pub use retention::{DiskShare, RetentionSection, selector};
-pub use value::{Address, AddressOrOff, Collect, MemoryBytes, Retention};
+pub use value::{Address, AddressOrOff, BlockBytes, Collect, MemoryBytes, Retention};
 
 use fault::{Fault, Place};
 use file::{ConfigFile, Global};

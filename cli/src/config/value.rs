@@ -186,6 +186,33 @@ impl fmt::Display for Retention {
 
 /// Less would refuse the first requests of a single Prometheus.
 const MEMORY_LIMIT_MIN: u64 = 64 << 20;
+/// Less would not hold two hours of a single large Prometheus.
+const BLOCK_BYTES_MIN: u64 = 64 << 20;
+
+/// Most bytes of blocks; `None` for any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockBytes(pub Option<u64>);
+
+impl FromStr for BlockBytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BlockBytes, String> {
+        match parse_size(text) {
+            Ok(0) => Ok(BlockBytes(None)),
+            Ok(bytes) if bytes < BLOCK_BYTES_MIN => Err("at least 64MiB are needed, or 0 for any number".to_owned()),
+            Ok(bytes) => Ok(BlockBytes(Some(bytes))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for BlockBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        write_size(&mut text, self.0.unwrap_or(0));
+        f.write_str(&text)
+    }
+}
 
 /// Memory for everything together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use kymo::config::{Address, AddressOrOff, Collect, DiskShare, MemoryBytes, Retention};
+use kymo::config::{Address, AddressOrOff, BlockBytes, Collect, DiskShare, MemoryBytes, Retention};
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_export::server::CorsOrigins;
 use kymo_storage::SyncPolicy;
@@ -57,9 +57,9 @@ pub(crate) struct ServeArgs {
     /// [default: 30d]
     #[arg(long, env = "KYMO_RETENTION", hide_env_values = true, value_name = "DURATION")]
     pub(super) retention: Option<Retention>,
-    /// Bytes of blocks beyond which the oldest go, in bytes or with KiB, MiB, GiB [default: no limit]
+    /// Bytes of blocks beyond which the oldest go, in bytes or with KiB, MiB, GiB; 0 for any number [default: 0]
     #[arg(long, env = "KYMO_RETENTION_SIZE", hide_env_values = true, value_name = "SIZE")]
-    pub(super) retention_size: Option<MemoryBytes>,
+    pub(super) retention_size: Option<BlockBytes>,
     /// The same as a percentage of the size of the file system, like 80%; of both the lower holds [default: no limit]
     #[arg(long, env = "KYMO_RETENTION_DISK_SHARE", hide_env_values = true, value_name = "PERCENT")]
     pub(super) retention_disk_share: Option<DiskShare>,

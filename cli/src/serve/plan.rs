@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kymo::config::{
-    self, Address, AddressOrOff, Collect, Configuration, DiskShare, KymoSection, MemoryBytes, Retention,
+    self, Address, AddressOrOff, BlockBytes, Collect, Configuration, DiskShare, KymoSection, Retention,
     RetentionSection,
 };
 use kymo_core::config::{ByteSize, ConfigDuration};
@@ -42,7 +43,7 @@ pub(super) struct Queries {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetentionFlags {
     pub(super) age: Option<Retention>,
-    pub(super) size: Option<MemoryBytes>,
+    pub(super) size: Option<BlockBytes>,
     pub(super) disk_share: Option<DiskShare>,
 }
 
@@ -51,13 +52,22 @@ impl RetentionFlags {
     pub(super) fn over(&self, file: &KymoSection) -> RetentionPolicy {
         let section = self.age.map(RetentionSection::from).or_else(|| file.retention.clone());
         let of_others = section.as_ref().and_then(RetentionSection::of_others);
+        // Rollups are the file's, whatever a flag says of samples.
+        let [five_minutes, one_hour] = file.retention.as_ref().map(RetentionSection::of_rollups).unwrap_or_default();
         RetentionPolicy {
+            five_minutes: five_minutes.map(of_rollups),
+            one_hour: one_hour.map(of_rollups),
             raw: of_others.map_or(RetentionPolicy::default().raw, |age| age.0),
             rules: section.iter().flat_map(RetentionSection::rules).collect(),
-            max_bytes: self.size.or(file.retention_size).map(|size| size.0),
+            max_bytes: self.size.or(file.retention_size).and_then(|size| size.0),
             max_disk_share: self.disk_share.or(file.retention_disk_share).map(|share| share.0),
         }
     }
+}
+
+/// An age of rollups.
+fn of_rollups(keep: Retention) -> Duration {
+    keep.0.unwrap_or(Duration::MAX)
 }
 
 /// What a server is to be.

@@ -278,6 +278,8 @@ fn retention_is_a_duration_or_a_list_and_mistakes_in_it_are_named() {
         "retention: [{match: '{job=\"debug\"}', keep: 3d}, {match: up, keep: 0d}]",
         "retention: [{match: '{job=~\"a|b\"}', keep: 3d}, {keep: 1y}]",
         "retention_disk_share: 80%",
+        "retention: {raw: 30d, 5m: 1y, 1h: 5y}",
+        "retention: [{match: '{job=\"debug\"}', keep: 3d}, {raw: 30d, 1h: 0d}]",
         "retention_size: 64MiB",
     ] {
         let said = check(good);
@@ -289,7 +291,11 @@ fn retention_is_a_duration_or_a_list_and_mistakes_in_it_are_named() {
         ("retention: [{match: up, keep: soon}]", "expected a duration like 30d"),
         ("retention: [{match: up}]", "keep"),
         ("retention: [{keep: 3d}, {match: up, keep: 4d}]", "never reached"),
-        ("retention: {keep: 3d}", "a duration, or a list of entries with match and keep"),
+        ("retention: {keep: 3d}", "keep"),
+        ("retention: true", "durations as raw, 5m and 1h"),
+        ("retention: {raw: 3h, 5m: 1y}", "kept 4h at least"),
+        ("retention: [{match: up, 5m: 1y}]", "stand alone"),
+        ("retention_size: 1KiB", "or 0 for any number"),
         ("retention_disk_share: 80", "a percentage"),
         ("retention_disk_share: 180%", "a percentage"),
     ] {

@@ -18,6 +18,7 @@ mod extreme;
 mod points;
 mod position;
 mod quantile;
+pub mod rollup;
 mod sum;
 #[cfg(test)]
 mod tests;

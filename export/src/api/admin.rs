@@ -85,6 +85,10 @@ pub struct RetentionQuestion {
     pub rules: Vec<(String, String)>,
     /// Age of what no rule is about.
     pub raw: Option<String>,
+    /// Age of rollups of five minutes; none are made without.
+    pub five_minutes: Option<String>,
+    /// Age of rollups of an hour.
+    pub one_hour: Option<String>,
     /// Most bytes of blocks.
     pub size: Option<String>,
     /// Most of the disk.
@@ -200,7 +204,7 @@ async fn clean_tombstones(State((state, admin)): Asked, request: Request) -> Res
     Ok(if reports { figures(done) } else { StatusCode::NO_CONTENT.into_response() })
 }
 
-/// `retention?match[]=…&keep[]=…&raw=…&size=…&disk_share=…`: what would go; of the policy in force without parameters.
+/// `retention?match[]=…&keep[]=…&raw=…&5m=…&1h=…&size=…&disk_share=…`: what would go; of the policy in force without parameters.
 async fn retention(State((state, admin)): Asked, request: Request) -> Result<Response, ApiError> {
     let retention = switched_on(admin)?.retention;
     let params = Params::read(request, state.options.form_bytes_max).await?;
@@ -214,6 +218,8 @@ async fn retention(State((state, admin)): Asked, request: Request) -> Result<Res
         rules: selectors.into_iter().zip(ages).collect(),
         raw: given("raw"),
         size: given("size"),
+        five_minutes: given("5m"),
+        one_hour: given("1h"),
         disk_share: given("disk_share"),
     };
     let Some(retention) = retention else { return Err(not_built("looking ahead at retention")) };
@@ -387,7 +393,7 @@ mod tests {
         assert_eq!(status, 200, "{body}");
         let rules = vec![("up".to_owned(), "3d".to_owned()), ("a".to_owned(), "0".to_owned())];
         let (raw, size) = (Some("9d".to_owned()), Some("1GiB".to_owned()));
-        assert_eq!(*asked.lock().unwrap(), [RetentionQuestion { rules, raw, size, disk_share: None }]);
+        assert_eq!(*asked.lock().unwrap(), [RetentionQuestion { rules, raw, size, ..RetentionQuestion::default() }]);
         let goes = r#"{"goes":{"bytes":3,"samples":2,"series":1},"keep":"3d","series":"{a=\"b\"}"}"#;
         assert!(body.contains(&format!("\"byAge\":[{goes}]")), "{body}");
         let (status, body) = ask(admin(), "retention?match[]=up").await;

@@ -31,6 +31,8 @@ pub(crate) use scan::Scan;
 pub use statistics::{BlockStatistics, BlockSummary, EncodingStatistics};
 pub(crate) use write::{BlockWriter, Pieces, Shape};
 
+use kymo_core::storage::Tier;
+
 use crate::codec::{Malformed, Reader, put_varint, put_zigzag};
 
 pub(crate) const MAGIC: [u8; 8] = *b"KYMOBLK\0";
@@ -92,7 +94,7 @@ impl Section {
 pub(crate) struct Footer {
     /// At one timestamp the block with the higher sequence wins.
     pub(crate) sequence: u64,
-    /// 0 as flushed, 1 as merged: written for size.
+    /// 0 as flushed, 1 as merged: written for size; 2 rollups of five minutes, 3 of an hour.
     pub(crate) level: u64,
     pub(crate) min_time_ms: i64,
     pub(crate) max_time_ms: i64,
@@ -107,6 +109,15 @@ pub(crate) struct Footer {
 pub(crate) const SECTIONS: usize = 8;
 
 impl Footer {
+    /// What the block holds.
+    pub(crate) fn tier(&self) -> Tier {
+        match self.level {
+            0 | 1 => Tier::Raw,
+            2 => Tier::FiveMinutes,
+            _ => Tier::OneHour,
+        }
+    }
+
     pub(crate) fn section(&self, kind: SectionKind) -> Section {
         self.sections[kind as usize - 1]
     }
@@ -148,6 +159,9 @@ impl Footer {
             samples: from.varint()?,
             ..Footer::default()
         };
+        if footer.level > 3 {
+            return from.bad("unknown level");
+        }
         for _ in 0..from.count(7)? {
             let kind = from.u8()?;
             let section = Section { offset: from.varint()?, len: from.varint()?, crc: from.u32()? };

@@ -52,6 +52,16 @@ impl Scan {
     /// Appends the chunks of the series at hand, and their payloads to `bytes`, and goes on to the next series.
     /// Each chunk comes with the end of its payload in `bytes`.
     pub(crate) fn take(&mut self, chunks: &mut Vec<(ChunkRef, usize)>, bytes: &mut Vec<u8>) -> Result<(), SelectError> {
+        self.take_within((i64::MIN, i64::MAX), chunks, bytes)
+    }
+
+    /// The same of chunks that reach into a window, which is open to the left.
+    pub(crate) fn take_within(
+        &mut self,
+        (start_ms, end_ms): (i64, i64),
+        chunks: &mut Vec<(ChunkRef, usize)>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), SelectError> {
         let series = self.next % SERIES_PER_PAGE;
         self.next += 1;
         let Some((_, page, _)) = &self.page else { return Ok(()) };
@@ -59,6 +69,9 @@ impl Scan {
         let mut bounds = BoundsCursor::new(&block);
         for row in page.chunks(series) {
             let chunk = bounds.chunk(row)?;
+            if !chunk.reaches(start_ms, end_ms) {
+                continue;
+            }
             if row.len > 0 {
                 let len = u64::from(row.len) + u64::from(CHUNK_CRC_LEN);
                 let held = self.buffer_at..self.buffer_at + self.buffer.len() as u64;

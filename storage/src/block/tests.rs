@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
-use kymo_core::storage::{ColumnValue, Columns};
+use kymo_core::storage::{ColumnValue, Columns, Tier};
 use kymo_core::{Budget, Labels, MatchOp, Matcher, Selector};
 
 use super::*;
@@ -10,7 +10,7 @@ use crate::chunk::Effort;
 use crate::fs::{Fs, SimFs};
 use crate::verify::{Depth, VerifyReport};
 
-const SHAPE: Shape = Shape { range_ms: 7_200_000, chunk_samples: 480, effort: Effort::Small };
+const SHAPE: Shape = Shape { range_ms: 7_200_000, chunk_samples: 480, effort: Effort::Small, tier: Tier::Raw };
 
 fn labels(n: u32) -> Labels {
     let mut pairs = vec![("__name__", "up".to_owned()), ("n", n.to_string())];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, Metadata};
-use kymo_core::storage::{Columns, Run, RunKind};
+use kymo_core::storage::{Columns, Run, RunKind, Tier};
 
 use super::directory::Directory;
 use super::series::{ChunkRow, Row};
@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     /// Samples of a chunk, give or take an eighth.
     pub(crate) chunk_samples: usize,
     pub(crate) effort: Effort,
+    /// What it holds.
+    pub(crate) tier: Tier,
 }
 
 /// Writes one block file.
@@ -64,7 +66,11 @@ impl BlockWriter {
     /// The disk's.
     pub(crate) fn create(fs: &dyn Fs, path: &Path, sequence: u64, shape: Shape) -> io::Result<BlockWriter> {
         let file = fs.create_new(path)?;
-        let level = u64::from(shape.effort == Effort::Small);
+        let level = match shape.tier {
+            Tier::Raw => u64::from(shape.effort == Effort::Small),
+            Tier::FiveMinutes => 2,
+            Tier::OneHour => 3,
+        };
         let footer = Footer { sequence, level, min_time_ms: i64::MAX, max_time_ms: i64::MIN, ..Footer::default() };
         let mut writer = BlockWriter {
             file,

@@ -100,7 +100,6 @@ pub(crate) struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    #[cfg(test)]
     pub(crate) fn all(columns: &'a Columns) -> Samples<'a> {
         Samples {
             times: &columns.times,

@@ -8,6 +8,7 @@ mod corruption;
 mod deletes;
 mod kill;
 mod recovery;
+mod rollups;
 mod simulation;
 mod tending;
 mod times;

@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kymo_core::aggregate::rollup::{append_rows, roll_up};
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::memory::{MemoryOptions, MemoryStorage};
 use kymo_core::random::SeededRandom;
-use kymo_core::storage::{ColumnValue, Columns};
+use kymo_core::storage::{ColumnValue, Columns, Tier};
 use kymo_core::{
     AppendReport, Changes, Clock, Labels, ManualClock, Matcher, MetricStorage, NativeHistogram, QueryContext, Random,
     SelectError, Selector, SeriesRef,
@@ -38,6 +39,7 @@ const STEPS: u64 = 30;
 /// The series that is kept for another time than the others, in half of the worlds.
 const BRIEF: u8 = 2;
 const KEEP: Duration = Duration::from_secs(6 * 3_600);
+const HOUR_MS: i64 = 3_600_000;
 
 /// A value that equals another with the same bits only.
 #[derive(Debug, Clone)]
@@ -89,6 +91,8 @@ struct World {
     retired: Vec<(i64, i64)>,
     /// How long one of the series is kept, if not as the others.
     brief: Option<Duration>,
+    /// Whether rollups are made.
+    rolls_up: bool,
     sync: SyncPolicy,
     crash: CrashKind,
     disk: SimFs,
@@ -120,6 +124,7 @@ impl World {
             (CrashKind::ProcessKill, _) => SyncPolicy::Never,
         };
         let retention_bytes = (random.below(4) == 0).then(|| 2_000 + random.below(12_000));
+        let rolls_up = retention_bytes.is_none() && random.below(2) == 0;
         // Of what goes for its size only the range is known.
         let brief = brief.filter(|_| retention_bytes.is_none());
         let series = vec![Matcher::equal("s", BRIEF.to_string())];
@@ -134,6 +139,7 @@ impl World {
             retention_bytes,
             retired: Vec::new(),
             brief,
+            rolls_up,
             sync,
             crash,
             disk: SimFs::new(seed),
@@ -183,6 +189,8 @@ impl World {
         RetentionPolicy {
             rules: self.brief.map(rule).into_iter().collect(),
             max_bytes: self.retention_bytes,
+            five_minutes: self.rolls_up.then_some(4 * KEEP),
+            one_hour: self.rolls_up.then_some(8 * KEEP),
             ..RetentionPolicy::of_age(self.retention)
         }
     }
@@ -277,6 +285,63 @@ impl World {
             .chain(self.brief)
             .min()
             .map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64)
+    }
+
+    fn keep_of(&self, labels: &Labels) -> Option<Duration> {
+        let is_brief = labels.get("s") == Some(&BRIEF.to_string());
+        if is_brief { self.brief.or(self.retention) } else { self.retention }
+    }
+
+    fn oldest_of_ms(&self, labels: &Labels) -> i64 {
+        self.keep_of(labels).map_or(i64::MIN, |keep| self.clock.now_ms() - keep.as_millis() as i64)
+    }
+
+    /// A series of which rollups say something else than its samples, where there are samples.
+    fn untrue_rollup(&self, engine: &Engine) -> Result<Option<String>, SelectError> {
+        if !self.rolls_up {
+            return Ok(None);
+        }
+        let ctx = QueryContext::unlimited();
+        let mut columns = Columns::default();
+        for tier in [Tier::FiveMinutes, Tier::OneHour] {
+            let rows = |tier: Tier, columns: &mut Columns| -> Result<BTreeMap<Labels, Columns>, SelectError> {
+                let set = engine.select(&Selector { tier: Some(tier), ..Selector::everything() }, &ctx)?;
+                let mut all = BTreeMap::new();
+                for index in 0..set.len() {
+                    set.read(index, columns)?;
+                    let labels = set.labels(index);
+                    // Behind the hour in which samples begin to be kept.
+                    let border = match self.oldest_of_ms(&labels) {
+                        i64::MIN => i64::MIN,
+                        oldest => (oldest - 1).div_euclid(HOUR_MS) * HOUR_MS,
+                    };
+                    let mut kept = Columns::default();
+                    append_rows(columns, border, i64::MAX, &mut kept);
+                    if !kept.times.is_empty() {
+                        all.insert(labels, kept);
+                    }
+                }
+                Ok(all)
+            };
+            let (samples, found) = (rows(Tier::Raw, &mut columns)?, rows(tier, &mut columns)?);
+            for labels in samples.keys().chain(found.keys()) {
+                let mut wanted = Columns::default();
+                if let Some(samples) = samples.get(labels) {
+                    // Hours are made of five minutes, so that sums have the same bits.
+                    let mut fine = Columns::default();
+                    roll_up(samples, Tier::FiveMinutes, &mut fine);
+                    roll_up(&fine, tier, &mut wanted);
+                }
+                let nothing = Columns::default();
+                let found = found.get(labels).unwrap_or(&nothing);
+                let said = |columns: &Columns| format!("{:?} {:?} {:?}", columns.times, columns.runs, columns.rollups);
+                if said(found) != said(&wanted) {
+                    let (found, wanted) = (said(found), said(&wanted));
+                    return Ok(Some(format!("{tier} of {labels} says {found}\nits samples {wanted}")));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn append(&mut self) {
@@ -404,8 +469,10 @@ impl World {
     }
 
     fn check(&mut self, when: &str) {
-        match self.seen(self.engine()) {
-            Ok(found) => self.same(&found, &self.wanted(), when),
+        let looked = self.seen(self.engine()).and_then(|found| Ok((found, self.untrue_rollup(self.engine())?)));
+        match looked {
+            Ok((_, Some(untrue))) => self.fail(format!("{when}: {untrue}")),
+            Ok((found, None)) => self.same(&found, &self.wanted(), when),
             Err(_) if self.disk.has_crashed() => self.crash(None),
             Err(error) => self.fail(format!("{when}: {error}")),
         }
@@ -450,12 +517,15 @@ impl World {
 
     fn seen(&self, storage: &dyn MetricStorage) -> Result<Seen, SelectError> {
         let ctx = QueryContext::unlimited();
-        let set = storage.select(&Selector::everything(), &ctx)?;
+        let set = storage.select(&Selector { tier: Some(Tier::Raw), ..Selector::everything() }, &ctx)?;
         let (mut columns, mut samples) = (Columns::default(), Samples::new());
         for index in 0..set.len() {
             set.read(index, &mut columns)?;
             let start = |n: usize| columns.starts.get(n).copied().unwrap_or(0);
-            let of_series: Vec<_> = columns.iter().enumerate().map(|(n, (t, v))| (t, start(n), v.into())).collect();
+            let of_series = columns.iter().enumerate().map(|(n, (t, v))| (t, start(n), v.into()));
+            // With rollups samples are kept by whole hours.
+            let oldest_ms = self.oldest_of_ms(&set.labels(index));
+            let of_series: Vec<(i64, i64, Bits)> = of_series.filter(|(time, ..)| *time >= oldest_ms).collect();
             if of_series.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
                 self.fail(format!("times of {:?} do not rise: {of_series:?}", set.labels(index)));
             }
