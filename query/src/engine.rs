@@ -155,13 +155,17 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn plan(&self, grid: Grid) -> Result<Plan, QueryError> {
-        Plan::new(self.ast, grid, self.lookback_ms, &self.options)
+        Plan::new(self.ast, grid, self.lookback_ms, self.request.tier, &self.options)
     }
 
     /// Whether it is only the answer that is asked for, and not how it came about.
     fn takes_any_answer(&self) -> bool {
         let request = self.request;
-        !request.fresh && request.stats == StatsWanted::None && !request.explain && !request.explain_empty
+        !request.fresh
+            && request.tier.is_none()
+            && request.stats == StatsWanted::None
+            && !request.explain
+            && !request.explain_empty
     }
 }
 

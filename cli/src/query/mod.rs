@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use kymo_core::histogram::HistogramCounts;
 use kymo_core::query::{Annotations, Grid, PointValue, QueryError, QueryRequest};
+use kymo_core::storage::Tier;
 use kymo_core::text::{FloatText, write_rfc3339};
 use kymo_core::{Clock, ErrorKind, NativeHistogram, SystemClock};
 
@@ -38,6 +39,7 @@ Examples:
   kymo query 'rate(http_requests_total[5m])' --start -1h --step 1m --output csv
   kymo query --explain 'sum(rate(http_requests_total[5m]))'
   kymo query 'rate(http_requests_total[5m])' --start -6h --plot
+  kymo query 'max_over_time(up[1h])' --start -365d --step 1h --tier 1h
   kymo query up --server https://prometheus.example.com
 
 Times are `now`, relative (`-1h`, `now-90s`), RFC 3339, or seconds since 1970."
@@ -60,6 +62,9 @@ pub(crate) struct QueryArgs {
     /// Distance of the evaluations: a duration, or seconds [default: a 250th of the range, at least 1s]
     #[arg(long, value_name = "DURATION", requires = "start")]
     step: Option<Step>,
+    /// What is to answer: `raw`, as samples were written, rollups of `5m` or `1h`, or `auto`, the finest there is
+    #[arg(long, value_name = "TIER", default_value = "auto", value_parser = tier)]
+    tier: AskedTier,
     /// Show the plan as a tree, with what it was expected to cost and what it did, in the place of the answer
     #[arg(long)]
     explain: bool,
@@ -74,11 +79,23 @@ pub(crate) struct QueryArgs {
     output: Form,
 }
 
+/// What is to answer; `None` leaves the choice to the server.
+#[derive(Debug, Clone, Copy)]
+struct AskedTier(Option<Tier>);
+
+fn tier(text: &str) -> Result<AskedTier, String> {
+    match text {
+        "auto" => Ok(AskedTier(None)),
+        text => text.parse().map(|tier| AskedTier(Some(tier))).map_err(|_| "expected raw, 5m, 1h or auto".to_owned()),
+    }
+}
+
 pub(crate) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
     let request = QueryRequest {
         explain: args.explain,
         // A person wonders at an empty answer.
         explain_empty: true,
+        tier: args.tier.0,
         ..QueryRequest::new(&*args.expression, grid(args)?)
     };
     let remote = Remote::new(&args.remote)?;

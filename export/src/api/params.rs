@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use http::{Method, header};
+use kymo_core::storage::Tier;
 use kymo_core::text::{parse_duration_ns, parse_float, parse_time_ms};
 use kymo_core::{ErrorKind, Matcher};
 
@@ -123,6 +124,16 @@ impl Params {
                 Ok(ns) => Ok(u64::try_from(ns).ok().filter(|ns| *ns > 0).map(Duration::from_nanos)),
                 Err(reason) => Err(ApiError::bad_data(format!("error parsing lookback delta duration: {reason}"))),
             },
+        }
+    }
+
+    /// `tier`; `None` for the backend's choice, which is also `auto`.
+    pub(crate) fn tier(&self) -> Result<Option<Tier>, ApiError> {
+        match self.first("tier") {
+            "" | "auto" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                ApiError::invalid_parameter("tier", format_args!("expected raw, 5m, 1h or auto, got {text:?}"))
+            }),
         }
     }
 

@@ -74,8 +74,9 @@ async fn evaluate(
     // As VictoriaMetrics calls it: nothing that was answered before is taken over.
     let fresh = params.first("nocache") == "1";
     let (explain, explain_empty) = (params.is_true("explain"), params.is_true("explain_empty"));
+    let tier = params.tier()?;
     let request =
-        QueryRequest { lookback, limit, stats, fresh, explain, explain_empty, ..QueryRequest::new(text, grid) };
+        QueryRequest { lookback, limit, stats, fresh, explain, explain_empty, tier, ..QueryRequest::new(text, grid) };
     let asked = Asked { text: text.to_owned(), grid, client: params.client(), path };
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
     run_query(state, timeout, asked, move |ctx| {

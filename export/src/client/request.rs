@@ -22,6 +22,7 @@ pub(super) fn query(request: &QueryRequest, ctx: &QueryContext) -> (&'static str
     if let Some(lookback) = request.lookback {
         params.push(("lookback_delta", lookback.as_secs_f64().to_string()));
     }
+    params.extend(request.tier.map(|tier| ("tier", tier.as_str().to_owned())));
     if request.limit > 0 {
         params.push(("limit", request.limit.to_string()));
     }

@@ -26,6 +26,7 @@ mod meter;
 pub(crate) mod notes;
 mod open;
 mod range;
+mod rolled;
 mod select;
 mod sink;
 mod sorted;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use kymo_core::query::Annotations;
+use kymo_core::storage::Tier;
 use kymo_core::text::{FloatText, write_quoted, write_rfc3339};
 
 use super::column::StepSet;
@@ -117,6 +118,27 @@ pub(crate) enum Note<'n> {
     FractionWithNan {
         metric: &'n str,
     },
+    /// Rollups answered, up to the end of a bucket.
+    Rollups {
+        tier: Tier,
+        until_ms: i64,
+        how: RolledUp,
+    },
+}
+
+/// How exact an answer from rollups is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum RolledUp {
+    /// As samples would have it.
+    Exact,
+    /// A selector between the ends of buckets.
+    Held,
+    /// Windows that cut buckets.
+    Unaligned,
+    /// Off by this at the most, if windows cut no buckets.
+    Bounded(f64),
+    /// A function that figures of buckets say nothing of.
+    FromLast(&'static str),
 }
 
 /// Classic buckets that were made to rise, gathered over steps and series.
@@ -351,6 +373,24 @@ impl Note<'_> {
             Note::FractionWithNan { metric } => {
                 let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
                 (Info, for_metric(text, metric))
+            }
+            Note::Rollups { tier, until_ms, how } => {
+                let mut text = format!("rollups of {tier} answer up to ");
+                write_rfc3339(&mut text, until_ms);
+                text.push_str(&match how {
+                    RolledUp::Exact => ", exactly".to_owned(),
+                    RolledUp::Held => {
+                        format!(": between multiples of {tier} a value holds as it was at the last of them")
+                    }
+                    RolledUp::Unaligned => {
+                        format!(": ranges and times are no multiples of {tier}, so a bucket counts where its last sample lies")
+                    }
+                    RolledUp::Bounded(error) => format!(": the quantile is off by at most {}", general(error)),
+                    RolledUp::FromLast(function) => {
+                        format!(": {function}() has no exact form there and takes the last sample of each bucket")
+                    }
+                });
+                (Info, text)
             }
         }
     }

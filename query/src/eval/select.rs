@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use kymo_core::query::{Grid, QueryError};
-use kymo_core::storage::{Columns, RunKind};
+use kymo_core::storage::{Columns, FloatRollup, HistogramRollup, RunKind, Tier};
 use kymo_core::{ErrorKind, Labels, SeriesSet};
 
 use super::Evaluator;
 use super::column::{Column, Series, StepSet, Vector};
 use super::meter::{Hold, Meter};
 use super::notes::Note;
+use super::rolled::{Met, Telling};
 use super::times::ByTimes;
 use super::window::Samples;
 use crate::functions::histogram::{Remarks, interpolated};
@@ -52,9 +53,12 @@ impl Reader {
         meter.check_often()?;
         self.hold.reach_bytes(set.estimate(index) as u64 * READ_BYTES)?;
         set.read(index, &mut self.columns)?;
-        let read = self.columns.times.len();
         // Estimates may be short where samples are not evenly spread.
-        self.hold.reach_bytes(read as u64 * READ_BYTES)?;
+        let read = self.columns.times.len();
+        let rollups = &self.columns.rollups;
+        let figures =
+            rollups.floats.len() * size_of::<FloatRollup>() + rollups.histograms.len() * size_of::<HistogramRollup>();
+        self.hold.reach_bytes(read as u64 * READ_BYTES + figures as u64)?;
         self.hold.set_samples(read)
     }
 }
@@ -78,7 +82,7 @@ impl Evaluator<'_> {
         let mut picks: ByTimes<Picks> = ByTimes::new(&self.meter)?;
         let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
         let (mut samples, mut bytes) = (0, 0);
-        let mut around = Samples::default();
+        let (mut around, mut met) = (Samples::default(), Met::default());
         for index in 0..set.len() {
             reader.read(set.as_ref(), index, &self.meter)?;
             let columns = &reader.columns;
@@ -86,6 +90,7 @@ impl Evaluator<'_> {
                 continue;
             }
             samples += columns.times.len() as u64;
+            met.see(columns);
             sink.reserve(Column::bytes(steps))?;
             series.column.reset(steps);
             if source.extension == RangeExtension::Smoothed {
@@ -97,6 +102,9 @@ impl Evaluator<'_> {
                     self.notes.add(Note::MixedFloatsHistograms { metric }, span);
                 }
                 self.notes.remarks(remarks, metric, span);
+            } else if !columns.rollups.is_empty() {
+                let found = Picks::find_rolled_up(columns, grid, source);
+                gather(columns, &found, answer, &mut series.column);
             } else {
                 let found = picks
                     .of(&columns.times, columns.times_id, Picks::bytes(steps), |t| Picks::find(t, grid, source))?;
@@ -109,6 +117,7 @@ impl Evaluator<'_> {
                 sink.push(&mut series, &mut self.notes)?;
             }
         }
+        met.say(Telling::Selected, grid, source, &mut self.notes, self.ast[id].span);
         self.saw(id, set.len(), samples, bytes);
         sink.tell(id, &mut self.seen);
         sink.finish(&mut self.notes)
@@ -138,6 +147,35 @@ impl Picks {
                 next += 1;
             }
             let fresh = next > 0 && times[next - 1] > end_ms.saturating_sub(source.range_ms);
+            picks.of_step.push(if fresh { (next - 1) as u32 } else { NONE });
+            if fresh {
+                picks.some.insert(step);
+            }
+        }
+        picks
+    }
+
+    /// The same of rollups: between the ends of buckets a row holds as it did at the last of them.
+    fn find_rolled_up(columns: &Columns, grid: Grid, source: &Source) -> Picks {
+        let (times, steps) = (columns.times.as_slice(), grid.steps());
+        let mut picks = Picks { of_step: Vec::with_capacity(steps), some: StepSet::empty(steps) };
+        let mut tiers = columns.rollups.tiers.iter().copied();
+        let (mut next, mut tier, mut of_tier) = (0, Tier::Raw, 0);
+        for step in 0..steps {
+            let end_ms = source.time.end_ms(grid.time_ms(step));
+            while next < times.len() && times[next] <= end_ms {
+                while of_tier == 0 {
+                    (tier, of_tier) = tiers.next().unwrap_or((Tier::Raw, usize::MAX));
+                }
+                of_tier -= 1;
+                next += 1;
+            }
+            let bucket_ms = match tier.bucket_end_ms(end_ms) {
+                end if end == end_ms => end_ms,
+                end => end.saturating_sub(tier.width_ms()),
+            };
+            let is_fresh = |end_ms: i64| next > 0 && times[next - 1] > end_ms.saturating_sub(source.range_ms);
+            let fresh = is_fresh(end_ms) || is_fresh(bucket_ms);
             picks.of_step.push(if fresh { (next - 1) as u32 } else { NONE });
             if fresh {
                 picks.some.insert(step);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kymo_core::NativeHistogram;
 use kymo_core::histogram::ResetHint;
 use kymo_core::query::{Grid, QueryError};
-use kymo_core::storage::{Columns, RunKind};
+use kymo_core::storage::{Columns, Rollups, RunKind};
 
 use super::column::{Column, StepSet};
 use super::meter::Meter;
@@ -31,12 +31,15 @@ pub(crate) struct Samples {
     histogram_starts: Vec<i64>,
     /// As [`Columns::times_id`], of the float times.
     times_id: u64,
+    /// What stands behind each float and each histogram, if any stands for several samples.
+    pub(crate) rollups: Rollups,
 }
 
 impl Samples {
     /// Takes what was read from storage; a column of floats alone is swapped, not copied.
     pub(crate) fn take(&mut self, columns: &mut Columns) {
         self.clear();
+        std::mem::swap(&mut self.rollups, &mut columns.rollups);
         if let [run] = columns.runs[..]
             && run.kind == RunKind::Float
         {
@@ -99,6 +102,7 @@ impl Samples {
         self.histogram_times.clear();
         self.histograms.clear();
         self.forget_starts();
+        self.rollups.clear();
         self.times_id = 0;
     }
 }
@@ -167,6 +171,8 @@ pub(crate) struct View<'a> {
     pub(crate) histogram_starts: Starts<'a>,
     /// Where `values` begins in the series.
     pub(crate) first: usize,
+    /// Where `histograms` begins.
+    pub(crate) first_histogram: usize,
 }
 
 impl View<'_> {
@@ -292,6 +298,7 @@ impl Windows {
                 starts: Starts { times, starts },
                 histogram_starts: Starts { times: histogram_times, starts: histogram_starts },
                 first: begin,
+                first_histogram: h_begin,
             })?;
         }
         Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod natural;
 pub(crate) mod over_time;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod rolled;
 pub(crate) mod sorted_window;
 pub(crate) mod starts;
 pub(crate) mod window_sum;

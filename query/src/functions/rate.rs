@@ -63,10 +63,15 @@ impl Extrapolation {
     /// Of samples at `times`, which lie in the window. All 0 for fewer than two.
     pub(crate) fn of(times: &[i64], window: Window, kind: Kind) -> Extrapolation {
         let &[first_ms, .., last_ms] = times else { return Extrapolation::default() };
+        Extrapolation::between(first_ms, last_ms, times.len() as f64, window, kind)
+    }
+
+    /// The same of two samples at least, by the times of the first and the last, and how many there are.
+    pub(crate) fn between(first_ms: i64, last_ms: i64, count: f64, window: Window, kind: Kind) -> Extrapolation {
         let sampled = (last_ms - first_ms) as f64 / 1000.0;
         let mut to_start = (first_ms - window.start_ms) as f64 / 1000.0;
         let mut to_end = (window.end_ms - last_ms) as f64 / 1000.0;
-        let between = sampled / (times.len() - 1) as f64;
+        let between = sampled / (count - 1.0);
         // A gap of more than 1.1 usual distances at an edge means that the series begins or ends inside
         // the window: half a distance is then the best guess for where.
         let threshold = between * 1.1;

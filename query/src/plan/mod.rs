@@ -17,7 +17,7 @@ mod explain;
 mod local;
 
 use kymo_core::query::{EngineOptions, Grid, QueryError};
-use kymo_core::storage::SelectHint;
+use kymo_core::storage::{SelectHint, Tier};
 use kymo_core::{Matcher, Selector};
 
 pub(crate) use self::explain::Seen;
@@ -123,12 +123,19 @@ impl Plan {
     ///
     /// # Errors
     /// A duration without a value.
-    pub(crate) fn new(ast: &Ast, grid: Grid, lookback_ms: i64, options: &EngineOptions) -> Result<Plan, QueryError> {
+    pub(crate) fn new(
+        ast: &Ast,
+        grid: Grid,
+        lookback_ms: i64,
+        tier: Option<Tier>,
+        options: &EngineOptions,
+    ) -> Result<Plan, QueryError> {
         let builder = Builder {
             ast,
             grid,
             durations: duration_context(grid),
             lookback_ms,
+            tier,
             subquery_step_ms: i64::try_from(options.default_subquery_step.as_millis()).unwrap_or(i64::MAX).max(1),
             constant: constant_nodes(ast),
         };
@@ -177,6 +184,7 @@ struct Builder<'a> {
     grid: Grid,
     durations: DurationContext,
     lookback_ms: i64,
+    tier: Option<Tier>,
     subquery_step_ms: i64,
     constant: Vec<bool>,
 }
@@ -263,6 +271,7 @@ impl Builder<'_> {
         let start_ms = time.end_ms(context.grid.start_ms()).saturating_sub(window_ms).saturating_sub(margin_ms.0);
         let end_ms = time.end_ms(context.grid.time_ms(last)).saturating_add(margin_ms.1);
         let mut wanted = Selector::new(matchers(selector, span)?, start_ms, end_ms);
+        wanted.tier = self.tier;
         wanted.hint = SelectHint {
             function: context.function,
             step_ms: match context.grid {

@@ -7,7 +7,7 @@ const LOOKBACK_MS: i64 = 300_000;
 
 fn plan(text: &str, grid: Grid) -> (Ast, Plan) {
     let ast = parse(text, &ParseOptions::all()).unwrap();
-    let plan = Plan::new(&ast, grid, LOOKBACK_MS, &EngineOptions::all()).unwrap();
+    let plan = Plan::new(&ast, grid, LOOKBACK_MS, None, &EngineOptions::all()).unwrap();
     (ast, plan)
 }
 

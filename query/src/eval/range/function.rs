@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use kymo_core::NativeHistogram;
 use kymo_core::query::{Grid, QueryError};
+use kymo_core::storage::{FloatRollup, HistogramRollup};
 
 use crate::eval::column::{Column, Sample, Scalars};
 use crate::eval::meter::{Hold, Pace};
 use crate::eval::notes::Note;
+use crate::eval::rolled::{Met, Telling};
 use crate::eval::window::{Asked, Bounds, Samples, View, Windows};
 use crate::eval::{Evaluator, histogram_samples, invalid};
 use crate::functions::histogram::{self, Fold, Remarks};
 use crate::functions::over_time::{self, SlidingExtreme};
 use crate::functions::rate::{self, Edges, Extrapolation, Kind, Meaning, Resets};
 use crate::functions::regression;
+use crate::functions::rolled;
 use crate::functions::sorted_window::SortedWindow;
 use crate::functions::starts::{self, Started};
 use crate::functions::window_sum::{self, WindowSums};
@@ -34,6 +37,8 @@ pub(super) struct RangeFunction<'a> {
     scratch: Vec<f64>,
     /// Of the buffers above.
     hold: Hold,
+    /// Rollups among what was read.
+    pub(super) met: Met,
 }
 
 /// The series a function is applied to.
@@ -91,6 +96,17 @@ impl<'a> RangeFunction<'a> {
             sorted: SortedWindow::default(),
             scratch: Vec::new(),
             hold,
+            met: Met::default(),
+        }
+    }
+
+    /// How it is told from rollups.
+    pub(super) fn telling(&self) -> Telling {
+        match self.name {
+            _ if self.source.extension != RangeExtension::None => Telling::FromLast(self.name),
+            "quantile_over_time" => Telling::Bounded,
+            name if rolled::EXACT.contains(&name) => Telling::Exact,
+            name => Telling::FromLast(name),
         }
     }
 
@@ -105,7 +121,8 @@ impl<'a> RangeFunction<'a> {
         let (mut found, mut pace) = (Found::default(), Pace::default());
         let (source, span, counting) = (self.source, self.span, self.counting);
         let asked = Asked { grid: one.grid, source, kind: Kind::of_name(self.name) };
-        let plain = one.samples.histograms.is_empty() && one.samples.starts().starts.is_empty();
+        let is_rolled_up = !one.samples.rollups.is_empty() && !matches!(self.telling(), Telling::FromLast(_));
+        let plain = !is_rolled_up && one.samples.histograms.is_empty() && one.samples.starts().starts.is_empty();
         if plain && source.extension == RangeExtension::None {
             let bounds = windows.of_floats(one.samples, asked)?;
             if self.floats(evaluator, one.samples, bounds, column, &mut found)? {
@@ -125,7 +142,10 @@ impl<'a> RangeFunction<'a> {
                 Ok(())
             })
         };
-        self.run(one.samples, &mut run)?;
+        match is_rolled_up {
+            true => self.run_rolled_up(one.samples, &mut run)?,
+            false => self.run(one.samples, &mut run)?,
+        }
         if found.mixed {
             evaluator.notes.add(Note::MixedFloatsHistograms { metric: one.metric }, span);
         }
@@ -224,6 +244,62 @@ impl<'a> RangeFunction<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// The functions that follow from figures of buckets.
+    fn run_rolled_up(
+        &mut self,
+        samples: &Samples,
+        run: &mut dyn FnMut(&mut OfWindow<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let RangeFunction { name, params, met, .. } = self;
+        let (name, mut scratch) = (*name, Vec::new());
+        run(&mut |view, found| {
+            let floats = &samples.rollups.floats[view.first..view.first + view.values.len()];
+            let from = view.first_histogram;
+            let histograms = &samples.rollups.histograms[from..from + view.histograms.len()];
+            Ok(match name {
+                "rate" | "increase" | "delta" => {
+                    let Some(kind) = Kind::of_name(name) else { return Ok(None) };
+                    match of_one_kind(view, found) {
+                        Only::Floats => change_rolled_up(view, floats, kind).map(Sample::Float),
+                        Only::Histograms => change_of_rolled_up(view, histograms, kind, &mut found.remarks),
+                        Only::Neither => None,
+                    }
+                }
+                "sum_over_time" | "avg_over_time" => match of_one_kind(view, found) {
+                    Only::Floats if name == "sum_over_time" => Some(Sample::Float(rolled::sum(floats))),
+                    Only::Floats => Some(Sample::Float(rolled::mean(floats))),
+                    Only::Histograms => rolled::sum_of(histograms, &mut found.remarks).map(|mut sum| {
+                        if name == "avg_over_time" {
+                            sum.divide(rolled::count_of(histograms));
+                        }
+                        shared(sum)
+                    }),
+                    Only::Neither => None,
+                },
+                "count_over_time" => Some(Sample::Float(rolled::count(floats) + rolled::count_of(histograms))),
+                "present_over_time" | "absent_over_time" => Some(Sample::Float(1.0)),
+                "min_over_time" => some_floats(view, found).then(|| Sample::Float(rolled::min(floats))),
+                "max_over_time" => some_floats(view, found).then(|| Sample::Float(rolled::max(floats))),
+                "last_over_time" => end_of(view, End::Last).map(|(_, sample)| sample),
+                "ts_of_last_over_time" => end_of(view, End::Last).map(|(ms, _)| seconds(ms)),
+                "first_over_time" | "ts_of_first_over_time" => {
+                    let float = floats.first().map(|of| (of.first_ms, Sample::Float(of.first)));
+                    let histogram = histograms.first().map(|of| (of.first_ms, shared(of.first.clone())));
+                    let first = [float, histogram].into_iter().flatten().min_by_key(|(at_ms, _)| *at_ms);
+                    first.map(|(at_ms, sample)| if name == "first_over_time" { sample } else { seconds(at_ms) })
+                }
+                "quantile_over_time" => some_floats(view, found).then(|| {
+                    let q = params[0].at(view.window.step);
+                    found.quantile(q);
+                    let (value, error) = rolled::quantile(q, floats, &mut scratch);
+                    met.error = met.error.max(error);
+                    Sample::Float(value)
+                }),
+                other => return Err(invalid(format!("{other}() is not told from rollups"))),
+            })
+        })
     }
 
     fn run(
@@ -337,6 +413,45 @@ impl<'a> RangeFunction<'a> {
             other => Err(invalid(format!("{other}() is not supported yet"))),
         }
     }
+}
+
+/// [`rate::extrapolated`] of buckets.
+fn change_rolled_up(view: &View<'_>, buckets: &[FloatRollup], kind: Kind) -> Option<f64> {
+    let (first, last, last_ms) = (buckets.first()?, *view.values.last()?, *view.times.last()?);
+    let count = rolled::count(buckets);
+    if count < 2.0 {
+        return None;
+    }
+    let edges = Extrapolation::between(first.first_ms, last_ms, count, view.window, kind);
+    let change = last - first.first;
+    Some(match kind.meaning() {
+        Meaning::Gauge => change * edges.of_gauge(),
+        Meaning::Counter => {
+            let change = change + rolled::lost(view.values, buckets);
+            change * edges.of_counter(first.first, change)
+        }
+    })
+}
+
+/// The same of histograms.
+fn change_of_rolled_up(
+    view: &View<'_>,
+    buckets: &[HistogramRollup],
+    kind: Kind,
+    remarks: &mut Remarks,
+) -> Option<Sample> {
+    let (first, last_ms, count) = (buckets.first()?, *view.histogram_times.last()?, rolled::count_of(buckets));
+    if count < 2.0 {
+        return None;
+    }
+    let mut change = rolled::change_of(view.histograms, buckets, kind.meaning(), remarks)?;
+    let edges = Extrapolation::between(first.first_ms, last_ms, count, view.window, kind);
+    let factor = match kind.meaning() {
+        Meaning::Counter => edges.of_counter(first.first.count(), change.count()),
+        Meaning::Gauge => edges.of_gauge(),
+    };
+    change.multiply(factor);
+    Some(shared(change))
 }
 
 /// What a window holds, for functions that take no mix.

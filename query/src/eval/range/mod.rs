@@ -123,6 +123,7 @@ impl Evaluator<'_> {
                 Ranges::Stored { set, reader } => {
                     bytes += set.estimate_bytes(index);
                     reader.read(set.as_ref(), index, &self.meter)?;
+                    function.met.see(&reader.columns);
                     samples.take(&mut reader.columns);
                     if !by_starts {
                         samples.forget_starts();
@@ -159,6 +160,7 @@ impl Evaluator<'_> {
             sink.push(&mut series, &mut self.notes)?;
         }
         self.say_non_counter(no_counter, (id, span));
+        function.met.say(function.telling(), grid, source, &mut self.notes, span);
         if source.selector.is_some() {
             self.saw(range_id, ranges.len(), samples_read, bytes);
         }

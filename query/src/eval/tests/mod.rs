@@ -5,6 +5,7 @@ mod families;
 mod hostile;
 mod limits;
 mod on_the_way;
+mod rolled;
 mod starts;
 pub(crate) mod steps;
 
