@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::batch::{AddedValue, Exemplar, Metadata, Row, RowSeries, RowValue, SampleBatch, SeriesRef};
 use crate::clock::{Clock, SystemClock};
+use crate::health::ServiceHealth;
 use crate::histogram::NativeHistogram;
 use crate::increments::{NewTotal, SeriesTotals, Taken, fault_of_increment, fault_of_total};
 use crate::labels::{Labels, LabelsRef};
@@ -36,6 +37,8 @@ pub struct MemoryOptions {
     pub rules: Vec<(Vec<Matcher>, Option<Duration>)>,
     /// Most series.
     pub series_max: usize,
+    /// What is known of services, for those who ask the storage.
+    pub health: Option<Arc<ServiceHealth>>,
 }
 
 impl Default for MemoryOptions {
@@ -45,6 +48,7 @@ impl Default for MemoryOptions {
             retention: None,
             rules: Vec::new(),
             series_max: usize::MAX,
+            health: None,
         }
     }
 }
@@ -418,6 +422,10 @@ impl MetricStorage for MemoryStorage {
             }
         }
         Ok(found)
+    }
+
+    fn health(&self) -> Option<&ServiceHealth> {
+        self.options.health.as_deref()
     }
 
     fn statistics(&self) -> StorageStatistics {

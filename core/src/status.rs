@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RelabelRule;
 use crate::error::ErrorKind;
+use crate::health::{EdgeHealth, OperationHealth, ServiceHealth, ServiceHealthMetrics};
 use crate::ledger::{Loss, Received};
 
 /// Names and values, sorted by name.
@@ -126,6 +127,22 @@ pub trait StatusSource: Send + Sync {
     /// # Errors
     /// As [`targets`](Self::targets).
     fn queries(&self) -> Result<Option<QueriesStatus>, StatusError> {
+        Ok(None)
+    }
+
+    /// How the services do, and who calls whom.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn services(&self) -> Result<Option<ServicesStatus>, StatusError> {
+        Ok(None)
+    }
+
+    /// How one service does, with its operations; `None` if it is not known.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn service(&self, _name: &str) -> Result<Option<ServiceStatus>, StatusError> {
         Ok(None)
     }
 
@@ -254,6 +271,14 @@ impl StatusSource for StatusSources {
         self.first(|part| part.queries())
     }
 
+    fn services(&self) -> Result<Option<ServicesStatus>, StatusError> {
+        self.first(|part| part.services())
+    }
+
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, StatusError> {
+        self.first(|part| part.service(name))
+    }
+
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
         self.first(|part| part.configuration())
     }
@@ -282,6 +307,47 @@ pub struct ScrapePoolStatus {
     pub text: String,
     /// The rules over the labels of its targets.
     pub relabel: Vec<RelabelRule>,
+}
+
+/// How the services do.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ServicesStatus {
+    /// Sorted by name, all of one moment; without their operations.
+    pub services: Vec<ServiceStatus>,
+    /// Who calls whom, sorted by caller and callee.
+    #[serde(default)]
+    pub edges: Vec<EdgeHealth>,
+}
+
+/// How a service does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub health: ServiceHealthMetrics,
+    /// Its operations, where they were asked for; sorted by name and kind.
+    #[serde(default)]
+    pub operations: Vec<OperationHealth>,
+}
+
+impl StatusSource for ServiceHealth {
+    fn services(&self) -> Result<Option<ServicesStatus>, StatusError> {
+        let list = self.list();
+        let services = list.iter().map(|(name, health)| ServiceStatus {
+            name: name.to_string(),
+            health: ServiceHealthMetrics::clone(health),
+            operations: Vec::new(),
+        });
+        Ok(Some(ServicesStatus { services: services.collect(), edges: self.edges() }))
+    }
+
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, StatusError> {
+        let Some(health) = self.get(name) else { return Ok(None) };
+        let health = ServiceHealthMetrics::clone(&health);
+        Ok(Some(ServiceStatus { name: name.to_owned(), health, operations: self.operations(name) }))
+    }
 }
 
 /// How a target answered last.

@@ -14,7 +14,8 @@
 //! [`remote_write::Receiver`] is synchronous and knows no HTTP; with feature `http` (on by default)
 //! [`remote_write::handler::routes`] gives the routes for a server to merge. So does [`otlp`], with feature `otlp`.
 //! [`scrape::ScrapeManager`], with feature `scrape`, asks targets by itself; [`exposition`] reads what they answer.
-//! `collect`, with feature `collect` and on Linux, tells what the machine and the process themselves show.
+//! `collect`, with feature `collect` and on Linux, tells what the machine and the process themselves show, and `services` how
+//! the services do whose requests are told.
 
 #[cfg(all(feature = "collect", target_os = "linux"))]
 pub mod collect;
@@ -29,6 +30,8 @@ pub mod remote_write;
 #[cfg(feature = "scrape")]
 pub mod scrape;
 mod series_cache;
+#[cfg(all(feature = "collect", target_os = "linux"))]
+pub mod services;
 #[cfg(feature = "http")]
 mod status;
 

@@ -16,7 +16,7 @@ use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
 use kymo_core::storage::{Changes, StorageStatistics, Tier};
 use kymo_core::{
     AppendError, AppendReport, Labels, LabelsRef, MetricStorage, QueryContext, Reservation, SelectError, Selector,
-    SeriesRef, SeriesSet,
+    SeriesRef, SeriesSet, ServiceHealth,
 };
 
 use crate::append::Work;
@@ -302,6 +302,10 @@ impl MetricStorage for Engine {
 
     fn exemplars(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
         self.list_exemplars(what, ctx)
+    }
+
+    fn health(&self) -> Option<&ServiceHealth> {
+        self.options.health.as_deref()
     }
 
     fn statistics(&self) -> StorageStatistics {

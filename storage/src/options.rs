@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kymo_core::{Budget, Clock, Registry, SystemClock};
+use kymo_core::{Budget, Clock, Registry, ServiceHealth, SystemClock};
 
 use crate::retention::RetentionPolicy;
 
@@ -81,6 +81,8 @@ pub struct Options {
     pub sync_interval: Duration,
     /// Limits.
     pub limits: Limits,
+    /// What is known of services, for those who ask the engine; it is filled by whoever made it.
+    pub health: Option<Arc<ServiceHealth>>,
     /// Samples in the head beyond which it is flushed: bounds the time that replay takes.
     pub flush_samples: u64,
     /// Age of the oldest unflushed append beyond which the head is flushed.
@@ -103,6 +105,7 @@ impl Default for Options {
             sync: SyncPolicy::default(),
             sync_interval: Duration::from_secs(1),
             limits: Limits::default(),
+            health: None,
             flush_samples: 6_000_000,
             flush_age: Duration::from_secs(2 * 3_600),
             block_range: Duration::from_secs(2 * 3_600),

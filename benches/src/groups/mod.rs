@@ -4,6 +4,7 @@ pub mod context;
 pub mod decode;
 pub mod engine;
 pub mod evaluation;
+pub mod health;
 pub mod hot_path;
 pub mod ingest;
 pub mod otlp;
@@ -40,10 +41,6 @@ pub enum Group {
     /// PromQL over HTTP from servers that hold the load
     Query,
 }
-
-/// Rows that nothing can fill yet, and what has to come first.
-const LATER: [(Option<Group>, &str, &str); 1] =
-    [(None, "service health, 1,000 services, under load", "nothing fills the health table yet")];
 
 /// With what to measure.
 #[derive(Debug, Clone)]
@@ -119,6 +116,7 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
         attempt(&mut report, "decode", |report| decode::run(setup, report));
     }
     if wants(Group::Otlp) {
+        attempt(&mut report, "service health", health::run);
         attempt(&mut report, "otlp", |report| otlp::run(setup, report));
     }
     let of_engine = |rows| wants(Group::Engine) && (setup.rows.is_empty() || setup.rows.contains(&rows));
@@ -135,11 +133,6 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     }
     if of_servers.any() {
         attempt(&mut report, "servers", |report| servers(setup, report, of_servers));
-    }
-    for (of, what, why) in LATER {
-        if of.map_or(group.is_none(), wants) {
-            report.later(what, why);
-        }
     }
     report.note(format!("Load average at the end: {}.", machine::load_average()));
     report

@@ -13,6 +13,7 @@ use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_export::MetricsEndpoint;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{NameEscaping, NameValidation, ScrapeConfig, ScrapeDefaults, ScrapeProtocol};
+use kymo_ingest::services::ServiceHealthConfig;
 use kymo_storage::SyncPolicy;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
@@ -36,6 +37,9 @@ pub(super) struct ConfigFile {
     /// How OpenTelemetry's model becomes Prometheus'.
     #[schemars(with = "OtlpConfig")]
     pub(super) otlp: Option<Spanned<OtlpConfig>>,
+    /// What is known of services, and when one is well.
+    #[schemars(with = "ServiceHealthConfig")]
+    pub(super) service_health: Option<Spanned<ServiceHealthConfig>>,
     /// A listener of its own for the server's metrics. There is none unless this section is there; the metrics are at
     /// `/metrics` of the server in any case.
     pub(super) metrics: Option<MetricsEndpoint>,

@@ -28,6 +28,7 @@ use kymo_export::MetricsEndpoint;
 use kymo_export::client::{HttpBuildError, http_client};
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{DiscoveryConfig, JobConfig, ScrapeConfigError, ScrapeDefaults};
+use kymo_ingest::services::ServiceHealthConfig;
 
 pub use fault::{Faults, chain};
 pub use file::{KymoSection, OtlpListeners};
@@ -49,6 +50,8 @@ pub struct Configuration {
     /// Scrape jobs, complete.
     pub jobs: Vec<JobConfig>,
     pub otlp: OtlpConfig,
+    /// What is known of services, and when one is well.
+    pub service_health: ServiceHealthConfig,
     /// A listener of its own for the server's metrics.
     pub metrics: Option<MetricsEndpoint>,
     /// Labels that series get where they leave the server.
@@ -123,6 +126,15 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
         }
         None => OtlpConfig::default(),
     };
+    let service_health = match &file.service_health {
+        Some(section) => {
+            if let Err(error) = section.value.validate() {
+                faults.push(Fault::at(Place::of(&section.referenced), chain(&error)));
+            }
+            section.value.clone()
+        }
+        None => ServiceHealthConfig::default(),
+    };
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -130,8 +142,19 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
     let job_texts = show::jobs(&file);
     let Global { external_labels, query_log_file, .. } = file.global;
     let (path, metrics) = (path.to_owned(), file.metrics);
-    let kymo = file.kymo;
-    Ok(Configuration { path, kymo, jobs, otlp, metrics, external_labels, query_log_file, notices, text, job_texts })
+    Ok(Configuration {
+        path,
+        kymo: file.kymo,
+        jobs,
+        otlp,
+        service_health,
+        metrics,
+        external_labels,
+        query_log_file,
+        notices,
+        text,
+        job_texts,
+    })
 }
 
 /// The jobs that can be scraped. What they leave open is filled in in the file too.

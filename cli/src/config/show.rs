@@ -7,6 +7,7 @@ use kymo_core::config::Secret;
 use kymo_export::MetricsEndpoint;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{JobConfig, ScrapeConfig};
+use kymo_ingest::services::ServiceHealthConfig;
 use serde::Serialize;
 
 use super::file::{ConfigFile, Global, KymoSection};
@@ -30,6 +31,7 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scrape_configs: Vec<&'a ScrapeConfig>,
     otlp: OtlpShown<'a>,
+    service_health: &'a ServiceHealthConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<&'a MetricsEndpoint>,
     kymo: &'a KymoSection,
@@ -81,10 +83,12 @@ pub(super) fn yaml(file: &mut ConfigFile, notices: &[String]) -> String {
         mask(&mut entry.value);
     }
     let otlp = file.otlp.as_ref().map(|section| section.value.clone()).unwrap_or_default();
+    let service_health = file.service_health.as_ref().map(|section| section.value.clone()).unwrap_or_default();
     let shown = Shown {
         global: &file.global,
         scrape_configs: file.scrape_configs.iter().map(|entry| &entry.value).collect(),
         otlp: (&otlp).into(),
+        service_health: &service_health,
         metrics: file.metrics.as_ref(),
         kymo: &file.kymo,
     };

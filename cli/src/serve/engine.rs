@@ -6,12 +6,18 @@ use std::sync::Arc;
 
 use kymo_core::registry::Registry;
 use kymo_core::text::write_size_rounded;
-use kymo_core::{Budget, Clock};
+use kymo_core::{Budget, Clock, ServiceHealth};
 use kymo_storage::fs::RealFs;
 use kymo_storage::{Engine, LogDamage, OpenReport, Options, StorageError};
 
 use super::plan::Plan;
 use crate::failure::{Failure, chain};
+
+/// The engine, and what is known of services beside it.
+pub(super) struct Opened {
+    pub(super) engine: Engine,
+    pub(super) health: Arc<ServiceHealth>,
+}
 
 /// Opens the data directory, off the async threads: replay takes as long as it takes.
 pub(super) async fn open(
@@ -19,14 +25,26 @@ pub(super) async fn open(
     clock: Arc<dyn Clock>,
     budget: Budget,
     registry: Registry,
-) -> Result<(Engine, OpenReport), Failure> {
-    let options =
-        Options { clock, budget, registry, retention: plan.retention.clone(), sync: plan.sync, ..Options::default() };
+) -> Result<(Opened, OpenReport), Failure> {
+    let of_services = plan.config.as_ref().map(|config| config.service_health.clone()).unwrap_or_default();
+    let health = Arc::new(ServiceHealth::new(of_services.options(), clock.clone()));
+    let options = Options {
+        clock,
+        budget,
+        registry,
+        retention: plan.retention.clone(),
+        sync: plan.sync,
+        health: Some(health.clone()),
+        ..Options::default()
+    };
     let dir = plan.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))
     });
-    opened.await.map_err(|error| Failure::because("opening the data directory was given up", &error))?
+    let opened = opened.await;
+    let (engine, report) =
+        opened.map_err(|error| Failure::because("opening the data directory was given up", &error))??;
+    Ok((Opened { engine, health }, report))
 }
 
 /// Why a data directory cannot be opened, and what to do.

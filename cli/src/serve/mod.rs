@@ -82,7 +82,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started_ms = clock.now_ms();
     let opening = engine::open(&plan, clock.clone(), shares.storage.clone(), registry.clone());
-    let (engine, report) = tokio::select! {
+    let (opened, report) = tokio::select! {
         opened = opening => opened?,
         // Nothing of this run was acknowledged yet, and opening can be cut short anywhere, as by a kill.
         _ = signals.stop() => return Ok(ExitCode::SUCCESS),
@@ -90,7 +90,7 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
 
     let facts = Facts::new(&plan, started_ms, report.log_damage.len() + report.quarantined.len());
     let quit = CancellationToken::new();
-    let mut parts = Parts::start(&plan, engine, registry, clock, &shares, facts, quit.clone())?;
+    let mut parts = Parts::start(&plan, opened, registry, clock, &shares, facts, quit.clone())?;
     serving.open(parts.routes(), parts.otlp());
     parts.watch(&stop);
     greeting::print(&plan, addresses, &report)?;

@@ -21,11 +21,13 @@ use kymo_ingest::otlp::{self, OtlpLimits, OtlpState};
 use kymo_ingest::remote_write::handler::RemoteWriteState;
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig};
 use kymo_ingest::scrape::{ScrapeManager, ScrapeParts};
+use kymo_ingest::services::ServiceWatch;
 use kymo_query::EngineConfig;
 use kymo_storage::{BlockSummary, DeleteError, Engine, SnapshotExtent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::Opened;
 use super::facts::Facts;
 use super::features::{self, Feature};
 use super::plan::Plan;
@@ -95,6 +97,8 @@ pub(super) struct Parts {
     admin: Option<Admin>,
     /// Not begun yet.
     collectors: Vec<Collector>,
+    /// Not begun yet.
+    services: Option<ServiceWatch>,
     /// What gathers on its own account, until told to stop.
     watching: JoinSet<()>,
 }
@@ -102,13 +106,14 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn start(
         plan: &Plan,
-        engine: Engine,
+        opened: Opened,
         registry: Registry,
         clock: Arc<dyn Clock>,
         shares: &Shares,
         facts: Facts,
         quit: CancellationToken,
     ) -> Result<Parts, Failure> {
+        let Opened { engine, health } = opened;
         let engine = Arc::new(engine);
         let storage: Arc<dyn MetricStorage> = engine.clone();
         let ledger = Arc::new(LossLedger::default());
@@ -145,7 +150,8 @@ impl Parts {
                 registry: registry.clone(),
             },
         );
-        let otlp = OtlpState { receiver: Arc::new(otlp.map_err(unregistered("OTLP"))?), pool: ingest_pool.clone() };
+        let receiver = Arc::new(otlp.map_err(unregistered("OTLP"))?.with_health(health.clone()));
+        let otlp = OtlpState { receiver, pool: ingest_pool.clone() };
         let collect = CollectParts {
             storage: storage.clone(),
             pool: ingest_pool.clone(),
@@ -155,6 +161,9 @@ impl Parts {
         };
         let process = Arc::new(Process::default());
         let collectors = collectors(plan.collect, &collect, &process).map_err(unregistered("the collectors"))?;
+        let of_services = plan.config.as_ref().map(|config| config.service_health.clone()).unwrap_or_default();
+        let services = ServiceWatch::new(health.clone(), of_services, collect, shares.queries.clone());
+        let services = services.map_err(unregistered("service health"))?;
         let scrape = ScrapeManager::new(ScrapeParts {
             storage: storage.clone(),
             ledger: ledger.clone(),
@@ -169,7 +178,15 @@ impl Parts {
         let query_log = QueryLog::default();
         let logged = Logged { log: query_log.clone(), file: queries.log.clone() };
         let retained = Retained { engine: engine.clone(), flags: plan.retention_flags };
-        let reload = Reload::new(plan.config.as_ref(), scrape.clone(), logged, retained, clock.clone(), &registry);
+        let reload = Reload::new(
+            plan.config.as_ref(),
+            scrape.clone(),
+            logged,
+            retained,
+            health.clone(),
+            clock.clone(),
+            &registry,
+        );
         let reload = Arc::new(reload.map_err(unregistered("the configuration"))?);
         reload
             .apply(plan.config.as_ref())
@@ -180,6 +197,7 @@ impl Parts {
         sources.push(reload.clone());
         sources.push(Arc::new(facts));
         sources.push(Arc::new(ContextFacts(tree.global.clone())));
+        sources.push(health);
         let sources: Arc<dyn StatusSource> = Arc::new(sources);
         let language = features::engine_options(&plan.features);
         let config = EngineConfig {
@@ -219,6 +237,7 @@ impl Parts {
                 .with_sources(sources),
             admin,
             collectors,
+            services: Some(services),
             watching: JoinSet::new(),
         })
     }
@@ -282,6 +301,9 @@ impl Parts {
         let global = &self.tree.global;
         self.watching.spawn(global.child("scrape").begin().run(async move { scrape.run(until).await }));
         let collect = global.child("collect").begin();
+        if let Some(services) = self.services.take() {
+            self.watching.spawn(collect.run(services.run(stop.clone())));
+        }
         for collector in self.collectors.drain(..) {
             self.watching.spawn(collect.run(collector.run(stop.clone())));
         }

@@ -1,7 +1,7 @@
 //! The configuration in force, and putting a changed file in its place.
 //!
 //! A file is put in force whole or not at all. Scrape jobs change at once, and those that did not change go on
-//! untouched; so does how long what is kept. Other settings of the server itself and those of OTLP are those of its start, and
+//! untouched; so do how long what is kept, and from where on a service is not well. Other settings of the server itself and those of OTLP are those of its start, and
 //! a change of them is said.
 
 use std::collections::BTreeMap;
@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kymo::config::{self, Configuration, KymoSection};
-use kymo_core::Clock;
 use kymo_core::metric::MetricKind;
 use kymo_core::registry::{Gauge, MetricDesc, RegisterError, Registry};
 use kymo_core::status::{ConfigurationStatus, LabelMap, ScrapePoolStatus, StatusError, StatusSource};
+use kymo_core::{Clock, ServiceHealth};
 use kymo_export::api::QueryLog;
 use kymo_ingest::otlp::OtlpConfig;
 use kymo_ingest::scrape::{JobConfig, ScrapeManager};
+use kymo_ingest::services::ServiceHealthConfig;
 use kymo_storage::Engine;
 
 use super::plan::RetentionFlags;
@@ -59,6 +60,9 @@ pub(super) struct Reload {
     /// In force since the start.
     kymo: KymoSection,
     otlp: OtlpConfig,
+    service_health: ServiceHealthConfig,
+    /// Judges by the thresholds in force.
+    health: Arc<ServiceHealth>,
     scrape: Arc<ScrapeManager>,
     queries: Logged,
     retained: Retained,
@@ -80,6 +84,7 @@ impl Reload {
         scrape: Arc<ScrapeManager>,
         queries: Logged,
         retained: Retained,
+        health: Arc<ServiceHealth>,
         clock: Arc<dyn Clock>,
         registry: &Registry,
     ) -> Result<Reload, RegisterError> {
@@ -87,6 +92,8 @@ impl Reload {
             path: config.map(|config| config.path.clone()),
             kymo: config.map(|config| config.kymo.clone()).unwrap_or_default(),
             otlp: config.map(|config| config.otlp.clone()).unwrap_or_default(),
+            service_health: config.map(|config| config.service_health.clone()).unwrap_or_default(),
+            health,
             scrape,
             queries,
             retained,
@@ -146,7 +153,14 @@ impl Reload {
         engine.set_retention(flags.over(&config.kymo));
         let KymoSection { retention, retention_size, retention_disk_share, .. } = self.kymo.clone();
         let with_its_retention = KymoSection { retention, retention_size, retention_disk_share, ..config.kymo.clone() };
-        let changes = [("kymo", with_its_retention != self.kymo), ("otlp", config.otlp != self.otlp)];
+        self.health.set_thresholds(config.service_health.thresholds.thresholds());
+        let thresholds = self.service_health.thresholds.clone();
+        let with_its_thresholds = ServiceHealthConfig { thresholds, ..config.service_health.clone() };
+        let changes = [
+            ("kymo", with_its_retention != self.kymo),
+            ("otlp", config.otlp != self.otlp),
+            ("service_health", with_its_thresholds != self.service_health),
+        ];
         for (section, changed) in changes {
             if changed {
                 tracing::warn!(section, "changes of this section come into force with the next start");

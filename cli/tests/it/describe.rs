@@ -131,6 +131,11 @@ fn defaults_of_the_configuration_page_are_those_in_force() {
             Some(("global", _)) => section = "Global",
             Some(("scrape_configs", _)) => section = "ScrapeConfig",
             Some(("otlp", _)) => section = "OtlpConfig",
+            Some(("service_health", _)) => section = "ServiceHealthConfig",
+            Some(("  thresholds", _)) => section = "ThresholdsConfig",
+            // A list of rules.
+            Some(("  metrics", _)) => section = "",
+            _ if section.is_empty() => {}
             Some((key, value)) if !value.is_empty() && !["- job_name", "- a"].contains(&key.trim()) => {
                 let key = find(section, key.trim()).unwrap_or_else(|| panic!("{section} has no key for {line:?}"));
                 assert_eq!(key.default, value.trim(), "{section}: {key:?}");

@@ -24,6 +24,7 @@ mod remote_write;
 mod routes;
 mod scrape_peers;
 mod serve;
+mod services;
 mod status;
 mod top;
 mod verify;

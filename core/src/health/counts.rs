@@ -112,6 +112,14 @@ impl Counts {
         }
     }
 
+    /// The latencies alone, of requests that are counted elsewhere.
+    #[must_use]
+    pub fn latencies_only(&self) -> Counts {
+        let timed = self.places.iter().filter(|(place, _)| place.bucket().is_some());
+        let only = timed.map(|(place, count)| (Place::new(Outcome::LatencyOnly, place.bucket()), *count));
+        Counts { places: only.collect() }
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Counts) {
         self.places.extend_from_slice(&other.places);

@@ -146,8 +146,8 @@ pub struct ServiceHealthMetrics {
     pub p99: Option<f64>,
     /// The same figures of 1, 5, 15 and 60 minutes, shortest first.
     pub windows: Vec<HealthWindow>,
-    /// 99th percentile of latency over the last hour without its newest minutes, seconds: what is usual. `None` where too
-    /// few requests tell.
+    /// 99th percentile of latency that is usual, seconds: the median of those of every five minutes of the last hour, without
+    /// the newest. `None` where nothing is known of them.
     pub usual_p99: Option<f64>,
     /// When the newest request ended, ms since the Unix epoch.
     pub last_seen_ms: i64,

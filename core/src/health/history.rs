@@ -139,12 +139,22 @@ impl Tally {
     }
 }
 
+/// The last hour without its newest five to ten minutes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usual {
+    /// Requests whose latency is known.
+    pub(super) requests: u64,
+    /// The median of the p99s of its five-minute slots, each with the weight of its requests. A trouble must go on for half an hour
+    /// before it is what is usual, while the p99 of the hour as a whole would be that of the trouble after half a minute.
+    pub(super) p99: Option<f64>,
+}
+
 /// What the windows of a history show at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Shown {
     pub(super) windows: [HealthWindow; 4],
-    /// Requests with latencies in the last hour without its newest minutes, and their p99.
-    pub(super) usual: (u64, Option<f64>),
+    /// What was usual.
+    pub(super) usual: Usual,
 }
 
 /// All that was counted of one thing.
@@ -160,6 +170,8 @@ pub(super) struct History {
     fine: Ring<FINE_MS, 13>,
     minutes: Ring<MINUTE_MS, 16>,
     coarse: Ring<COARSE_MS, 13>,
+    /// With the slot that was under way when it was found out.
+    usual: Option<(i64, Usual)>,
 }
 
 impl History {
@@ -186,6 +198,9 @@ impl History {
         if self.first_ms == 0 || at_ms < self.first_ms {
             self.first_ms = at_ms;
         }
+        if self.turned_ms - at_ms >= COARSE_MS {
+            self.usual = None;
+        }
         self.fine.add(at_ms, self.turned_ms, place, by);
         self.minutes.add(at_ms, self.turned_ms, place, by);
         self.coarse.add(at_ms, self.turned_ms, place, by);
@@ -194,6 +209,32 @@ impl History {
     /// Whether all windows are empty.
     pub(super) fn is_empty(&self) -> bool {
         self.coarse.is_empty() && self.minutes.is_empty() && self.fine.is_empty()
+    }
+
+    /// What was usual; found out once in five minutes.
+    pub(super) fn usual(&mut self, tally: &mut Tally) -> Usual {
+        let number = self.turned_ms.div_euclid(COARSE_MS);
+        if let Some((_, usual)) = self.usual.filter(|(of, _)| *of == number) {
+            return usual;
+        }
+        let mut slots: Vec<(f64, u64)> = Vec::new();
+        for slot in self.coarse.slots(self.turned_ms, 12, 2) {
+            tally.clear();
+            tally.add(std::iter::once(slot));
+            if let [Some(p99)] = tally.quantiles([0.99]) {
+                slots.push((p99, tally.timed));
+            }
+        }
+        slots.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let requests: u64 = slots.iter().map(|(_, requests)| requests).sum();
+        let mut seen = 0;
+        let median = slots.iter().find(|(_, of_slot)| {
+            seen += of_slot;
+            seen * 2 >= requests
+        });
+        let usual = Usual { requests, p99: median.map(|(p99, _)| *p99) };
+        self.usual = Some((number, usual));
+        usual
     }
 
     pub(super) fn read(&self, tally: &mut Tally) -> Shown {
@@ -213,10 +254,7 @@ impl History {
         tally.add(self.minutes.slots(now_ms, 15, 6));
         shown.windows[2] = tally.window(WINDOWS_MS[2], over(MINUTE_MS, 15));
         tally.clear();
-        tally.add(self.coarse.slots(now_ms, 12, 2));
-        let [usual] = tally.quantiles([0.99]);
-        shown.usual = (tally.timed, usual);
-        tally.add(self.coarse.slots(now_ms, 1, 0));
+        tally.add(self.coarse.slots(now_ms, 12, 0));
         shown.windows[3] = tally.window(WINDOWS_MS[3], over(COARSE_MS, 12));
         shown
     }

@@ -101,9 +101,9 @@ impl Judged {
             let reason = format!("{} requests in the last hour, {} to judge", hour.requests, thresholds.requests_min);
             return self.set(HealthStatus::Unknown, reason, now_ms);
         };
-        let (requests, usual) = shown.usual;
         // The hour without its newest minutes says nothing of a window that it holds.
-        let usual = usual.filter(|_| requests >= thresholds.requests_min && window.window_ms <= 300_000);
+        let is_telling = shown.usual.requests >= thresholds.requests_min && window.window_ms <= 300_000;
+        let usual = shown.usual.p99.filter(|_| is_telling);
         let (status, reason) = find(thresholds, window, usual, 1.0);
         if status >= self.status {
             return self.set(status, reason, now_ms);

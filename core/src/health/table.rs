@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use super::OVERFLOW;
-use super::cells::{BUCKETS, Cells, FIRST_INDEX, LATENCY_SCHEMA, Outcome, Place, bucket_of};
+use super::cells::{BUCKETS, Cells, FIRST_INDEX, LATENCY_SCHEMA, Outcome, Place, bounds, bucket_of};
 use super::counts::Counts;
 use super::figures::{EdgeHealth, OperationHealth, OperationKind, ServiceHealthMetrics, ServiceName};
-use super::history::{History, Tally};
+use super::history::{History, Shown, Tally};
 use super::judge::Judged;
 use super::options::{HealthOptions, HealthThresholds};
 use crate::clock::Clock;
@@ -120,7 +120,7 @@ pub struct HealthFigures {
     /// Requests that did not fail, and those that did.
     pub requests: [u64; 2],
     /// Latencies of requests that did not fail, of those that did, and of those counted elsewhere, as histograms of the schema
-    /// [`LATENCY_SCHEMA`]. Their sums are not known.
+    /// [`LATENCY_SCHEMA`]. Their sums are of the middles of buckets.
     pub latencies: [NativeHistogram; 3],
 }
 
@@ -215,6 +215,23 @@ impl ServiceHealth {
                 whole.add(when.at_ms.unwrap_or(now_ms), place, count);
             }
         });
+    }
+
+    /// Makes the totals of a service at least `counts`: what is missing counts as of `end_ms`. For what is known of a service as a
+    /// whole, beside what was restored of its last hour in another way.
+    pub fn restore_totals(&self, service: &str, counts: &Counts, end_ms: i64) {
+        let mut missing: BTreeMap<Place, u64> = BTreeMap::new();
+        for &(place, count) in &counts.places {
+            *missing.entry(place).or_default() += count;
+        }
+        if let Some(service) = read(&self.services).get(service) {
+            let whole = lock(&service.whole);
+            for (place, count) in &mut missing {
+                *count = count.saturating_sub(whole.totals.get(place).copied().unwrap_or_default());
+            }
+        }
+        missing.retain(|_, count| *count > 0);
+        self.restore(service, &Counts { places: missing.into_iter().collect() }, end_ms);
     }
 
     /// Takes away what was counted since the last call, turns the windows, judges, and publishes; forgets who was silent
@@ -503,8 +520,9 @@ impl Service {
 
     fn judge(&self, by: &HealthThresholds, tally: &mut Tally, now_ms: i64, wall_ms: i64) -> Arc<ServiceHealthMetrics> {
         let (shown, requests, errors) = {
-            let Whole { history, .. } = &*lock(&self.whole);
-            (history.read(tally), history.requests, history.errors)
+            let Whole { history, .. } = &mut *lock(&self.whole);
+            let usual = history.usual(tally);
+            (Shown { usual, ..history.read(tally) }, history.requests, history.errors)
         };
         let seen_ms = self.seen_ms.load(Ordering::Relaxed);
         let silent_ms = (requests > 0).then(|| wall_ms.saturating_sub(seen_ms));
@@ -521,7 +539,7 @@ impl Service {
             p95: minute.p95,
             p99: minute.p99,
             windows: shown.windows.to_vec(),
-            usual_p99: shown.usual.1,
+            usual_p99: shown.usual.p99,
             last_seen_ms: if seen_ms == i64::MIN { 0 } else { seen_ms },
             status: judged.status,
             status_since_ms: judged.since_ms,
@@ -553,7 +571,7 @@ impl Service {
 /// Counts as a native histogram of the same buckets.
 fn histogram(counts: &[u64; BUCKETS]) -> NativeHistogram {
     let (mut spans, mut positive): (Vec<BucketSpan>, Vec<u64>) = (Vec::new(), Vec::new());
-    let mut end = 0;
+    let (mut end, mut sum) = (0, 0.0);
     for (index, &count) in (FIRST_INDEX..).zip(counts).filter(|(_, count)| **count != 0) {
         match spans.last_mut() {
             Some(span) if index == end => span.len += 1,
@@ -561,13 +579,15 @@ fn histogram(counts: &[u64; BUCKETS]) -> NativeHistogram {
         }
         end = index + 1;
         positive.push(count);
+        let (lower, upper) = bounds((index - FIRST_INDEX) as usize);
+        sum += (lower * upper).sqrt() * count as f64;
     }
     let count = positive.iter().sum();
     NativeHistogram {
         schema: LATENCY_SCHEMA,
         hint: ResetHint::Unknown,
         zero_threshold: 0.0,
-        sum: 0.0,
+        sum,
         counts: HistogramCounts::Integer(BucketCounts { zero: 0, count, positive, negative: Vec::new() }),
         positive_spans: spans,
         negative_spans: Vec::new(),

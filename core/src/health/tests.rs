@@ -97,6 +97,17 @@ fn slow_service_turns_with_the_reason_and_comes_back_slowly() {
 }
 
 #[test]
+fn trouble_that_goes_on_stays_trouble_for_half_an_hour() {
+    let (health, clock) = health();
+    run(&health, &clock, 3_600, 0.1);
+    run(&health, &clock, 1_500, 0.45);
+    let found = get(&health, "a");
+    assert_eq!((found.status, found.reason.as_str()), (HealthStatus::Unhealthy, "p99 449 ms, 4.6 × its own last hour"));
+    run(&health, &clock, 2_400, 0.45);
+    assert_eq!(get(&health, "a").status, HealthStatus::Healthy, "by then it is usual");
+}
+
+#[test]
 fn figure_between_threshold_and_margin_changes_nothing() {
     let (health, clock) = health();
     let errors = |share: u64, seconds: u64| {

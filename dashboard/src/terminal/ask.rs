@@ -9,8 +9,8 @@ use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::ledger::Loss;
 use kymo_core::query::{CatalogRequest, QueryError, QueryRequest, QueryResult};
 use kymo_core::status::{
-    BuildInfo, CardinalityStatus, ContextFinding, ContextStatus, DoorStatus, QueriesStatus, RuntimeInfo, StatusError,
-    StatusSource, TargetStatus,
+    BuildInfo, CardinalityStatus, ContextFinding, ContextStatus, DoorStatus, QueriesStatus, RuntimeInfo, ServiceStatus,
+    ServicesStatus, StatusError, StatusSource, TargetStatus,
 };
 use kymo_core::{ErrorKind, Labels, METRIC_NAME, Matcher, QueryBackend, QueryContext};
 
@@ -71,6 +71,13 @@ pub enum Ask {
     Cardinality,
     /// Queries that run or were slow.
     Queries,
+    /// How the services do, and who calls whom.
+    Services,
+    /// How one service does, with its operations.
+    Service {
+        /// Its name.
+        name: String,
+    },
     /// Who answers; also the question that finds out whether a lost server is back.
     About,
 }
@@ -96,6 +103,10 @@ pub enum Answer {
     Cardinality(Option<CardinalityStatus>),
     /// To [`Ask::Queries`].
     Queries(Option<QueriesStatus>),
+    /// To [`Ask::Services`].
+    Services(Option<ServicesStatus>),
+    /// To [`Ask::Service`].
+    Service(Option<ServiceStatus>),
     /// To [`Ask::About`].
     About(Option<BuildInfo>, Option<RuntimeInfo>),
 }
@@ -138,6 +149,8 @@ impl Ask {
                 status.context_findings().map(|found| Answer::Contexts(contexts, found)).map_err(fact_error)
             }
             Ask::Cardinality => status.cardinality().map(Answer::Cardinality).map_err(fact_error),
+            Ask::Services => status.services().map(Answer::Services).map_err(fact_error),
+            Ask::Service { name } => status.service(name).map(Answer::Service).map_err(fact_error),
             Ask::Queries => status.queries().map(Answer::Queries).map_err(fact_error),
             Ask::About => {
                 let build = status.build_info().map_err(fact_error)?;

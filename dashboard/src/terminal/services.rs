@@ -1,15 +1,18 @@
-//! Services and how they do, by PromQL over RED-shaped metrics.
+//! Services and how they do: as the server judges them, and where it does not, by PromQL over RED-shaped metrics.
+//!
+//! A server that keeps service health tells figures, status and reason ([`Ask::Services`]); what was an hour ago, and the lines
+//! of the last ten minutes, are asked by PromQL in any case.
 //!
 //! Families are found by name: latency histograms `*_request_duration_seconds` (classic or native) and counters
 //! `*_requests_total`; of clients' own (`_client_`), of disks (`node_`) and of Kymo itself (`kymo_`) none. A service is a value of the label
 //! `job`. Where a service is in several families, the first that has it counts, histograms before counters.
 //!
-//! Everything that knows how services are found and judged is in this module, so that another source of
-//! [`ServiceHealthMetrics`] can take its place: views see only [`ServiceTable`] and [`Family`]'s texts.
+//! Everything that knows how services are found and judged is in this module: views see only [`ServiceTable`] and
+//! [`Family`]'s texts.
 
 use std::collections::BTreeMap;
 
-use kymo_core::health::{HealthStatus, ServiceHealthMetrics};
+use kymo_core::health::{EdgeHealth, HealthStatus, ServiceHealthMetrics};
 use kymo_core::query::{Grid, QueryError, QueryRequest};
 
 use super::ask::{Answer, Ask};
@@ -265,8 +268,9 @@ const RATE_BEFORE: Slot = 5;
 const ERRORS_BEFORE: Slot = 6;
 const P95_BEFORE: Slot = 7;
 const SPARKS: Slot = 8;
+const HEALTH: Slot = 9;
 /// Slots from here on are free for a view that holds a table.
-pub(super) const SLOTS: Slot = 9;
+pub(super) const SLOTS: Slot = 10;
 
 /// Points of a sparkline.
 pub(super) const SPARK_POINTS: i64 = 20;
@@ -276,6 +280,10 @@ pub(super) const SPARK_POINTS: i64 = 20;
 pub(super) struct ServiceTable {
     columns: [BTreeMap<String, f64>; 8],
     sparks: BTreeMap<String, Vec<Option<f64>>>,
+    /// As the server judges.
+    judged: BTreeMap<String, ServiceHealthMetrics>,
+    /// Who calls whom, as the server knows.
+    edges: Vec<EdgeHealth>,
     services: Vec<Service>,
     /// Why the newest figures are missing.
     pub error: Option<String>,
@@ -303,13 +311,22 @@ impl ServiceTable {
             (ERRORS_BEFORE, Figure::Errors, BEFORE),
             (P95_BEFORE, Figure::Quantile(0.95), BEFORE),
         ];
-        figures
-            .into_iter()
-            .filter_map(|(slot, figure, offset)| {
-                let text = of_all(families, figure, SERVICE_LABEL, "", cx.window, offset)?;
-                Some((slot, Ask::Query(QueryRequest::new(text, grid))))
-            })
-            .collect()
+        let figures = figures.into_iter().filter_map(|(slot, figure, offset)| {
+            let text = of_all(families, figure, SERVICE_LABEL, "", cx.window, offset)?;
+            Some((slot, Ask::Query(QueryRequest::new(text, grid))))
+        });
+        figures.chain([(HEALTH, Ask::Services)]).collect()
+    }
+
+    /// Calls each second by who calls `service`, and by whom it calls, as the server knows them.
+    pub(super) fn neighbours(&self, service: &str) -> (BTreeMap<String, f64>, BTreeMap<String, f64>) {
+        let rate = |edge: &EdgeHealth| edge.windows.first().map_or(0.0, |window| window.rate);
+        let callers = self.edges.iter().filter(|edge| edge.callee == service);
+        let callees = self.edges.iter().filter(|edge| edge.caller == service);
+        (
+            callers.map(|edge| (edge.caller.clone(), rate(edge))).collect(),
+            callees.map(|edge| (edge.callee.clone(), rate(edge))).collect(),
+        )
     }
 
     /// What to ask for the sparklines of some services.
@@ -340,7 +357,15 @@ impl ServiceTable {
                 self.is_known = true;
                 self.error = None;
             }
+            Ok(Answer::Services(Some(told))) => {
+                self.judged =
+                    told.services.iter().map(|service| (service.name.clone(), service.health.clone())).collect();
+                self.edges.clone_from(&told.edges);
+                self.is_known = true;
+            }
             Ok(_) => {}
+            // A server that is no Kymo has no such fact.
+            Err(_) if slot == HEALTH => {}
             Err(error) => self.error = Some(error.message.clone()),
         }
         self.join();
@@ -349,7 +374,8 @@ impl ServiceTable {
 
     fn join(&mut self) {
         let [rate, errors, p50, p95, p99, rate_before, errors_before, p95_before] = &self.columns;
-        let names: std::collections::BTreeSet<&String> = rate.keys().chain(rate_before.keys()).collect();
+        let names = rate.keys().chain(rate_before.keys()).chain(self.judged.keys());
+        let names: std::collections::BTreeSet<&String> = names.collect();
         let services = names.into_iter().map(|name| {
             let real = |column: &BTreeMap<String, f64>| column.get(name).copied().filter(|value| value.is_finite());
             let rate_now = real(rate).unwrap_or_default();
@@ -371,8 +397,10 @@ impl ServiceTable {
                 p95_before: real(p95_before),
                 spark: self.sparks.get(name).cloned().unwrap_or_default(),
             };
-            let (status, reason) = judge(&service);
-            (service.health.status, service.health.reason) = (status, reason);
+            match self.judged.get(name) {
+                Some(judged) => service.health = judged.clone(),
+                None => (service.health.status, service.health.reason) = judge(&service),
+            }
             service
         });
         self.services = services.collect();

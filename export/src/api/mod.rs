@@ -45,6 +45,7 @@ mod search;
 mod selector;
 mod self_metrics;
 mod server_status;
+mod services;
 mod status_facts;
 mod target_metadata;
 #[cfg(test)]
@@ -271,7 +272,11 @@ pub fn routes(state: ApiState) -> Router {
         .route("/status/queries/{id}", delete(query_status::cancel))
         .route("/status/queries/{id}/cancel", post(query_status::cancel))
         .route("/status/buildinfo", get(server_status::build_info))
-        .route("/status/drops", get(server_status::drops));
+        .route("/status/drops", get(server_status::drops))
+        .route("/services", get(services::list))
+        .route("/services/{name}", get(services::one))
+        .route("/services/{name}/edges", get(services::edges))
+        .route("/services/{name}/history", get(services::history));
     Router::new()
         .nest("/api/v1", v1)
         .route("/federate", get(federate::federate))

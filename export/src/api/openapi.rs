@@ -134,6 +134,14 @@ const RULES: &[Parameter] = &[
     ("group_next_token", Text, false, "Goes on where an answer ended."),
 ];
 
+const SERVICE: &[Parameter] = &[("name", Name, true, "The service.")];
+const SERVICE_HISTORY: &[Parameter] = &[
+    ("name", Name, true, "The service."),
+    START,
+    END,
+    ("step", Duration, false, "Of each step the newest figures are told."),
+];
+
 const GET: &[Method] = &[Get];
 const GET_FORM: &[Method] = &[Get, Form];
 const POST: &[Method] = &[Post];
@@ -233,6 +241,10 @@ const ROUTES: &[Row] = &[
     ("/status/queries", GET, "status", "Queries that run, and the slowest", &[], Envelope),
     ("/status/queries/{id}", &[Delete], "status", "Cancels a query", &[ID], Empty),
     ("/status/queries/{id}/cancel", POST, "status", "Cancels a query", &[ID], Empty),
+    ("/services", GET, "services", "How every service does, and who calls whom", &[], Envelope),
+    ("/services/{name}", GET, "services", "How a service does, with its operations", SERVICE, Envelope),
+    ("/services/{name}/edges", GET, "services", "Who calls a service, and whom it calls", SERVICE, Envelope),
+    ("/services/{name}/history", GET, "services", "How a service did", SERVICE_HISTORY, Envelope),
     ("/features", GET, "features", "What this server can do", &[], Envelope),
     ("/notifications", GET, "notifications", "What the operator should see to", &[], Envelope),
     ("/notifications/live", GET, "notifications", "No stream is kept open", &[], Empty),

@@ -10,7 +10,7 @@ use kymo_core::ledger::{Loss, Received};
 use kymo_core::query::QueryError;
 use kymo_core::status::{
     BuildInfo, CardinalityStatus, DoorStatus, FlagStatus, LabelMap, QueriesStatus, QueryStatus, RuntimeInfo,
-    StatusError, StatusSource, TargetHealth, TargetStatus,
+    ServiceStatus, ServicesStatus, StatusError, StatusSource, TargetHealth, TargetStatus,
 };
 use kymo_core::text::{parse_duration_ms, parse_rfc3339_ms};
 use serde::Deserialize;
@@ -237,6 +237,14 @@ impl StatusSource for PrometheusClient {
             bytes_by_label: list(wire.memory_in_bytes_by_label_name),
             series_by_pair: list(wire.series_count_by_label_value_pair),
         }))
+    }
+
+    fn services(&self) -> Result<Option<ServicesStatus>, StatusError> {
+        self.fact(&["services"], &[])
+    }
+
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, StatusError> {
+        self.fact(&["services", name], &[])
     }
 
     fn queries(&self) -> Result<Option<QueriesStatus>, StatusError> {

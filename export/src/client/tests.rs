@@ -342,3 +342,64 @@ async fn settings_that_cannot_be_honoured_are_named() {
     let error = asking.query(&request, &QueryContext::unlimited()).unwrap_err();
     assert_eq!((error.kind, error.message.contains("switches")), (ErrorKind::Invalid, true));
 }
+
+#[tokio::test]
+async fn services_are_told_as_they_are_known() {
+    use kymo_core::health::{HealthOptions, OperationKind, Request as One, ServiceHealth};
+    use kymo_core::status::StatusSource;
+    use kymo_core::{Clock, ManualClock, MemoryStorage, MetricStorage, SampleBatch};
+
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let health = Arc::new(ServiceHealth::new(HealthOptions::default(), clock.clone()));
+    for (service, is_error) in [("a/b c", false), ("shop", true), ("shop", false)] {
+        health.record(&One {
+            service,
+            operation: "GET /",
+            kind: OperationKind::Server,
+            duration_seconds: 0.25,
+            is_error,
+            end_ms: clock.now_ms(),
+            weight: 30,
+        });
+    }
+    health.record_edge("shop", "a/b c", 0.1, false, clock.now_ms());
+    health.aggregate_health();
+    let storage = Arc::new(MemoryStorage::default());
+    let mut batch = SampleBatch::new();
+    let named = |name: &str, more: &[(&str, &str)]| {
+        let all = [("__name__", name), ("service", "shop")];
+        Labels::from_pairs(all.iter().chain(more).copied())
+    };
+    batch.push_float(&named("kymo_service_request_rate", &[("window", "1m")]), 1_000, 2.5);
+    batch.push_float(&named("kymo_service_request_rate", &[("window", "1h")]), 1_000, 9.0);
+    batch.push_float(&named("kymo_service_latency_seconds", &[("window", "1m"), ("quantile", "0.99")]), 1_000, 0.5);
+    batch.push_float(&named("kymo_service_status", &[]), 1_000, 3.0);
+    batch.push_float(&named("kymo_service_status", &[]), 16_000, 1.0);
+    storage.append(&batch).unwrap();
+    let backend = FakeBackend::new(|_, _| Ok(QueryResult::default()));
+    let state = fake::state(backend).with_sources(health.clone()).with_storage(storage);
+    let server = serve(routes(state), BearerTokens::default()).await;
+    let client = client(ClientOptions::new(&server.url));
+    let told = tokio::task::spawn_blocking(move || {
+        assert_eq!(client.services().unwrap(), health.services().unwrap());
+        for name in ["a/b c", "shop"] {
+            assert_eq!(client.service(name).unwrap(), health.service(name).unwrap());
+        }
+        assert_eq!(client.service("unknown").unwrap(), None);
+        let edges: Option<serde_json::Value> = client.fact(&["services", "shop", "edges"], &[]).unwrap();
+        let unknown: Option<serde_json::Value> = client.fact(&["services", "unknown", "edges"], &[]).unwrap();
+        let times = [("start", "0".to_owned()), ("end", "20".to_owned())];
+        let history: Option<serde_json::Value> = client.fact(&["services", "shop", "history"], &times).unwrap();
+        (edges.unwrap(), unknown, history.unwrap())
+    });
+    let (edges, unknown, history) = told.await.unwrap();
+    assert_eq!((edges["calls"][0]["callee"].as_str(), edges["called_by"].as_array()), (Some("a/b c"), Some(&vec![])));
+    assert_eq!(unknown, None);
+    assert_eq!(
+        history,
+        serde_json::json!([
+            {"time_ms": 1_000, "rate": 2.5, "error_ratio": null, "p50": null, "p95": null, "p99": 0.5, "status": 3},
+            {"time_ms": 16_000, "rate": null, "error_ratio": null, "p50": null, "p95": null, "p99": null, "status": 1},
+        ])
+    );
+}

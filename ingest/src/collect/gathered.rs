@@ -106,6 +106,22 @@ impl Gathered {
         })
     }
 
+    /// Appends all samples as of `time_ms`, for tests that want them in a storage.
+    #[cfg(test)]
+    pub(crate) fn store_all(&self, storage: &dyn kymo_core::MetricStorage, time_ms: i64) {
+        let mut batch = kymo_core::SampleBatch::new();
+        for (key, value) in self.samples() {
+            let labels = kymo_core::Labels::from_pairs(pairs_of_key(key));
+            match value {
+                Value::Float(value) | Value::Total { value, .. } => batch.push_float(&labels, time_ms, *value),
+                Value::Histogram { histogram, .. } => {
+                    batch.push_histogram(&labels, time_ms, NativeHistogram::clone(histogram));
+                }
+            }
+        }
+        assert!(storage.append(&batch).is_ok_and(|report| report.rejected.is_empty()), "the storage takes it");
+    }
+
     /// Samples that are floats, for tests of sources that have no others.
     #[cfg(test)]
     pub(super) fn floats(&self) -> impl Iterator<Item = (&[u8], f64)> {

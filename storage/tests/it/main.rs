@@ -7,6 +7,7 @@ mod copies;
 mod corruption;
 mod deletes;
 mod kill;
+mod named;
 mod recovery;
 mod rollups;
 mod simulation;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kymo_core::Labels;
 use kymo_core::batch::Exemplar;
-use kymo_core::health::HealthStatus;
+use kymo_core::health::{HealthStatus, OperationHealth, OperationKind};
 use kymo_core::query::{Grid, QueryError, QueryRequest};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -31,6 +31,7 @@ const CALLEES: Slot = SLOTS + 4;
 const HEAT: Slot = SLOTS + 5;
 const EXEMPLARS: Slot = SLOTS + 6;
 const RATE: Slot = SLOTS + 7;
+const JUDGED: Slot = SLOTS + 8;
 
 /// Labels that tell operations of a service apart; those that a metric lacks are empty.
 const OPERATION_LABELS: &str = "http_request_method, method, http_route, route, handler, operation, rpc_method";
@@ -49,11 +50,25 @@ struct Operation {
     p95: Option<f64>,
 }
 
+impl From<OperationHealth> for Operation {
+    fn from(told: OperationHealth) -> Operation {
+        let minute = told.windows.first().copied().unwrap_or_default();
+        let name = match (told.operation.as_str(), told.kind) {
+            ("", OperationKind::Server) => "all requests".to_owned(),
+            (name, OperationKind::Server) => name.to_owned(),
+            (name, kind) => format!("{name} ({})", kind.as_str()),
+        };
+        Operation { name, labels: None, rate: minute.rate, errors: minute.rate * minute.error_ratio, p95: minute.p95 }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct ServiceView {
     name: String,
     table: ServiceTable,
     operations: BTreeMap<String, Operation>,
+    /// As the server counts them, which knows also those that only spans tell of.
+    judged: Vec<Operation>,
     callers: BTreeMap<String, f64>,
     callees: BTreeMap<String, f64>,
     heat: Vec<HeatColumn>,
@@ -69,6 +84,7 @@ impl Default for ServiceView {
             name: String::new(),
             table: ServiceTable::default(),
             operations: BTreeMap::new(),
+            judged: Vec::new(),
             callers: BTreeMap::new(),
             callees: BTreeMap::new(),
             heat: Vec::new(),
@@ -86,8 +102,11 @@ impl ServiceView {
     }
 
     fn shown(&self, cx: &Cx<'_>) -> Vec<&Operation> {
-        let mut shown: Vec<&Operation> =
-            self.operations.values().filter(|operation| cx.matches(&operation.name)).collect();
+        let all: Vec<&Operation> = match self.judged.is_empty() {
+            true => self.operations.values().collect(),
+            false => self.judged.iter().collect(),
+        };
+        let mut shown: Vec<&Operation> = all.into_iter().filter(|operation| cx.matches(&operation.name)).collect();
         let (column, descending) = self.state.sort;
         shown.sort_by(|a, b| {
             let order = match column {
@@ -158,7 +177,7 @@ impl ServiceView {
         let mut list: Vec<(&String, &f64)> = of.iter().collect();
         list.sort_by(|a, b| b.1.total_cmp(a.1));
         if list.is_empty() && inner.height > 0 {
-            let text = "no call metrics (traces_service_graph_request_total)";
+            let text = "no calls known: spans tell, or traces_service_graph_request_total";
             put(buffer, (inner.x, inner.y, inner.width), text, cx.theme.dim(), false, cx.theme);
         }
         for (line, (name, rate)) in list.into_iter().take(usize::from(inner.height)).enumerate() {
@@ -231,6 +250,7 @@ impl View for ServiceView {
         if let Some(text) = of_all(families, Figure::Rate, "job", &one, cx.window, "") {
             asks.push((RATE, Panel::ask(&text, cx)));
         }
+        asks.push((JUDGED, Ask::Service { name: self.name.clone() }));
         asks
     }
 
@@ -250,6 +270,10 @@ impl View for ServiceView {
             (OPERATION_P95, Ok(Answer::Query(answered))) => self.take(&answered, slot),
             (CALLERS, Ok(Answer::Query(answered))) => self.callers = result::by_label(&answered, "client"),
             (CALLEES, Ok(Answer::Query(answered))) => self.callees = result::by_label(&answered, "server"),
+            (JUDGED, Ok(Answer::Service(told))) => {
+                let operations = told.unwrap_or_default().operations;
+                self.judged = operations.into_iter().map(Operation::from).collect();
+            }
             (HEAT, Ok(Answer::Query(answered))) => self.heat = result::heat(&answered),
             (RATE, answer) => self.rate.answer(&answer),
             (EXEMPLARS, Ok(Answer::Exemplars(found))) => {
@@ -321,8 +345,12 @@ impl View for ServiceView {
         table.render(inner, buffer, cx.theme, hits);
         let right = Rect { x: top.x + left, width: top.width - left, ..top };
         let third = right.height / 3;
-        self.neighbours("Called by", &self.callers, Rect { height: third, ..right }, buffer, cx);
-        self.neighbours("Calls", &self.callees, Rect { y: right.y + third, height: third, ..right }, buffer, cx);
+        let (callers, callees) = self.table.neighbours(&self.name);
+        let known = |told: &BTreeMap<String, f64>| !told.is_empty();
+        let callers = Some(&callers).filter(|told| known(told)).unwrap_or(&self.callers);
+        let callees = Some(&callees).filter(|told| known(told)).unwrap_or(&self.callees);
+        self.neighbours("Called by", callers, Rect { height: third, ..right }, buffer, cx);
+        self.neighbours("Calls", callees, Rect { y: right.y + third, height: third, ..right }, buffer, cx);
         let place = Rect { y: right.y + 2 * third, height: right.height - 2 * third, ..right };
         self.slow(place, buffer, cx);
         let half = foot.width * 11 / 20;

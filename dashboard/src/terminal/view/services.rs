@@ -159,11 +159,11 @@ impl View for Services {
         let empty = match (&self.table.error, cx.catalog.is_known) {
             (Some(error), _) => error.clone(),
             (None, false) => "asking …".to_owned(),
+            (None, true) if !self.table.is_known && !cx.catalog.families.is_empty() => "asking …".to_owned(),
             (None, true) if cx.catalog.families.is_empty() => {
-                "no request metrics: *_request_duration_seconds histograms or *_requests_total counters make services"
+                "no requests: spans, *_request_duration_seconds histograms or *_requests_total counters make services"
                     .to_owned()
             }
-            (None, true) if !self.table.is_known => "asking …".to_owned(),
             (None, true) => "no service".to_owned(),
         };
         let table = Table {

@@ -1,0 +1,209 @@
+//! Three services behind the real doors of the real program; one is made slow, and the program says so, and why.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http;
+use crate::process::{Server, run, wait_for};
+use crate::remote_write::now_ms;
+
+/// Callers before those whom they call.
+const SERVICES: [&str; 3] = ["gateway", "checkout", "payments"];
+/// The one that is made slow.
+const SLOW: &str = "payments";
+/// How long the services were well before, and how often they were asked.
+const BEFORE_MINUTES: i64 = 50;
+const REQUESTS_PER_MINUTE: u64 = 30;
+/// Between two sendings of what happens now.
+const PAUSE: Duration = Duration::from_millis(500);
+
+fn nanos(ms: i64) -> String {
+    format!("{ms}000000")
+}
+
+fn attribute(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": {"stringValue": value}})
+}
+
+/// Counts of one service since it began: quick requests, and slow ones.
+type Counted = [[u64; 2]; SERVICES.len()];
+
+/// Cumulative exponential histograms of all services at one moment. Bucket 0 is at 1 s, so −8 × 8 at 4 ms and 8 at 2 s.
+fn metrics(counted: &Counted, began_ms: i64, time_ms: i64) -> Vec<u8> {
+    let resources: Vec<Value> = SERVICES
+        .iter()
+        .zip(counted)
+        .map(|(service, [quick, slow])| {
+            let mut counts = vec![0; 73];
+            (counts[0], counts[72]) = (*quick, *slow);
+            let point = json!({
+                "startTimeUnixNano": nanos(began_ms), "timeUnixNano": nanos(time_ms),
+                "count": quick + slow, "sum": 1e9, "scale": 3, "zeroCount": 0,
+                "positive": {"offset": -64, "bucketCounts": counts},
+                "attributes": [attribute("http.request.method", "POST"), attribute("http.route", "/buy"),
+                    attribute("http.response.status_code", "200")],
+            });
+            let metric = json!({"name": "http.server.request.duration", "unit": "s",
+                "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [point]}});
+            json!({"resource": {"attributes": [attribute("service.name", service)]},
+                "scopeMetrics": [{"metrics": [metric]}]})
+        })
+        .collect();
+    json!({"resourceMetrics": resources}).to_string().into_bytes()
+}
+
+/// One request through all services, each asked by the one before; `took` is of the last.
+fn spans(trace: u64, end_ms: i64, took_ms: i64) -> Vec<Value> {
+    let id = |number: u64| format!("{:016x}", trace * 8 + number + 1);
+    let span = |number: u64, kind: u64, parent: Option<u64>, took_ms: i64| {
+        json!({
+            "traceId": format!("{:032x}", trace + 1), "spanId": id(number),
+            "parentSpanId": parent.map(id).unwrap_or_default(), "name": "POST /buy", "kind": kind,
+            "startTimeUnixNano": nanos(end_ms - took_ms), "endTimeUnixNano": nanos(end_ms),
+            "attributes": [attribute("http.request.method", "POST"), attribute("http.route", "/buy"),
+                {"key": "http.response.status_code", "value": {"intValue": "200"}}],
+        })
+    };
+    let mut resources = Vec::new();
+    for (number, service) in (0..).zip(SERVICES) {
+        let is_last = service == SLOW;
+        let server =
+            span(2 * number, 2, number.checked_sub(1).map(|caller| 2 * caller + 1), if is_last { took_ms } else { 5 });
+        let mut of_service = vec![server];
+        if !is_last {
+            of_service.push(span(2 * number + 1, 3, Some(2 * number), 5));
+        }
+        resources.push(json!({"resource": {"attributes": [attribute("service.name", service)]},
+            "scopeSpans": [{"spans": of_service}]}));
+    }
+    resources
+}
+
+fn send_spans(port: u16, resources: &[Value]) {
+    send(port, "/api/v1/otlp/v1/traces", json!({"resourceSpans": resources}).to_string().as_bytes());
+}
+
+fn send(port: u16, path: &str, body: &[u8]) {
+    let answer = http::send(port, "POST", path, &[("Content-Type", "application/json")], body).unwrap();
+    assert_eq!((answer.status, answer.body.contains("partialSuccess")), (200, false), "{answer:?}");
+}
+
+/// What the server says of a service; `None` while it knows nothing of it.
+fn service(port: u16, name: &str) -> Option<Value> {
+    let answer = http::get(port, &format!("/api/v1/services/{name}")).unwrap();
+    match answer.status {
+        404 => None,
+        status => {
+            assert_eq!(status, 200, "{answer:?}");
+            Some(answer.json()["data"].clone())
+        }
+    }
+}
+
+/// Requests in the last hour.
+fn last_hour(service: &Value) -> u64 {
+    service["windows"][3]["requests"].as_u64().unwrap_or_default()
+}
+
+fn is_slow_by_its_last_hour(service: &Value) -> bool {
+    let reason = service["reason"].as_str().unwrap_or_default();
+    service["status"] == "unhealthy" && reason.starts_with("p99 ") && reason.ends_with(" × its own last hour")
+}
+
+/// Waits until all services are well, then sends what makes one slow until the server says so.
+fn turn(port: u16, mut send_now: impl FnMut(bool)) {
+    wait_for("the hour before", || {
+        send_now(false);
+        std::thread::sleep(PAUSE);
+        let all = SERVICES.map(|name| service(port, name));
+        let least = BEFORE_MINUTES as u64 * REQUESTS_PER_MINUTE / 2;
+        let is_well =
+            |one: &Option<Value>| one.as_ref().is_some_and(|one| one["status"] == "healthy" && last_hour(one) > least);
+        all.iter().all(is_well).then_some(())
+    });
+    let began = Instant::now();
+    let slow = wait_for("the slow service", || {
+        send_now(true);
+        std::thread::sleep(PAUSE);
+        service(port, SLOW).filter(is_slow_by_its_last_hour)
+    });
+    assert!(slow["p99"].as_f64().is_some_and(|p99| p99 > 1.0), "{slow} after {:?}", began.elapsed());
+    for name in SERVICES.into_iter().filter(|name| *name != SLOW) {
+        assert_eq!(service(port, name).unwrap()["status"], "healthy", "{name}");
+    }
+}
+
+/// What `kymo top` and PromQL show of it.
+fn assert_shown(server: &Server) {
+    let screen = run(["top", "--once", "--view", "services", "--server", &server.url(), "--width", "160"]);
+    let line = screen.out.lines().find(|line| line.contains(SLOW));
+    assert!(line.is_some_and(|line| line.contains("its own last hour")), "{screen:?}");
+    let text = format!("kymo_service_status{{service=\"{SLOW}\"}} == 3");
+    wait_for("the status in PromQL", || {
+        let answer = http::get(server.port, &format!("/api/v1/query?query={}", http::encoded(&text))).unwrap().json();
+        (!answer["data"]["result"].as_array().unwrap().is_empty()).then_some(())
+    });
+    let history = http::get(server.port, &format!("/api/v1/services/{SLOW}/history")).unwrap().json();
+    let points = history["data"].as_array().unwrap();
+    assert!(points.last().is_some_and(|point| point["status"] == 3 && point["p99"].as_f64() > Some(1.0)), "{history}");
+}
+
+#[test]
+fn service_turns_when_its_metrics_say_it_is_slow_and_is_known_after_a_kill() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let port = server.port;
+    let began_ms = now_ms() - (BEFORE_MINUTES + 1) * 60_000;
+    let mut counted = Counted::default();
+    for minute in 1..=BEFORE_MINUTES {
+        counted.iter_mut().for_each(|[quick, _]| *quick += REQUESTS_PER_MINUTE);
+        send(port, "/api/v1/otlp/v1/metrics", &metrics(&counted, began_ms, began_ms + minute * 60_000));
+    }
+    turn(port, |is_slow| {
+        for (name, [quick, slow]) in SERVICES.iter().zip(&mut counted) {
+            *(if is_slow && *name == SLOW { slow } else { quick }) += 20;
+        }
+        send(port, "/api/v1/otlp/v1/metrics", &metrics(&counted, began_ms, now_ms()));
+    });
+    assert_shown(&server);
+    let before = service(port, SLOW).unwrap();
+    assert_eq!(before["operations"][0]["operation"], "POST /buy");
+    server.kill();
+    let server = Server::start(&folder);
+    let after = wait_for("the health of before", || {
+        let found = service(server.port, SLOW)?;
+        (last_hour(&found) >= last_hour(&before) * 9 / 10).then_some(found)
+    });
+    assert!(is_slow_by_its_last_hour(&after), "{after}");
+    assert!(after["requests"].as_u64() <= Some(counted[2].iter().sum()), "no request counts twice: {after}");
+}
+
+#[test]
+fn traced_service_turns_when_it_is_slow_and_its_callers_are_known() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let port = server.port;
+    let mut trace = 0;
+    let mut next = |end_ms: i64, took_ms: i64| {
+        trace += 1;
+        spans(trace, end_ms, took_ms)
+    };
+    let now = now_ms();
+    for minute in 2..=BEFORE_MINUTES {
+        let of_minute = (0..REQUESTS_PER_MINUTE).flat_map(|_| next(now - minute * 60_000, 10));
+        send_spans(port, &of_minute.collect::<Vec<_>>());
+    }
+    turn(port, |is_slow| {
+        let took_ms = if is_slow { 2_300 } else { 10 };
+        let all = (0..20).flat_map(|_| next(now_ms(), took_ms));
+        send_spans(port, &all.collect::<Vec<_>>());
+    });
+    assert_shown(&server);
+    let edges = http::get(port, "/api/v1/services/checkout/edges").unwrap().json();
+    let (callers, callees) = (&edges["data"]["called_by"], &edges["data"]["calls"]);
+    assert_eq!((&callers[0]["caller"], &callees[0]["callee"]), (&json!("gateway"), &json!(SLOW)), "{edges}");
+    let screen = run(["top", "--once", "--view", "service", "--service", SLOW, "--server", &server.url()]);
+    assert!(screen.out.contains("its own last hour") && screen.out.contains("checkout"), "{screen:?}");
+}

@@ -1,0 +1,74 @@
+//! What the engine does under the names by which it was asked for.
+
+use std::sync::Arc;
+
+use kymo_core::health::{HealthOptions, OperationKind, Request, ServiceHealth};
+use kymo_core::{Clock, Matcher, MetricStorage, QueryContext, Selector};
+use kymo_storage::fs::SimFs;
+use kymo_storage::{Options, SyncPolicy};
+
+use crate::world::*;
+
+#[test]
+fn query_metrics_gives_every_sample_by_labels_and_time() {
+    let disk = SimFs::new(31);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    for (n, time_ms, value) in [(1, NOW_MS, 3.0), (0, NOW_MS, 2.0), (0, NOW_MS - seconds(10), 1.0)] {
+        engine.store_metric(series(n).as_ref(), time_ms, value).unwrap();
+    }
+    let of_zero = Selector::new(vec![Matcher::equal("n", "0")], i64::MIN, NOW_MS);
+    let found = engine.query_metrics(&of_zero, &QueryContext::unlimited()).unwrap();
+    assert_eq!(found, [(series(0), NOW_MS - seconds(10), 1.0), (series(0), NOW_MS, 2.0)]);
+    engine.compress_cold().unwrap();
+    assert_eq!(engine.query_metrics(&of_zero, &QueryContext::unlimited()).unwrap(), found);
+}
+
+#[test]
+fn compress_cold_moves_the_head_into_blocks_and_changes_no_sample() {
+    let disk = SimFs::new(32);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let mut model = Model::new();
+    for step in 0..400 {
+        let time_ms = NOW_MS - seconds(6_000) + seconds(step * 15);
+        engine.append(&scrape(5, time_ms)).unwrap();
+        note(&mut model, 5, time_ms);
+    }
+    let before = engine.statistics();
+    assert_eq!((before.head_samples, before.block_samples), (2_000, 0));
+    let saved = engine.compress_cold().unwrap();
+    let after = engine.statistics();
+    assert_eq!((after.head_samples, after.block_samples), (0, 2_000));
+    assert!(saved > 0 && after.log_bytes + after.block_bytes + saved == before.log_bytes, "{before:?}, {after:?}");
+    assert!(after.block_bytes < 2_000 * 32 / 10, "a tenth of points of 32 bytes: {after:?}");
+    assert_eq!(dump(&engine), model);
+    drop(engine);
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    assert_eq!(dump(&engine), model);
+}
+
+#[test]
+fn get_service_health_asks_what_the_engine_was_given() {
+    let disk = SimFs::new(33);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    assert_eq!(engine.get_service_health(&"shop".into()), None);
+    drop(engine);
+    let health = Arc::new(ServiceHealth::new(HealthOptions::default(), clock.clone()));
+    let options = Options { health: Some(health.clone()), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, options).unwrap();
+    health.record(&Request {
+        service: "shop",
+        operation: "GET /",
+        kind: OperationKind::Server,
+        duration_seconds: 0.1,
+        is_error: true,
+        end_ms: clock.now_ms(),
+        weight: 3,
+    });
+    health.aggregate_health();
+    let found = engine.get_service_health(&"shop".into()).unwrap();
+    assert_eq!((found.requests, found.errors), (3, 3));
+    assert_eq!(engine.get_service_health(&"other".into()), None);
+}
