@@ -16,7 +16,7 @@ use crate::labels::{Labels, LabelsRef};
 use crate::matcher::Matcher;
 use crate::storage::{
     AppendError, AppendReport, Changes, ColumnValue, Columns, Deletion, FUTURE_LIMIT, MetricStorage, QueryContext,
-    RejectReason, RowCounts, SelectError, Selector, SeriesSet, StorageStatistics,
+    RejectReason, RowCounts, SelectError, Selector, SeriesSet, SharedSeries, StorageStatistics,
 };
 
 /// Metadata versions kept per family.
@@ -341,7 +341,7 @@ impl MetricStorage for MemoryStorage {
     fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
         ctx.check()?;
         let state = self.lock();
-        let mut series = Vec::new();
+        let (mut series, mut shared) = (Vec::new(), None);
         for (labels, &index) in &state.by_labels {
             if !what.matches(labels.as_ref()) {
                 continue;
@@ -353,10 +353,11 @@ impl MetricStorage for MemoryStorage {
                 .map(|(&time, (start, value))| (time, *start, value.clone()))
                 .collect();
             if !samples.is_empty() {
+                shared = SharedSeries::with(shared, state.series[index].totals.independent_writers());
                 series.push((labels.clone(), samples));
             }
         }
-        Ok(Box::new(Snapshot { version: state.version, series }))
+        Ok(Box::new(Snapshot { version: state.version, series, shared }))
     }
 
     fn version(&self) -> u64 {
@@ -481,11 +482,16 @@ struct Snapshot {
     version: u64,
     /// Labels, and per sample its time, start and value.
     series: Vec<(Labels, Vec<TimedValue>)>,
+    shared: Option<SharedSeries>,
 }
 
 impl SeriesSet for Snapshot {
     fn len(&self) -> usize {
         self.series.len()
+    }
+
+    fn shared(&self) -> Option<SharedSeries> {
+        self.shared
     }
 
     fn labels(&self, index: usize) -> Labels {

@@ -625,12 +625,39 @@ pub trait SeriesSet: Send + Sync {
     /// The engine's version the snapshot was taken at.
     fn version(&self) -> u64;
 
+    /// Series of the set that are sums of what several writers told, if the engine knows any.
+    fn shared(&self) -> Option<SharedSeries> {
+        None
+    }
+
     /// Replaces `columns` by the samples of series `index` in the window. Rows of rollups lie where the last sample of
     /// their bucket does, and reach one bucket further back than the window.
     ///
     /// # Errors
     /// [`SelectError`]; `columns` is then unspecified.
     fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError>;
+}
+
+/// Series that several writers count in: their labels do not tell the writers apart, so each is kept by itself, and the
+/// series is their sum. See [`increments`](crate::increments).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedSeries {
+    /// How many such series.
+    pub series: usize,
+    /// Most writers of one of them.
+    pub writers: usize,
+}
+
+impl SharedSeries {
+    /// With one series more, of so many writers; one writer shares nothing.
+    #[must_use]
+    pub fn with(shared: Option<SharedSeries>, writers: usize) -> Option<SharedSeries> {
+        if writers < 2 {
+            return shared;
+        }
+        let SharedSeries { series, writers: most } = shared.unwrap_or(SharedSeries { series: 0, writers });
+        Some(SharedSeries { series: series + 1, writers: most.max(writers) })
+    }
 }
 
 /// What a run of samples holds.

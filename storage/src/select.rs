@@ -2,12 +2,13 @@
 
 use std::hash::BuildHasher;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::{HashMap, HashSet, HashSetExt};
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
-use kymo_core::storage::{Columns, Tier};
+use kymo_core::storage::{Columns, SharedSeries, Tier};
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
 use crate::block::ChunkRef;
@@ -54,6 +55,8 @@ pub(crate) struct Selection {
     start_ms: i64,
     end_ms: i64,
     series: Vec<Selected>,
+    /// Of those in the head.
+    shared: Option<SharedSeries>,
     /// Chunks of all series that reach into the window.
     chunks: Vec<ChunkRef>,
     hidden: Vec<Hidden>,
@@ -170,7 +173,10 @@ impl Engine {
         let (what, now_ms) = (&inside.what, inside.now_ms);
         let mut series: Vec<Selected> = Vec::new();
         let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
-        let (version, blocks) = {
+        // Nobody tells increments to most engines; then their table is not looked at.
+        let has_increments = self.counts.increment_bytes.load(Ordering::Relaxed) > 0;
+        let mut numbers = Vec::new();
+        let (version, blocks, shared) = {
             // Locked until all is copied: a batch is seen whole or not at all.
             let state = self.head.read();
             for number in state.select(&what.matchers) {
@@ -179,6 +185,9 @@ impl Engine {
                 if state.reaches(found, start_ms, what.end_ms) {
                     let head = state.snapshot(found, start_ms, what.end_ms);
                     memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
+                    if has_increments {
+                        numbers.push(number);
+                    }
                     let mut hidden = 0;
                     if start_ms > what.start_ms {
                         // A chunk is copied whole, also if it begins before that.
@@ -191,7 +200,9 @@ impl Engine {
                     ctx.check()?;
                 }
             }
-            (self.changes().version(), self.blocks())
+            numbers.sort_unstable();
+            let shared = if numbers.is_empty() { None } else { self.increments().shared(&numbers) };
+            (self.changes().version(), self.blocks(), shared)
         };
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         for (number, block) in blocks.list().iter().enumerate().filter(|(_, block)| block.tier() == Tier::Raw) {
@@ -211,7 +222,18 @@ impl Engine {
             series = join(series, found);
         }
         let (start_ms, end_ms, origins) = (what.start_ms, what.end_ms, Origins::default());
-        Ok(Selection { version, start_ms, end_ms, series, chunks, hidden: hides, blocks, origins, _memory: memory })
+        Ok(Selection {
+            version,
+            start_ms,
+            end_ms,
+            series,
+            shared,
+            chunks,
+            hidden: hides,
+            blocks,
+            origins,
+            _memory: memory,
+        })
     }
 
     /// `coarsest` is the last tier that is looked at.
@@ -431,6 +453,10 @@ impl SeriesSet for Selection {
 
     fn labels(&self, index: usize) -> Labels {
         self.series[index].labels.clone()
+    }
+
+    fn shared(&self) -> Option<SharedSeries> {
+        self.shared
     }
 
     fn estimate(&self, index: usize) -> usize {

@@ -1,5 +1,6 @@
 //! An OTLP request, and an engine that keeps nothing of it: what is left is reading and translating.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,8 +9,8 @@ use kymo_core::batch::{Exemplar, Metadata, RowSeries, SampleBatch};
 use kymo_core::memory::one_of;
 use kymo_core::storage::{Changes, StorageStatistics};
 use kymo_core::{
-    AppendError, AppendReport, Clock, Labels, LabelsRef, MetricStorage, QueryContext, SelectError, Selector, SeriesRef,
-    SeriesSet, SystemClock,
+    AppendError, AppendReport, Clock, Labels, LabelsRef, MemoryStorage, MetricStorage, QueryContext, SelectError,
+    Selector, SeriesRef, SeriesSet, SystemClock,
 };
 use kymo_ingest::otlp::{Coding, Encoding, OtlpConfig, OtlpLimits, Receiver};
 use kymo_ingest::remote_write::ReceiverParts;
@@ -154,6 +155,111 @@ impl Otlp {
     }
 }
 
+/// Services, and operations of each, of a request of spans.
+const SERVICES: usize = 10;
+const OPERATIONS: usize = 10;
+/// Spans of each operation.
+const SPANS: usize = 10;
+
+#[derive(Clone, PartialEq, Message)]
+struct SpansRequest {
+    #[prost(message, repeated, tag = "1")]
+    resource_spans: Vec<ResourceSpans>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scope_spans: Vec<ScopeSpans>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(int32, tag = "6")]
+    kind: i32,
+    #[prost(fixed64, tag = "7")]
+    start_ns: u64,
+    #[prost(fixed64, tag = "8")]
+    end_ns: u64,
+    #[prost(message, repeated, tag = "9")]
+    attributes: Vec<KeyValue>,
+}
+
+/// A request of spans of known operations, which is another one each time, and a receiver as that of [`Otlp`].
+pub struct Spans {
+    body: RefCell<Vec<u8>>,
+    /// Where the ids of traces stand in it.
+    traces: Vec<usize>,
+    round: Cell<u64>,
+    receiver: Receiver,
+}
+
+impl Spans {
+    /// # Errors
+    /// The receiver does not count every span.
+    pub fn new() -> Result<Spans> {
+        let now_ns = u64::try_from(SystemClock::new().now_ms()).context("the clock is before 1970")? * 1_000_000;
+        let mark = |number: usize| [&b"bench trace"[..], &(number as u32).to_be_bytes(), &[1]].concat();
+        let span = |service: usize, n: usize| Span {
+            trace_id: mark(service * OPERATIONS * SPANS + n),
+            span_id: (n as u64 + 1).to_be_bytes().to_vec(),
+            name: "GET".to_owned(),
+            kind: 2,
+            start_ns: now_ns - 1_000_000 * (n as u64 + 1),
+            end_ns: now_ns,
+            attributes: vec![
+                attribute("http.request.method", "GET".to_owned()),
+                attribute("http.response.status_code", "200".to_owned()),
+                attribute("http.route", format!("/api/v1/items/{}", n % OPERATIONS)),
+                attribute("server.address", "shop.example".to_owned()),
+                attribute("network.protocol.version", "1.1".to_owned()),
+            ],
+        };
+        let of_service = |service: usize| ResourceSpans {
+            resource: Some(Resource { attributes: vec![attribute("service.name", format!("shop-{service}"))] }),
+            scope_spans: vec![ScopeSpans { spans: (0..OPERATIONS * SPANS).map(|n| span(service, n)).collect() }],
+        };
+        let body = SpansRequest { resource_spans: (0..SERVICES).map(of_service).collect() }.encode_to_vec();
+        let traces: Vec<usize> =
+            body.windows(11).enumerate().filter(|(_, at)| *at == b"bench trace").map(|(at, _)| at).collect();
+        let parts = ReceiverParts::around(Arc::new(KeepsNothing::default()));
+        let receiver = Receiver::new(OtlpConfig::default(), OtlpLimits::default(), parts)?;
+        let spans = Spans { body: RefCell::new(body), traces, round: Cell::new(0), receiver };
+        ensure!(spans.traces.len() as u64 == spans.spans(), "not every span has its trace");
+        ensure!(spans.export() == spans.spans(), "the receiver does not count every span");
+        Ok(spans)
+    }
+
+    /// Spans of the request.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        (SERVICES * OPERATIONS * SPANS) as u64
+    }
+
+    /// Hands the request in with new ids of traces; gives the spans counted.
+    #[must_use]
+    pub fn export(&self) -> u64 {
+        let round = self.round.replace(self.round.get() + 1);
+        let mut body = self.body.borrow_mut();
+        for &at in &self.traces {
+            body[at..at + 8].copy_from_slice(&round.to_be_bytes());
+        }
+        let outcome = self.receiver.export_spans(Encoding::Protobuf, Coding::Identity, body.clone().into());
+        outcome.map_or(0, |outcome| outcome.counted)
+    }
+}
+
 /// Says of every row that it is stored, and gives each label set a ref.
 #[derive(Default)]
 struct KeepsNothing {
@@ -172,8 +278,8 @@ impl MetricStorage for KeepsNothing {
         }
         Ok(report)
     }
-    fn select(&self, _what: &Selector, _ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
-        Err(SelectError::Cancelled)
+    fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
+        MemoryStorage::default().select(what, ctx)
     }
     fn version(&self) -> u64 {
         0

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use super::Setup;
-use crate::cases::otlp::{self, Otlp};
+use crate::cases::otlp::{self, Otlp, Spans};
 use crate::report::{Goal, Report, Row};
 use crate::rounds::{self, Case};
 use crate::servers::{self, Kind, Server};
@@ -27,8 +27,12 @@ const REQUESTS: u64 = 1_000;
 /// # Errors
 /// A point is not taken, or the server does not start.
 pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
-    let otlp = Otlp::new()?;
-    let mut cases = [Case::passes("prost", || otlp.prost()), Case::passes("ours", || otlp.export())];
+    let (otlp, spans) = (Otlp::new()?, Spans::new()?);
+    let mut cases = [
+        Case::passes("prost", || otlp.prost()),
+        Case::passes("ours", || otlp.export()),
+        Case::passes("spans", || spans.export()),
+    ];
     let found = rounds::in_turn(&mut cases, ROUNDS);
     let [prost, ours] = std::array::from_fn(|index| found[index].per(otlp.points()).median);
     report.row(
@@ -36,6 +40,9 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
             .peer("prost, decoding alone", prost)
             .goal(Goal::AtMost(60.0)),
     );
+    let counted = found[2].per(spans.spans()).median;
+    let cost = "OTLP span counted, known operation, 5 attributes";
+    report.row(Row::new(cost, "ns/span", counted).goal(Goal::AtMost(1_000.0)));
     let (binaries, _) = servers::find(setup.kymo.as_deref(), None)?;
     let Some(kymo) = binaries.iter().find(|binary| binary.kind == Kind::Kymo) else {
         report.later("OTLP over HTTP and gRPC", "no binary was given (cargo xtask bench builds it)");

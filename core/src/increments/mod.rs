@@ -30,6 +30,9 @@ use crate::storage::RejectReason;
 /// Intervals remembered per writer: at one delta a second this is a minute of retries, at one a minute an hour.
 pub const INTERVALS_PER_WRITER: usize = 64;
 
+/// Writers of these numbers are one: what counts spans, whose requests of one millisecond take turns.
+pub const TURNS: std::ops::Range<u64> = 0x6b79_6d6f_7370_0000..0x6b79_6d6f_7370_0100;
+
 /// `(start, end]` of a row as it was sent, ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval {
@@ -177,6 +180,13 @@ impl SeriesTotals {
     #[must_use]
     pub fn writers(&self) -> usize {
         self.0.writers.len()
+    }
+
+    /// Those of them that count for themselves: of [`TURNS`] there is one.
+    #[must_use]
+    pub fn independent_writers(&self) -> usize {
+        let turns = self.0.writers.range(TURNS).count();
+        self.0.writers.len() - turns.saturating_sub(1)
     }
 
     /// Bytes it holds on the heap.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "modules of a test share their helpers")]
 
+mod faults;
 mod grpc;
 mod hostile;
 mod http;

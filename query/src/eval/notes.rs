@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use kymo_core::query::Annotations;
-use kymo_core::storage::Tier;
+use kymo_core::storage::{SharedSeries, Tier};
 use kymo_core::text::{FloatText, write_quoted, write_rfc3339};
 
 use super::column::StepSet;
@@ -72,6 +72,8 @@ pub(crate) enum Note<'n> {
         metric: &'n str,
     },
     SortInRangeQuery,
+    /// Series of the selector are sums of what several writers told. No text of upstream's.
+    SharedSeries(SharedSeries),
     StartTimeOverlap {
         metric: &'n str,
     },
@@ -316,6 +318,13 @@ impl Note<'_> {
             }
             Note::SortInRangeQuery => {
                 (Warning, "sort is ineffective for range queries since results are always ordered by labels".to_owned())
+            }
+            Note::SharedSeries(SharedSeries { series, writers }) => {
+                let text = format!(
+                    "{series} series are each the sum of several writers that share their labels, up to {writers}; \
+                     every writer is added up by itself, and what it told twice or over an overlap counts once"
+                );
+                (Info, text)
             }
             Note::StartTimeOverlap { metric } => {
                 (Warning, for_metric("start timestamps overlap with earlier samples", metric))

@@ -13,6 +13,7 @@ use kymo_core::{Labels, METRIC_NAME, SeriesSet};
 use super::aggregate::{projection, state_bytes};
 use super::column::Column;
 use super::labels::{Projection, without_name};
+use super::notes::Note;
 use super::select::{Picks, READ_BYTES};
 use super::window::Bounds;
 use super::{Evaluator, Seen};
@@ -67,9 +68,18 @@ impl Evaluator<'_> {
             };
             self.opened[id.idx()] = Some(set);
         }
+        let mut notes = Vec::new();
         for (id, set) in self.opened.iter().enumerate().filter_map(|(id, set)| Some((id, set.as_ref()?))) {
             self.seen[id].estimated.series = set.len() as u64;
             self.seen[id].tier = Some(set.tier());
+            if let Some(shared) = set.shared() {
+                notes.push((id, shared));
+            }
+        }
+        for (id, expr) in self.ast.iter() {
+            for (_, shared) in notes.iter().filter(|(of, _)| *of == id.idx()) {
+                self.notes.add(Note::SharedSeries(*shared), expr.span);
+            }
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use foldhash::HashMap;
 use kymo_core::RejectReason;
 use kymo_core::batch::{Increment, Row, RowValue, Total};
 use kymo_core::increments::{NewTotal, SeriesTotals, Taken};
+use kymo_core::storage::SharedSeries;
 
 /// A series that is told nothing for this long is forgotten with its writers: no sender retries for longer.
 pub(crate) const FORGET_AFTER_MS: i64 = 24 * 3_600_000;
@@ -66,6 +67,16 @@ impl Increments {
     /// Whether a row of this writer takes no more memory.
     pub(crate) fn knows(&self, series: u32, writer: u64) -> bool {
         self.tables.get(&series).is_some_and(|table| table.totals.knows(writer))
+    }
+
+    /// What several writers share of these series, rising numbers.
+    pub(crate) fn shared(&self, series: &[u32]) -> Option<SharedSeries> {
+        let of = |number: &u32| self.tables.get(number).map(|table| table.totals.independent_writers());
+        if self.tables.len() < series.len() {
+            let selected = self.tables.keys().filter(|number| series.binary_search(number).is_ok());
+            return selected.filter_map(of).fold(None, SharedSeries::with);
+        }
+        series.iter().filter_map(of).fold(None, SharedSeries::with)
     }
 
     /// Writers remembered over all series.

@@ -211,6 +211,10 @@ impl SeriesSet for Tiered {
         self.tier
     }
 
+    fn shared(&self) -> Option<kymo_core::storage::SharedSeries> {
+        self.raw.shared()
+    }
+
     fn version(&self) -> u64 {
         self.raw.version()
     }

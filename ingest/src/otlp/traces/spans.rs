@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use kymo_core::health::{Request, ServiceHealth};
+use kymo_core::increments::TURNS;
 use kymo_core::labels::{LabelsBuilder, METRIC_NAME};
 use kymo_core::storage::{AppendReport, Columns, QueryContext, Selector};
 use kymo_core::{Budget, Matcher, MetricStorage, Reservation, SampleBatch};
@@ -32,8 +33,6 @@ use super::{messages as json, wire};
 
 /// Requests of one millisecond that are told apart.
 const WRITERS: u64 = 4;
-/// What the numbers of the writers begin with: one of many, far from hashes by chance only.
-const WRITER_BASE: u64 = 0x6b79_6d6f_7370_0000;
 /// Buffers kept between requests.
 const KEPT_BUFFERS_MAX: usize = 8;
 
@@ -259,7 +258,7 @@ impl State {
             LastMoment { end_ms: last.end_ms + 1, used: 1 }
         };
         self.clock = Some(next);
-        Ok(Moment { writer: WRITER_BASE + next.used, end_ms: next.end_ms })
+        Ok(Moment { writer: TURNS.start + next.used, end_ms: next.end_ms })
     }
 
     /// Adds the spans of a request up. On an error [`undo`](State::undo) puts back what was done.

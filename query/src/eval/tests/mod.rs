@@ -6,6 +6,7 @@ mod hostile;
 mod limits;
 mod on_the_way;
 mod rolled;
+mod shared;
 mod starts;
 pub(crate) mod steps;
 
