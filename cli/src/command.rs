@@ -16,6 +16,7 @@ use crate::restore::RestoreArgs;
 use crate::retention::RetentionArgs;
 use crate::serve::ServeArgs;
 use crate::snapshot::SnapshotArgs;
+use crate::state::StateArgs;
 use crate::status::StatusArgs;
 use crate::top::TopArgs;
 use crate::verify::VerifyArgs;
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Import(ImportArgs),
     Cardinality(CardinalityArgs),
+    State(StateArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Reference(ReferenceArgs),

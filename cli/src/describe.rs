@@ -247,6 +247,7 @@ fn metrics_page() -> String {
         .chain(kymo_ingest::scrape::metrics::METRICS)
         .chain(kymo_ingest::collect::metrics::METRICS)
         .chain(kymo_storage::METRICS)
+        .chain(kymo_storage::state::STATE_METRICS)
         .chain(kymo_context::metrics::METRICS)
         .chain(serve::reload::METRICS);
     for MetricDesc { name, kind, labels, help, .. } in metrics {

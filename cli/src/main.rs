@@ -15,6 +15,7 @@
 //!         ─▶ snapshot, restore   a copy of it taken while it is in use, and put to use
 //!         ─▶ export, import   series into files, and files or a Prometheus' data into the engine
 //!         ─▶ cardinality  what a server's series are of
+//!         ─▶ state        the small facts that a server keeps of itself
 //!         ─▶ completions, man, reference   the program describing itself
 //! ```
 //!
@@ -42,6 +43,7 @@ mod restore;
 mod retention;
 mod serve;
 mod snapshot;
+mod state;
 mod status;
 mod top;
 mod verify;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export_files::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Cardinality(args) => cardinality::run(&args),
+        Command::State(args) => state::run(&args),
         Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Reference(args) => describe::reference(&args),

@@ -20,6 +20,8 @@ use crate::storage::{
 };
 
 mod increments;
+pub mod queue;
+pub mod state;
 
 /// How the suite wants an engine opened.
 #[derive(Clone)]

@@ -97,8 +97,8 @@ impl StateError {
     }
 }
 
-/// A place in a [`DiskQueue`]: the number of the record that begins there, counted from the queue's
-/// creation. Never reused.
+/// A place in a [`DiskQueue`]: the number of the record that begins there. Rises from record to
+/// record, and may leave numbers out. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct QueuePosition(pub u64);
 

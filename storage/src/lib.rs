@@ -62,6 +62,7 @@ mod rollup;
 mod sample;
 mod select;
 mod snapshot;
+pub mod state;
 mod tombstones;
 mod verify;
 mod wal;

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::Spanned;
 
 use super::retention::{DiskShare, RetentionEntry, RetentionSection, RetentionTiers};
+use super::state::StateSection;
 use super::value::{Address, AddressOrOff, BlockBytes, Collect, MemoryBytes};
 
 /// A configuration file of Kymo, which an existing Prometheus file is too.
@@ -250,6 +251,9 @@ pub struct KymoSection {
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Sync")]
     pub sync: Option<SyncPolicy>,
+    /// Where the server keeps its own small facts.
+    #[serde(deserialize_with = "null_is_default")]
+    pub state: StateSection,
     /// File with bearer tokens, one a line, of which every request must carry one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_token_file: Option<PathBuf>,

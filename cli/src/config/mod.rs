@@ -18,6 +18,7 @@ mod read;
 pub mod reference;
 mod retention;
 mod show;
+mod state;
 mod value;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use kymo_ingest::services::ServiceHealthConfig;
 pub use fault::{Faults, chain};
 pub use file::{KymoSection, OtlpListeners};
 pub use retention::{DiskShare, RetentionSection, selector};
+pub use state::{RedisSection, StateBackend, StateSection};
 pub use value::{Address, AddressOrOff, BlockBytes, Collect, MemoryBytes, Retention};
 
 use fault::{Fault, Place};
@@ -135,6 +137,9 @@ fn resolve(path: &Path, mut file: ConfigFile, clients: TryClients) -> Result<Con
         }
         None => ServiceHealthConfig::default(),
     };
+    if let Some(fault) = file.kymo.state.fault() {
+        faults.push(Fault::new(fault));
+    }
     if !faults.is_empty() {
         return Err(faults);
     }

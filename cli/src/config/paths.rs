@@ -16,6 +16,9 @@ pub(super) fn resolve(file: &mut ConfigFile, folder: &Path) {
         folder.optional(&mut metrics.bearer_token_file);
     }
     folder.optional(&mut file.kymo.auth_token_file);
+    if let Some(redis) = &mut file.kymo.state.redis {
+        folder.optional(&mut redis.password_file);
+    }
     for entry in &mut file.scrape_configs {
         folder.job(&mut entry.value);
     }

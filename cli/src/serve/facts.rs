@@ -2,17 +2,19 @@
 
 use kymo_core::status::{FlagStatus, RuntimeInfo, StatusError, StatusSource};
 
+use super::Remembered;
 use super::plan::Plan;
 
 /// Settled when the server starts.
 pub(super) struct Facts {
     flags: Vec<FlagStatus>,
     runtime: RuntimeInfo,
+    pub(super) remembered: Remembered,
 }
 
 impl Facts {
     /// `corruptions`: damaged pieces found when the data was opened.
-    pub(super) fn new(plan: &Plan, started_ms: i64, corruptions: usize) -> Facts {
+    pub(super) fn new(plan: &Plan, started_ms: i64, corruptions: usize, remembered: Remembered) -> Facts {
         let folder = std::env::current_dir().map(|path| path.display().to_string());
         let runtime = RuntimeInfo {
             started_ms,
@@ -24,7 +26,7 @@ impl Facts {
             memory_limit_bytes: plan.memory_limit.bytes,
             corruptions: corruptions as u64,
         };
-        Facts { flags: plan.flags(), runtime }
+        Facts { flags: plan.flags(), runtime, remembered }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use kymo::config::Collect;
+use kymo::config::{Collect, StateBackend};
 use kymo_core::text::{DurationText, write_size_rounded};
 use kymo_storage::{OpenReport, SyncPolicy};
 
@@ -14,7 +14,12 @@ use super::plan::Plan;
 use crate::failure::Failure;
 use crate::output;
 
-pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> Result<(), Failure> {
+pub(super) fn print(
+    plan: &Plan,
+    addresses: Addresses,
+    report: &OpenReport,
+    before: Option<String>,
+) -> Result<(), Failure> {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
@@ -43,6 +48,12 @@ pub(super) fn print(plan: &Plan, addresses: Addresses, report: &OpenReport) -> R
     line("sync", &format!("{}: {}", plan.sync, risk(plan.sync)));
     for found in engine::found(report) {
         line("replay", &found);
+    }
+    if let Some(before) = before {
+        line("before", &before);
+    }
+    if let Some(redis) = plan.state.redis.as_ref().filter(|_| plan.state.backend == StateBackend::Redis) {
+        line("state", &redis.url);
     }
     line("auth", if plan.tokens.is_open() { "none" } else { "bearer token" });
     for missing in &plan.not_served {

@@ -25,6 +25,7 @@ mod parts;
 mod plan;
 mod ports;
 pub(crate) mod reload;
+mod runs;
 mod scrape;
 mod signals;
 mod tree;
@@ -36,7 +37,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kymo_core::registry::Registry;
+use kymo_core::state::StateStore;
 use kymo_core::{Budget, Clock, SystemClock};
+use kymo_storage::state::Measured;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -48,7 +51,28 @@ use facts::Facts;
 use listeners::Listeners;
 use parts::{Parts, Shares};
 use plan::Plan;
+use runs::Runs;
 use signals::{Asked, Signals};
+
+/// What the server keeps of itself.
+#[derive(Clone)]
+struct Remembered {
+    store: Arc<dyn StateStore>,
+    runs: Arc<Runs>,
+}
+
+/// Opens the state store, and notes that a run begins; off the async threads, since a disk and a Redis take their time.
+async fn state_store(plan: &Plan, registry: &Registry, clock: Arc<dyn Clock>) -> Result<Remembered, Failure> {
+    let (section, data_dir, registry) = (plan.state.clone(), plan.data_dir.clone(), registry.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = crate::state::open(&section, &data_dir)?;
+        let store = Measured::new(store, crate::state::backend_label(section.backend), &registry, clock)
+            .map_err(|error| Failure::because("cannot register the metrics of the state store", &error))?;
+        let store: Arc<dyn StateStore> = Arc::new(store);
+        Ok(Remembered { runs: Arc::new(Runs::begin(store.clone())), store })
+    });
+    opened.await.map_err(|error| Failure::because("opening the state store was given up", &error))?
+}
 
 /// How long the async threads may take to end after everything was drained; nothing of value runs on them then.
 const RUNTIME_END: Duration = Duration::from_secs(1);
@@ -88,12 +112,13 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
         _ = signals.stop() => return Ok(ExitCode::SUCCESS),
     };
 
-    let facts = Facts::new(&plan, started_ms, report.log_damage.len() + report.quarantined.len());
+    let remembered = state_store(&plan, &registry, clock.clone()).await?;
+    let facts = Facts::new(&plan, started_ms, report.log_damage.len() + report.quarantined.len(), remembered);
     let quit = CancellationToken::new();
     let mut parts = Parts::start(&plan, opened, registry, clock, &shares, facts, quit.clone())?;
     serving.open(parts.routes(), parts.otlp());
     parts.watch(&stop);
-    greeting::print(&plan, addresses, &report)?;
+    greeting::print(&plan, addresses, &report, parts.run_before())?;
 
     let has_ended = loop {
         tokio::select! {

@@ -27,6 +27,7 @@ use kymo_storage::{BlockSummary, DeleteError, Engine, SnapshotExtent};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::Remembered;
 use super::engine::Opened;
 use super::facts::Facts;
 use super::features::{self, Feature};
@@ -95,6 +96,8 @@ pub(super) struct Parts {
     lifecycle: Option<Lifecycle>,
     /// `None` unless it was switched on.
     admin: Option<Admin>,
+    /// What the server keeps of itself; over HTTP only with the rest of `admin`.
+    remembered: Remembered,
     /// Not begun yet.
     collectors: Vec<Collector>,
     /// Not begun yet.
@@ -114,6 +117,7 @@ impl Parts {
         quit: CancellationToken,
     ) -> Result<Parts, Failure> {
         let Opened { engine, health } = opened;
+        let remembered = facts.remembered.clone();
         let engine = Arc::new(engine);
         let storage: Arc<dyn MetricStorage> = engine.clone();
         let ledger = Arc::new(LossLedger::default());
@@ -236,6 +240,7 @@ impl Parts {
                 .with_storage(storage)
                 .with_sources(sources),
             admin,
+            remembered,
             collectors,
             services: Some(services),
             watching: JoinSet::new(),
@@ -252,6 +257,7 @@ impl Parts {
             .merge(self.block_list())
             .merge(kymo_export::remote_read::routes(self.api.clone()))
             .merge(api::admin_routes(self.api.clone(), self.admin.clone()))
+            .merge(api::state_routes(self.api.clone(), self.admin.as_ref().map(|_| self.remembered.store.clone())))
             .merge(api::lifecycle_routes(self.lifecycle.clone()))
             .merge(self.own_metrics())
             .merge(kymo_export::page::routes(self.api.clone()));
@@ -295,11 +301,17 @@ impl Parts {
         self.reload.clone()
     }
 
+    /// What is to be said of the run before.
+    pub(super) fn run_before(&self) -> Option<String> {
+        self.remembered.runs.greeting()
+    }
+
     /// Begins to scrape and to collect, until `stop`.
     pub(super) fn watch(&mut self, stop: &CancellationToken) {
         let (scrape, until) = (self.scrape.clone(), stop.clone());
         let global = &self.tree.global;
         self.watching.spawn(global.child("scrape").begin().run(async move { scrape.run(until).await }));
+        self.watching.spawn(self.remembered.runs.clone().watch(stop.clone()));
         let collect = global.child("collect").begin();
         if let Some(services) = self.services.take() {
             self.watching.spawn(collect.run(services.run(stop.clone())));
@@ -326,7 +338,19 @@ impl Parts {
     /// Ends what was started, in the order of invariant 3. The last requests are done by then.
     pub(super) fn stop(self) -> Result<(), Failure> {
         let Parts {
-            tree, engine, upkeep, remote_write, otlp, scrape, reload, api, facts, lifecycle, collectors, ..
+            tree,
+            engine,
+            upkeep,
+            remote_write,
+            otlp,
+            scrape,
+            reload,
+            api,
+            facts,
+            lifecycle,
+            collectors,
+            remembered,
+            ..
         } = self;
         upkeep.stop();
         // The pools end with their last owner.
@@ -335,6 +359,7 @@ impl Parts {
             Failure::because("the last flush failed", &error)
                 .hint("nothing is lost: what was acknowledged is in the log, and the next start reads it from there")
         })?;
+        remembered.runs.end();
         tracing::info!("stopped; everything is on disk");
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kymo::config::{
     self, Address, AddressOrOff, BlockBytes, Collect, Configuration, DiskShare, KymoSection, Retention,
-    RetentionSection,
+    RetentionSection, StateSection,
 };
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::status::FlagStatus;
@@ -85,6 +85,7 @@ pub(super) struct Plan {
     pub(super) retention_flags: RetentionFlags,
     pub(super) memory_limit: MemoryLimit,
     pub(super) sync: SyncPolicy,
+    pub(super) state: StateSection,
     pub(super) ports_file: Option<PathBuf>,
     pub(super) enable_lifecycle: bool,
     /// Names of `--enable-feature`.
@@ -104,7 +105,7 @@ impl Plan {
         let retention_flags =
             RetentionFlags { age: args.retention, size: args.retention_size, disk_share: args.retention_disk_share };
         let retention = retention_flags.over(&file);
-        let KymoSection { data_dir, listen, otlp, collect, memory_limit, sync, auth_token_file, .. } = file;
+        let KymoSection { data_dir, listen, otlp, collect, memory_limit, sync, state, auth_token_file, .. } = file;
         let tokens = match args.auth_token_file.or(auth_token_file) {
             Some(file) => tokens(&file)?,
             None => BearerTokens::default(),
@@ -132,6 +133,7 @@ impl Plan {
                 .memory_limit
                 .or(memory_limit)
                 .map_or_else(MemoryLimit::of_this_process, |limit| MemoryLimit::asked_for(limit.0)),
+            state,
             sync: args.sync.or(sync).unwrap_or_default(),
             ports_file: args.ports_file,
             enable_admin_api: args.enable_admin_api || file.enable_admin_api.unwrap_or_default(),

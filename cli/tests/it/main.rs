@@ -25,6 +25,7 @@ mod routes;
 mod scrape_peers;
 mod serve;
 mod services;
+mod state;
 mod status;
 mod top;
 mod verify;

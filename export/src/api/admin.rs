@@ -147,7 +147,7 @@ pub fn admin_routes(state: ApiState, admin: Option<Admin>) -> Router {
 }
 
 /// As long as it takes: whoever waits asked for it.
-const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Asked = State<(ApiState, Option<Admin>)>;
 

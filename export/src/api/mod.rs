@@ -18,6 +18,7 @@
 //! What there is, is described by `openapi.yaml`. `search/*` is off unless [`ApiOptions::search`] switches it on.
 
 mod admin;
+mod admin_state;
 mod blocks;
 mod body;
 mod book;
@@ -71,6 +72,7 @@ pub use admin::{
     Admin, AdminAction, AdminFailure, CleanAction, CleanFigures, DeleteAction, DeleteFigures, DeleteMode,
     RetentionAction, RetentionAnswer, RetentionLoss, RetentionQuestion, SnapshotAction, admin_routes,
 };
+pub use admin_state::{StateValue, hex, state_routes};
 pub use blocks::{BlockFacts, block_routes};
 pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};

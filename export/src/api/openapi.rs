@@ -68,6 +68,7 @@ const START: Parameter = ("start", Time, false, "The first moment that counts.")
 const END: Parameter = ("end", Time, false, "The last moment that counts.");
 const MATCH: Parameter = ("match[]", List, false, "Selectors; a series that one of them matches counts.");
 const MATCH_ONE: Parameter = ("match[]", List, true, "Selectors; a series that one of them matches counts.");
+const STATE_KEY: Parameter = ("key", Text, true, "The key, of 1 to 1024 bytes.");
 const LIMIT: Parameter = ("limit", Count, false, "Most entries of the answer; 0 for any number.");
 const TIMEOUT: Parameter = ("timeout", Duration, false, "How long it may take, up to the server's limit.");
 const LOOKBACK: Parameter = ("lookback_delta", Duration, false, "How far back a selector looks for a sample.");
@@ -260,6 +261,28 @@ const ROUTES: &[Row] = &[
     ),
     ("/admin/tsdb/retention", POST_PUT, "admin", "What a retention would remove, or removes it", &[], Envelope),
     ("/admin/tsdb/compact", POST_PUT, "admin", "Merges blocks now", &[], Empty),
+    ("/admin/state/get", POST, "admin", "The value of a small fact", &[STATE_KEY], Envelope),
+    (
+        "/admin/state/put",
+        POST_PUT,
+        "admin",
+        "Sets a small fact",
+        &[
+            STATE_KEY,
+            ("value", Text, false, "The value, if it is text."),
+            ("hex", Text, false, "Its bytes, as pairs of hexadecimal digits."),
+        ],
+        Envelope,
+    ),
+    ("/admin/state/delete", POST, "admin", "Takes a small fact away", &[STATE_KEY], Envelope),
+    (
+        "/admin/state/list",
+        POST,
+        "admin",
+        "The keys of small facts",
+        &[("prefix", Text, false, "What they begin with.")],
+        Envelope,
+    ),
     ("/read", POST, "remote", "Remote read", &[], Protobuf),
     ("/write", POST, "remote", "Remote write 1.0 and 2.0", &[], Protobuf),
     ("/otlp/v1/metrics", POST, "otlp", "Metrics of OpenTelemetry", &[], Protobuf),
@@ -438,7 +461,8 @@ mod tests {
 
     use super::super::fake::{self, FakeBackend, get, state};
     use super::super::{
-        FactsState, admin_routes, block_routes, routes, self_metrics_routes, status_routes, target_metadata_routes,
+        FactsState, admin_routes, block_routes, routes, self_metrics_routes, state_routes, status_routes,
+        target_metadata_routes,
     };
     use super::*;
 
@@ -454,6 +478,7 @@ mod tests {
             .merge(block_routes(Vec::new))
             .merge(self_metrics_routes(Vec::new))
             .merge(crate::remote_read::routes(state.clone()))
+            .merge(state_routes(state.clone(), None))
             .merge(admin_routes(state, None))
     }
 

@@ -137,6 +137,19 @@ impl PrometheusClient {
         decode::data(&self.ask(&["admin", "tsdb", what], params, Way::Post, ctx)?.body)
     }
 
+    /// The same for the small facts that the server keeps, by the name of the path under `admin/state`.
+    ///
+    /// # Errors
+    /// As [`administer`](Self::administer).
+    pub fn administer_state<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        params: &[(&str, String)],
+        ctx: &QueryContext,
+    ) -> Result<T, QueryError> {
+        decode::data(&self.ask(&["admin", "state", what], params, Way::Post, ctx)?.body)
+    }
+
     /// What the server's series are of, as `status/cardinality` tells it.
     ///
     /// # Errors

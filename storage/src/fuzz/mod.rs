@@ -90,6 +90,39 @@ pub fn totals(bytes: &[u8]) {
     assert_eq!(again.as_deref(), Some(&*written), "{} series", all.len());
 }
 
+/// A queue of one segment, and a checkpoint: the first byte says how long that is.
+#[cfg(feature = "fuzz")]
+pub fn queue(bytes: &[u8]) {
+    use kymo_core::state::{DiskQueue, QueueError};
+    let Some((len, rest)) = bytes.split_first() else { return };
+    let (checkpoint, segment) = rest.split_at(usize::from(*len).min(rest.len()));
+    let disk = SimFs::new(0);
+    let write = |name: &str, bytes: &[u8]| {
+        let file = disk.create_new(Path::new(name));
+        assert!(file.is_ok_and(|file| file.append_all(bytes).is_ok()), "the simulated disk takes the input");
+    };
+    write("/00000000000000000000.queue", segment);
+    if *len > 0 {
+        write("/CHECKPOINT", checkpoint);
+    }
+    let opened = crate::state::FileQueue::open(Arc::new(disk), Path::new("/"), crate::state::QueueOptions::default());
+    let Ok((queue, _)) = opened else { return };
+    let (mut at, mut records) = (queue.checkpoint(), Vec::new());
+    while at < queue.end() {
+        let next = match queue.read(at, 1 << 10, &mut records) {
+            Ok(next) => next,
+            Err(QueueError::Damaged { resume, .. }) => resume,
+            Err(error) => panic!("{error:?}"),
+        };
+        assert!(next > at, "reading goes on");
+        at = next;
+    }
+    let read: usize = records.iter().map(Vec::len).sum();
+    assert!(read <= segment.len(), "{read} bytes out of {}", segment.len());
+    let appended = queue.append(b"next");
+    assert!(queue.acknowledge(at).is_ok() && appended.is_ok());
+}
+
 fn with_file(bytes: &[u8]) -> (SimFs, &'static Path) {
     let (disk, path) = (SimFs::new(0), Path::new("/file"));
     let written = disk.create_new(path).map(|file| file.append_all(bytes).is_ok());

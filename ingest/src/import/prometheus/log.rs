@@ -204,6 +204,16 @@ const HISTOGRAMS: u8 = 7;
 const FLOAT_HISTOGRAMS: u8 = 8;
 const CUSTOM_HISTOGRAMS: u8 = 9;
 const CUSTOM_FLOAT_HISTOGRAMS: u8 = 10;
+/// Rows with start timestamps, as a Prometheus after 3.5 writes them when it is told to.
+const STARTED_SAMPLES: u8 = 11;
+const STARTED_HISTOGRAMS: u8 = 12;
+const STARTED_FLOAT_HISTOGRAMS: u8 = 13;
+/// Of checkpoints: the least time of samples that were kept.
+const LEAST_TIME: u8 = 14;
+
+/// What stands before the start timestamp of a row but the first: none, that of the row before, or the difference to the first.
+const NO_START: u8 = 0;
+const SAME_START: u8 = 1;
 
 /// By series: number of the record that deletes, first and last time.
 type Deletions = HashMap<u64, Vec<(u64, i64, i64)>>;
@@ -221,8 +231,9 @@ fn tombstones(number: u64, record: &[u8], deletions: &mut Deletions) -> Result<R
     Ok(read())
 }
 
-/// Reads on behind the time of a row, and takes it if its series is given.
-type EachRow<'a> = dyn FnMut(Option<&Labels>, i64, &mut Buf<'_>) -> Result<Option<Result<(), ImportError>>, Short> + 'a;
+/// Reads on behind the times of a row, its own and its start, and takes it if its series is given.
+type EachRow<'a> =
+    dyn FnMut(Option<&Labels>, (i64, i64), &mut Buf<'_>) -> Result<Option<Result<(), ImportError>>, Short> + 'a;
 
 struct Reader {
     series: HashMap<u64, Labels>,
@@ -241,28 +252,33 @@ impl Reader {
         let mut failed = None;
         let read = match kind {
             SERIES => self.definitions(body),
-            SAMPLES => self.samples(
+            SAMPLES | STARTED_SAMPLES => self.samples(
                 number,
-                body,
-                &mut |labels, time_ms, from| {
+                record,
+                &mut |labels, (time_ms, start_ms), from| {
                     let value = from.f64()?;
                     Ok(labels.map(|labels| {
                         rows.series(labels.as_ref());
-                        rows.float(time_ms, 0, value)
+                        rows.float(time_ms, start_ms, value)
                     }))
                 },
                 &mut failed,
             ),
-            HISTOGRAMS | FLOAT_HISTOGRAMS | CUSTOM_HISTOGRAMS | CUSTOM_FLOAT_HISTOGRAMS => {
-                let of_floats = matches!(kind, FLOAT_HISTOGRAMS | CUSTOM_FLOAT_HISTOGRAMS);
+            HISTOGRAMS
+            | FLOAT_HISTOGRAMS
+            | CUSTOM_HISTOGRAMS
+            | CUSTOM_FLOAT_HISTOGRAMS
+            | STARTED_HISTOGRAMS
+            | STARTED_FLOAT_HISTOGRAMS => {
+                let of_floats = matches!(kind, FLOAT_HISTOGRAMS | CUSTOM_FLOAT_HISTOGRAMS | STARTED_FLOAT_HISTOGRAMS);
                 self.samples(
                     number,
-                    body,
-                    &mut |labels, time_ms, from| {
+                    record,
+                    &mut |labels, (time_ms, start_ms), from| {
                         let value = histogram(from, of_floats)?;
                         Ok(labels.map(|labels| {
                             rows.series(labels.as_ref());
-                            rows.histogram(time_ms, 0, value)
+                            rows.histogram(time_ms, start_ms, value)
                         }))
                     },
                     &mut failed,
@@ -272,8 +288,8 @@ impl Reader {
                 let builder = &mut LabelsBuilder::new();
                 self.samples(
                     number,
-                    body,
-                    &mut |labels, time_ms, from| {
+                    record,
+                    &mut |labels, (time_ms, _), from| {
                         let value = from.f64()?;
                         read_labels(from, builder)?;
                         let own = builder.labels();
@@ -287,8 +303,8 @@ impl Reader {
             }
             METADATA => self.metadata(body, rows),
             TOMBSTONES | MMAP_MARKERS => Ok(()),
-            // Least times of checkpoints, and whatever a later Prometheus adds: samples in a form not known would be lost.
-            14 => Ok(()),
+            LEAST_TIME => Ok(()),
+            // Whatever a later Prometheus adds: samples in a form not known would be lost.
             kind => {
                 let what = format!("records of kind {kind} are written by a newer Prometheus than is known here");
                 return Err(ImportError::Malformed { place: format!("log record {number}"), what });
@@ -310,28 +326,46 @@ impl Reader {
         Ok(())
     }
 
-    /// Rows that begin with the difference of series and time to those of the record. Of a series that is not known, or
-    /// whose sample was deleted, `each` has only to read on.
+    /// Rows that begin with their series and times, as differences to the record's or the row's before. Of a series that is
+    /// not known, or whose sample was deleted, `each` has only to read on.
     fn samples(
         &self,
         number: u64,
-        body: &[u8],
+        record: &[u8],
         each: &mut EachRow<'_>,
         failed: &mut Option<ImportError>,
     ) -> Result<(), Short> {
+        let Some((&kind, body)) = record.split_first() else { return Err(Short) };
         let mut from = Buf::new(body);
         if from.is_empty() {
             return Ok(());
         }
-        let (first, begin_ms) = (from.u64()?, from.u64()? as i64);
-        while !from.is_empty() {
-            let series = first.wrapping_add(from.varint()? as u64);
-            let time_ms = begin_ms.wrapping_add(from.varint()?);
+        let has_starts = matches!(kind, STARTED_SAMPLES | STARTED_HISTOGRAMS | STARTED_FLOAT_HISTOGRAMS);
+        let (first, begin_ms, first_start_ms) = match has_starts {
+            true => (from.varint()? as u64, from.varint()?, from.varint()?),
+            false => (from.u64()?, from.u64()? as i64, 0),
+        };
+        let (mut series, mut start_ms, mut is_first) = (first, first_start_ms, has_starts);
+        while is_first || !from.is_empty() {
+            let mut time_ms = begin_ms;
+            // The first row of a record with starts is what the record begins with.
+            if !std::mem::take(&mut is_first) {
+                let base = if has_starts { series } else { first };
+                series = base.wrapping_add(from.varint()? as u64);
+                time_ms = begin_ms.wrapping_add(from.varint()?);
+                if has_starts {
+                    start_ms = match from.u8()? {
+                        NO_START => 0,
+                        SAME_START => start_ms,
+                        _ => first_start_ms.wrapping_add(from.varint()?),
+                    };
+                }
+            }
             let deletions = self.deletions.get(&series).map_or(&[][..], Vec::as_slice);
             let is_deleted =
                 deletions.iter().any(|(by, first, last)| *by > number && (*first..=*last).contains(&time_ms));
             let labels = self.series.get(&series).filter(|_| !is_deleted);
-            if let Some(Err(error)) = each(labels, time_ms, &mut from)? {
+            if let Some(Err(error)) = each(labels, (time_ms, start_ms), &mut from)? {
                 *failed = Some(error);
                 return Ok(());
             }
@@ -441,4 +475,133 @@ pub fn fuzz(bytes: &[u8]) {
     let sink: &mut crate::import::BatchSink<'_> = &mut |_| Ok(());
     let mut rows = Rows::new(sink);
     let _ = reader.record(1, bytes, &mut rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put_uvarint(out: &mut Vec<u8>, mut n: u64) {
+        while n >= 0x80 {
+            out.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        out.push(n as u8);
+    }
+
+    fn put_varint(out: &mut Vec<u8>, n: i64) {
+        put_uvarint(out, ((n << 1) ^ (n >> 63)) as u64);
+    }
+
+    fn put_text(out: &mut Vec<u8>, text: &str) {
+        put_uvarint(out, text.len() as u64);
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    fn definitions() -> Vec<u8> {
+        let mut record = vec![SERIES];
+        for (number, name) in [(7u64, "a"), (9, "b"), (8, "c")] {
+            record.extend_from_slice(&number.to_be_bytes());
+            put_uvarint(&mut record, 1);
+            put_text(&mut record, "__name__");
+            put_text(&mut record, name);
+        }
+        record
+    }
+
+    /// Name, time, start and value (of a histogram its count) of every row.
+    fn read(records: &[Vec<u8>]) -> Vec<(String, i64, i64, f64)> {
+        let mut found = Vec::new();
+        let mut sink = |batch: &kymo_core::SampleBatch| {
+            for row in batch.rows() {
+                let value = match row.value {
+                    kymo_core::batch::RowValue::Float(value) => value,
+                    kymo_core::batch::RowValue::Histogram(h) => h.counts.count(),
+                    _ => f64::NAN,
+                };
+                let kymo_core::batch::RowSeries::Labels(labels) = row.series else { panic!("a row without labels") };
+                let name = labels.iter().map(|(_, value)| value).collect();
+                found.push((name, row.time_ms, row.start_ms, value));
+            }
+            Ok(())
+        };
+        let mut reader = Reader { series: HashMap::new(), deletions: HashMap::new(), labels: LabelsBuilder::new() };
+        let mut rows = Rows::new(&mut sink);
+        for (number, record) in records.iter().enumerate() {
+            assert!(reader.record(number as u64, record, &mut rows).unwrap().is_ok());
+        }
+        rows.end().unwrap();
+        found
+    }
+
+    #[test]
+    fn rows_with_start_timestamps_are_read() {
+        // Differences of series to the row before, of times and starts to the first row.
+        let mut record = vec![STARTED_SAMPLES];
+        for n in [7, 1_000, 500] {
+            put_varint(&mut record, n);
+        }
+        record.extend_from_slice(&1.5f64.to_be_bytes());
+        for (series, time, start, value) in [
+            (2, 10, &[SAME_START][..], 2.5f64),
+            (-1, -20, &[NO_START], 3.5),
+            (-1, 30, &[2, 13], 4.5),
+            (0, 40, &[SAME_START], 5.5),
+        ] {
+            put_varint(&mut record, series);
+            put_varint(&mut record, time);
+            record.extend_from_slice(start);
+            record.extend_from_slice(&f64::to_be_bytes(value));
+        }
+        let row = |name: &str, time, start, value| (name.to_owned(), time, start, value);
+        let wanted = [
+            row("a", 1_000, 500, 1.5),
+            row("b", 1_010, 500, 2.5),
+            row("c", 980, 0, 3.5),
+            row("a", 1_030, 493, 4.5),
+            row("a", 1_040, 493, 5.5),
+        ];
+        assert_eq!(read(&[definitions(), record.clone()]), wanted);
+        // Cut anywhere but between two rows it is no record.
+        let mut reader = Reader { series: HashMap::new(), deletions: HashMap::new(), labels: LabelsBuilder::new() };
+        let whole = |len: usize, reader: &mut Reader| {
+            let mut sink = |_: &kymo_core::SampleBatch| Ok(());
+            reader.record(1, &record[..len], &mut Rows::new(&mut sink)).unwrap().is_ok()
+        };
+        let cuts = (1..record.len()).filter(|len| whole(*len, &mut reader)).count();
+        assert_eq!(cuts, 5, "empty, and behind each row but the last");
+    }
+
+    #[test]
+    fn histograms_with_start_timestamps_are_read() {
+        for (kind, of_floats) in [(STARTED_HISTOGRAMS, false), (STARTED_FLOAT_HISTOGRAMS, true)] {
+            let put_histogram = |record: &mut Vec<u8>, count: u64| {
+                record.push(0);
+                put_varint(record, 3);
+                record.extend_from_slice(&0.5f64.to_be_bytes());
+                if of_floats {
+                    record.extend_from_slice(&(count as f64).to_be_bytes());
+                    record.extend_from_slice(&(count as f64).to_be_bytes());
+                } else {
+                    put_uvarint(record, count);
+                    put_uvarint(record, count);
+                }
+                record.extend_from_slice(&9.0f64.to_be_bytes());
+                // No spans and no buckets.
+                record.extend_from_slice(&[0; 4]);
+            };
+            let mut record = vec![kind];
+            for n in [9, 2_000, 1_500] {
+                put_varint(&mut record, n);
+            }
+            put_histogram(&mut record, 4);
+            put_varint(&mut record, -2);
+            put_varint(&mut record, 5);
+            record.push(2);
+            put_varint(&mut record, 100);
+            put_histogram(&mut record, 6);
+            let wanted = [("b".to_owned(), 2_000, 1_500, 4.0), ("a".to_owned(), 2_005, 1_600, 6.0)];
+            assert_eq!(read(&[definitions(), record]), wanted, "kind {kind}");
+        }
+    }
 }
