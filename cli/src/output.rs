@@ -15,7 +15,7 @@ pub(crate) enum Form {
     Csv,
 }
 
-/// Writes bytes as they are; otherwise as [`print`].
+/// Writes bytes as they are; otherwise as [`print()`].
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

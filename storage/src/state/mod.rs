@@ -1,4 +1,4 @@
-//! Small state that survives the process: the implementations of [`StateStore`], and [`FileQueue`], the one of
+//! Small state that survives the process: the implementations of [`StateStore`](kymo_core::state::StateStore), and [`FileQueue`], the one of
 //! [`DiskQueue`](kymo_core::state::DiskQueue).
 //!
 //! ```text
