@@ -52,6 +52,7 @@ pub mod random;
 pub mod registry;
 pub mod ring;
 mod short;
+mod sorted;
 pub mod state;
 pub mod status;
 pub mod storage;

@@ -263,7 +263,7 @@ impl Engine {
             }
         }
         self.counts.series.store(head.series() as u64, Ordering::Relaxed);
-        self.counts.head_bytes.store(head.bytes(), Ordering::Relaxed);
+        self.counts.head_bytes.store(head.bytes() + self.head.order_bytes(), Ordering::Relaxed);
         Ok(())
     }
 

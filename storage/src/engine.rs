@@ -195,7 +195,7 @@ impl Engine {
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
         self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
-        let bytes = head.bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
+        let bytes = head.bytes() + self.head.order_bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
         self.counts.head_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes);
     }

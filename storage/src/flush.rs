@@ -249,9 +249,9 @@ impl Engine {
     fn write_series(&self, writer: &mut BlockWriter, series: &Frozen, (start, end): (i64, i64)) -> std::io::Result<()> {
         let exemplars: Vec<Exemplar> =
             series.exemplars.iter().filter(|e| e.time_ms >= start && e.time_ms < end).cloned().collect();
-        let chunks = self.head.read().frozen(series.number);
-        let mut runs: Vec<Run<'_>> = chunks
-            .runs()
+        let (copy, snapshot) = self.head.read().frozen(series.number);
+        let mut runs: Vec<Run<'_>> = copy
+            .runs(&snapshot)
             .map(|(min_time_ms, max_time_ms, run)| Run {
                 min_time_ms,
                 max_time_ms,
@@ -302,14 +302,22 @@ impl Engine {
     }
 
     fn free_idle_series(&self) {
-        let _alone = self.resolving.write().unwrap_or_else(PoisonError::into_inner);
-        let mut head = self.head.write();
-        let mut increments = self.increments();
-        increments.forget_idle(self.options.clock.now_ms());
-        self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
-        let is_kept = |number: u32| increments.has(number);
-        let freed = head.free_idle(IDLE_FLUSHES_MAX, is_kept, |labels| self.head.hash(labels));
-        self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
-        self.count_head(&head);
+        let freed = {
+            let _alone = self.resolving.write().unwrap_or_else(PoisonError::into_inner);
+            let mut head = self.head.write();
+            let mut increments = self.increments();
+            increments.forget_idle(self.options.clock.now_ms());
+            self.counts.increment_bytes.store(increments.bytes(), Ordering::Relaxed);
+            let is_kept = |number: u32| increments.has(number);
+            let freed = head.free_idle(IDLE_FLUSHES_MAX, is_kept, |labels| self.head.hash(labels));
+            self.counts.series.fetch_sub(freed as u64, Ordering::Relaxed);
+            self.count_head(&head);
+            freed
+        };
+        if freed > 0 {
+            // Appends go on meanwhile.
+            self.head.forget_freed();
+            self.count_head(&self.head.read());
+        }
     }
 }

@@ -6,8 +6,14 @@ use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{NativeHistogram, SelectError};
 
 use crate::block::{Block, ChunkRef};
+use crate::codec::Malformed;
 use crate::head::HeadRun;
 use crate::hidden::Hidden;
+
+/// What is wrong with a run of the head.
+pub(crate) fn damaged_in_memory(fault: Malformed) -> SelectError {
+    SelectError::Damaged { place: "a sealed run in memory".into(), what: fault.to_string() }
+}
 
 /// Where a run is read from.
 #[derive(Clone, Copy)]
@@ -64,10 +70,7 @@ impl Run<'_> {
         let before = columns.times.len();
         let named = match self.source {
             Source::Head(run) => {
-                run.read(start_ms, end_ms, columns).map_err(|fault| SelectError::Damaged {
-                    place: "a sealed run in memory".into(),
-                    what: fault.to_string(),
-                })?;
+                run.read(start_ms, end_ms, columns).map_err(damaged_in_memory)?;
                 // No block has number 0.
                 run.times_name().map(|name| (0, name))
             }

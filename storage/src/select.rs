@@ -1,6 +1,7 @@
 //! Reading: a snapshot of matching series, and the catalogue.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +15,14 @@ use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, Series
 use crate::block::ChunkRef;
 use crate::blocks::Blocks;
 use crate::engine::Engine;
-use crate::head::HeadSnapshot;
+use crate::head::{HeadCopy, HeadSnapshot};
 use crate::hidden::Hidden;
-use crate::merge::{Run, Source, TimesOrigin, merge};
+use crate::merge::{Run, Source, damaged_in_memory, merge};
 use crate::retention::RetentionPolicy;
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
-/// Series of the head between two looks at the deadline.
-const HEAD_SERIES_PER_CHECK: u32 = 64;
-/// Series of a block between two looks at the deadline.
+/// Series between two looks at the deadline.
 const SERIES_PER_CHECK: usize = 256;
 
 /// Strings seen, each kept once.
@@ -57,6 +56,9 @@ pub(crate) struct Selection {
     series: Vec<Selected>,
     /// Of those in the head.
     shared: Option<SharedSeries>,
+    head: HeadCopy,
+    /// What blocks have of all series.
+    parts: Vec<Part>,
     /// Chunks of all series that reach into the window.
     chunks: Vec<ChunkRef>,
     hidden: Vec<Hidden>,
@@ -65,23 +67,24 @@ pub(crate) struct Selection {
     _memory: Reservation,
 }
 
-#[derive(Default)]
 struct Selected {
     labels: Labels,
     head: HeadSnapshot,
-    /// Where what is hidden of that stands in the list of it, counted from 1; 0 for nothing.
-    hidden: u32,
-    /// By the number of the block in the list, rising.
-    in_blocks: Vec<InBlock>,
+    /// Where what is hidden of that stands in the list of it.
+    hidden: Option<NonZeroU32>,
+    /// What the last of its blocks has.
+    last_part: Option<NonZeroU32>,
 }
 
-/// What a block has of a series.
-struct InBlock {
+/// What one block has of a series. Places in lists are counted from 1.
+struct Part {
+    /// Number of the block in the list; rising from a series' first part to its last.
     block: u32,
     /// Where its chunks stand in the list of chunks.
     chunks: Range<u32>,
-    /// Where what is hidden of them stands in that list, counted from 1; 0 for nothing.
-    hidden: u32,
+    /// Where what is hidden of them stands in that list.
+    hidden: Option<NonZeroU32>,
+    previous: Option<NonZeroU32>,
 }
 
 /// Numbers for columns of times. Most are told apart by where they come from; what that leaves apart although it is
@@ -106,8 +109,8 @@ impl Origins {
     const KEPT_MAX: usize = 16 << 10;
 
     /// The number of `times`, which come from `origin`; 0 if nothing is known of them.
-    fn number(&self, origin: TimesOrigin, times: &[i64]) -> u64 {
-        match origin.as_deref() {
+    fn number(&self, origin: Option<&[(u64, u64)]>, times: &[i64]) -> u64 {
+        match origin {
             Some([]) => return 0,
             Some(&[(block, column)]) if block > 0 && block < 1 << 31 && column < 1 << 32 => {
                 return block << 32 | column;
@@ -115,12 +118,12 @@ impl Origins {
             _ => {}
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = origin.as_ref().and_then(|list| known.by_origin.get(list)) {
+        if let Some(number) = origin.and_then(|list| known.by_origin.get(list)) {
             return *number;
         }
         let number = known.by_content(times).or_else(|| origin.is_some().then(|| known.next()));
         if let (Some(list), Some(number)) = (origin, number) {
-            known.by_origin.insert(list, number);
+            known.by_origin.insert(list.to_vec(), number);
         }
         number.unwrap_or(0)
     }
@@ -171,63 +174,69 @@ impl Engine {
         let mut memory = ctx.budget.try_reserve(0)?;
         let inside = &self.inside_retention(what, Tier::Raw);
         let (what, now_ms) = (&inside.what, inside.now_ms);
-        let mut series: Vec<Selected> = Vec::new();
-        let (mut chunks, mut hides) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new());
+        let (start_ms, end_ms) = (what.start_ms, what.end_ms);
+        let (mut series, mut head): (Vec<Selected>, _) = (Vec::new(), HeadCopy::default());
+        let (mut chunks, mut hides, mut parts) = (Vec::<ChunkRef>::new(), Vec::<Hidden>::new(), Vec::<Part>::new());
         // Nobody tells increments to most engines; then their table is not looked at.
         let has_increments = self.counts.increment_bytes.load(Ordering::Relaxed) > 0;
         let mut numbers = Vec::new();
-        let (version, blocks, shared) = {
+        let (version, blocks, live, shared) = {
             // Locked until all is copied: a batch is seen whole or not at all.
             let state = self.head.read();
-            for number in state.select(&what.matchers) {
-                let Some(found) = state.get(number) else { continue };
-                let start_ms = inside.start_of(&found.labels);
-                if state.reaches(found, start_ms, what.end_ms) {
-                    let head = state.snapshot(found, start_ms, what.end_ms);
-                    memory.grow(BYTES_PER_SERIES + head.bytes() as u64)?;
-                    if has_increments {
-                        numbers.push(number);
-                    }
-                    let mut hidden = 0;
-                    if start_ms > what.start_ms {
-                        // A chunk is copied whole, also if it begins before that.
-                        hides.push(Hidden::of(vec![(i64::MIN, start_ms)]));
-                        hidden = hides.len() as u32;
-                    }
-                    series.push(Selected { labels: found.labels.clone(), head, hidden, in_blocks: Vec::new() });
-                }
-                if number % HEAD_SERIES_PER_CHECK == 0 {
+            let reaching = state.select_reaching(&what.matchers, (start_ms, end_ms));
+            memory.grow(reaching.len() as u64 * BYTES_PER_SERIES)?;
+            series.reserve_exact(reaching.len());
+            numbers.reserve_exact(reaching.len());
+            for (at, number) in reaching.into_iter().enumerate() {
+                if at.is_multiple_of(SERIES_PER_CHECK) {
                     ctx.check()?;
                 }
+                let Some(found) = state.get(number) else { continue };
+                let (first_ms, mut hidden) = (inside.start_of(&found.labels), None);
+                if first_ms > start_ms {
+                    if !state.reaches(found, first_ms, end_ms) {
+                        continue;
+                    }
+                    // A chunk is copied whole, also if it begins before that.
+                    hides.push(Hidden::of(vec![(i64::MIN, first_ms)]));
+                    hidden = number_of(hides.len());
+                }
+                let copied = state.copy(found, (first_ms, end_ms), &mut head, &mut |bytes| memory.grow(bytes))?;
+                series.push(Selected { labels: found.labels.clone(), head: copied, hidden, last_part: None });
+                numbers.push(number);
             }
-            numbers.sort_unstable();
-            let shared = if numbers.is_empty() { None } else { self.increments().shared(&numbers) };
-            (self.changes().version(), self.blocks(), shared)
+            let shared = if has_increments && !numbers.is_empty() { self.increments().shared(&numbers) } else { None };
+            (self.changes().version(), self.blocks(), state.series(), shared)
         };
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        let copied = series.iter_mut().map(|series| &mut series.head);
+        head.finish(copied, (start_ms, end_ms), &mut |bytes| memory.grow(bytes))?;
+        let sorted = self.head.sorted(&numbers, |at| &series[at as usize].labels, live, ctx)?;
+        let mut series = taken(series, &sorted);
         for (number, block) in blocks.list().iter().enumerate().filter(|(_, block)| block.tier() == Tier::Raw) {
             ctx.check()?;
-            let mut found: Vec<(Labels, InBlock)> = Vec::new();
+            let mut found: Vec<(Labels, Part)> = Vec::new();
             block.select(what, now_ms, |labels, reaching, hidden| {
                 let hidden_bytes = hidden.map_or(0, Hidden::bytes);
                 memory.grow(BYTES_PER_SERIES + (size_of_val(reaching) + hidden_bytes) as u64)?;
                 let begin = chunks.len() as u32;
                 chunks.extend_from_slice(reaching);
                 hides.extend(hidden.cloned());
-                let hidden = if hidden.is_some() { hides.len() as u32 } else { 0 };
-                let here = InBlock { block: number as u32, chunks: begin..chunks.len() as u32, hidden };
+                let hidden = hidden.and_then(|_| number_of(hides.len()));
+                let here = Part { block: number as u32, chunks: begin..chunks.len() as u32, hidden, previous: None };
                 found.push((labels.clone(), here));
                 if found.len().is_multiple_of(SERIES_PER_CHECK) { ctx.check() } else { Ok(()) }
             })?;
-            series = join(series, found);
+            series = join(series, found, &mut parts);
         }
-        let (start_ms, end_ms, origins) = (what.start_ms, what.end_ms, Origins::default());
+        let origins = Origins::default();
         Ok(Selection {
             version,
             start_ms,
             end_ms,
             series,
             shared,
+            head,
+            parts,
             chunks,
             hidden: hides,
             blocks,
@@ -249,17 +258,23 @@ impl Engine {
     }
 
     pub(crate) fn list_series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
-        let mut found: Vec<Labels> = Vec::new();
         let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
-        let blocks = {
+        let (numbers, found, blocks, live) = {
             let state = self.head.read();
-            let numbers = state.select(&what.matchers);
-            let series = numbers.iter().filter_map(|number| state.get(number));
-            let reaching = series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms));
-            found.extend(reaching.map(|series| series.labels.clone()));
-            self.blocks()
+            let numbers = state.select_reaching(&what.matchers, (what.start_ms, what.end_ms));
+            let series = numbers.into_iter().filter_map(|number| Some((number, state.get(number)?)));
+            let reaching = series.filter(|(_, series)| {
+                let start_ms = inside.start_of(&series.labels);
+                start_ms == what.start_ms || state.reaches(series, start_ms, what.end_ms)
+            });
+            let (numbers, found): (Vec<u32>, Vec<Labels>) =
+                reaching.map(|(number, series)| (number, series.labels.clone())).unzip();
+            (numbers, found, self.blocks(), state.series())
         };
+        let sorted = self.head.sorted(&numbers, |at| &found[at as usize], live, ctx)?;
+        let mut found = taken(found, &sorted);
+        let in_head = found.len();
         for block in blocks.list() {
             ctx.check()?;
             block.select(what, now_ms, |labels, _, _| {
@@ -267,8 +282,11 @@ impl Engine {
                 Ok(())
             })?;
         }
-        found.sort_unstable();
-        found.dedup();
+        if found.len() > in_head {
+            // Stable, since these are lists that are sorted already.
+            found.sort();
+            found.dedup();
+        }
         Ok(found)
     }
 
@@ -370,14 +388,28 @@ impl Engine {
     }
 }
 
+/// Takes the items in this order of their places, each of which comes once.
+fn taken<T>(items: Vec<T>, order: &[u32]) -> Vec<T> {
+    if order.iter().copied().eq(0..items.len() as u32) {
+        return items;
+    }
+    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    order.iter().filter_map(|at| items[*at as usize].take()).collect()
+}
+
+/// The number of the last of so many items, counted from 1.
+fn number_of(count: usize) -> Option<NonZeroU32> {
+    NonZeroU32::new(count as u32)
+}
+
 /// Joins the series of one block into the list; both are sorted by labels.
-fn join(series: Vec<Selected>, found: Vec<(Labels, InBlock)>) -> Vec<Selected> {
+fn join(series: Vec<Selected>, found: Vec<(Labels, Part)>, parts: &mut Vec<Part>) -> Vec<Selected> {
     if found.is_empty() {
         return series;
     }
     let mut joined = Vec::with_capacity(series.len().max(found.len()));
     let mut left = series.into_iter().peekable();
-    for (labels, in_block) in found {
+    for (labels, part) in found {
         // Mostly the same series come in the same order, and equality is far cheaper than order.
         let mut here = None;
         while let Some(next) = left.peek() {
@@ -390,8 +422,10 @@ fn join(series: Vec<Selected>, found: Vec<(Labels, InBlock)>) -> Vec<Selected> {
                 None => break,
             }
         }
-        let mut here = here.unwrap_or_else(|| Selected { labels, ..Selected::default() });
-        here.in_blocks.push(in_block);
+        let mut here =
+            here.unwrap_or_else(|| Selected { labels, head: HeadSnapshot::default(), hidden: None, last_part: None });
+        parts.push(Part { previous: here.last_part, ..part });
+        here.last_part = number_of(parts.len());
         joined.push(here);
     }
     joined.extend(left);
@@ -399,20 +433,31 @@ fn join(series: Vec<Selected>, found: Vec<(Labels, InBlock)>) -> Vec<Selected> {
 }
 
 impl Selection {
+    /// What blocks have of a series, from the last to the first.
+    fn parts(&self, series: &Selected) -> impl Iterator<Item = &Part> {
+        let part = |number: Option<NonZeroU32>| self.parts.get(number?.get() as usize - 1);
+        std::iter::successors(part(series.last_part), move |last| part(last.previous))
+    }
+
+    fn chunks(&self, part: &Part) -> &[ChunkRef] {
+        &self.chunks[part.chunks.start as usize..part.chunks.end as usize]
+    }
+
     /// Its runs, by rising precedence.
     fn runs<'a>(&'a self, series: &'a Selected) -> Vec<Run<'a>> {
         let mut runs = Vec::new();
-        for in_block in &series.in_blocks {
-            let block = &**self.blocks.list()[in_block.block as usize];
-            let hidden = self.hidden(in_block.hidden);
-            runs.extend(self.chunks_in(in_block).iter().map(|chunk| Run {
+        for part in self.parts(series) {
+            let block = &**self.blocks.list()[part.block as usize];
+            let hidden = self.hidden(part.hidden);
+            runs.extend(self.chunks(part).iter().rev().map(|chunk| Run {
                 min_time_ms: chunk.min_time_ms,
                 max_time_ms: chunk.max_time_ms,
                 source: Source::Block(block, chunk),
                 hidden,
             }));
         }
-        let (head, hidden) = (series.head.runs(), self.hidden(series.hidden));
+        runs.reverse();
+        let (head, hidden) = (self.head.runs(&series.head), self.hidden(series.hidden));
         runs.extend(head.map(|(min_time_ms, max_time_ms, run)| Run {
             min_time_ms,
             max_time_ms,
@@ -422,12 +467,21 @@ impl Selection {
         runs
     }
 
-    fn hidden(&self, number: u32) -> Option<&Hidden> {
-        (number as usize).checked_sub(1).map(|at| &self.hidden[at])
+    fn hidden(&self, number: Option<NonZeroU32>) -> Option<&Hidden> {
+        self.hidden.get(number?.get() as usize - 1)
     }
 
-    fn chunks_in(&self, in_block: &InBlock) -> &[ChunkRef] {
-        &self.chunks[in_block.chunks.start as usize..in_block.chunks.end as usize]
+    /// About how many samples of a chunk lie in the window: those of a column are mostly as far apart as its first and
+    /// last say.
+    fn samples_in(&self, chunk: &ChunkRef) -> usize {
+        let length = i128::from(chunk.max_time_ms) - i128::from(chunk.min_time_ms);
+        let first = chunk.min_time_ms.max(self.start_ms);
+        let inside = i128::from(chunk.max_time_ms.min(self.end_ms)) - i128::from(first);
+        if inside >= length {
+            return chunk.samples as usize;
+        }
+        let share = i128::from(chunk.samples) * inside.max(0) / length.max(1);
+        share as usize + 1
     }
 
     pub(crate) fn blocks(&self) -> Arc<Blocks> {
@@ -436,12 +490,12 @@ impl Selection {
 
     /// First and last times of what the head has of a series.
     pub(crate) fn head_bounds(&self, index: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
-        self.series[index].head.runs().map(|(first, last, _)| (first, last))
+        self.head.runs(&self.series[index].head).map(|(first, last, _)| (first, last))
     }
 
     /// Samples and bytes of values of one series in chunks of blocks that reach into the window.
     pub(crate) fn in_chunks(&self, index: usize) -> (u64, u64) {
-        let chunks = self.series[index].in_blocks.iter().flat_map(|in_block| self.chunks_in(in_block));
+        let chunks = self.parts(&self.series[index]).flat_map(|part| self.chunks(part));
         chunks.fold((0, 0), |(samples, bytes), chunk| (samples + u64::from(chunk.samples), bytes + chunk.bytes()))
     }
 }
@@ -461,8 +515,12 @@ impl SeriesSet for Selection {
 
     fn estimate(&self, index: usize) -> usize {
         let series = &self.series[index];
-        let chunks = series.in_blocks.iter().flat_map(|in_block| self.chunks_in(in_block));
-        series.head.samples() + chunks.map(|chunk| chunk.samples as usize).sum::<usize>()
+        let chunks = self.parts(series).flat_map(|part| self.chunks(part));
+        series.head.samples() + chunks.map(|chunk| self.samples_in(chunk)).sum::<usize>()
+    }
+
+    fn estimate_bytes(&self, index: usize) -> u64 {
+        self.head.stored_bytes(&self.series[index].head) + self.in_chunks(index).1
     }
 
     fn version(&self) -> u64 {
@@ -471,9 +529,17 @@ impl SeriesSet for Selection {
 
     fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError> {
         columns.clear();
-        let mut runs = self.runs(&self.series[index]);
+        let series = &self.series[index];
+        if series.last_part.is_none() && series.hidden.is_none() && series.head.is_rising() {
+            self.head.read_rising(&series.head, (self.start_ms, self.end_ms), columns).map_err(damaged_in_memory)?;
+            // No block has number 0.
+            let name = series.head.times_name().filter(|_| !columns.times.is_empty()).map(|name| (0, name));
+            columns.times_id = self.origins.number(Some(name.as_slice()), &columns.times);
+            return Ok(());
+        }
+        let mut runs = self.runs(series);
         let origin = merge(&mut runs, self.start_ms, self.end_ms, columns)?;
-        columns.times_id = self.origins.number(origin, &columns.times);
+        columns.times_id = self.origins.number(origin.as_deref(), &columns.times);
         Ok(())
     }
 }

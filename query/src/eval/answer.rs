@@ -9,7 +9,6 @@ use super::Evaluator;
 use super::column::{Column, Scalars, Series, Value, Vector};
 use super::labels::{self, NameRemoval};
 use super::select::{Reader, no_histograms_extended};
-use super::sorted::sorted;
 use super::window::{Samples, Window};
 use crate::functions::rate::{Edges, extended_samples};
 use crate::parser::{ExprKind, NodeId, RangeExtension};
@@ -37,12 +36,12 @@ impl Evaluator<'_> {
                 if matches!(grid, Grid::Instant { .. }) {
                     return Ok(QueryValue::Vector(series.into_iter().map(|s| on_grid(s, grid)).collect()));
                 }
-                series = sorted(series, &self.meter, |a, b| a.labels.cmp(&b.labels))?;
+                series = self.meter.sorted(series, |a, b| a.labels.cmp(&b.labels))?;
                 Ok(QueryValue::Matrix(series.into_iter().map(|s| on_grid(s, grid)).collect()))
             }
             (Value::Deferred, _) => {
                 let series = self.range_answer(self.ast.unwrap_parens(root))?;
-                Ok(QueryValue::Matrix(sorted(series, &self.meter, |a, b| a.labels.cmp(&b.labels))?))
+                Ok(QueryValue::Matrix(self.meter.sorted(series, |a, b| a.labels.cmp(&b.labels))?))
             }
             (Value::Text, _) => {
                 let value = self.string(root).to_owned();

@@ -7,7 +7,6 @@ use kymo_core::{ErrorKind, Labels, LabelsBuilder, METRIC_NAME};
 use super::column::{Column, Scalars, Series, StepSet, Value, Vector};
 use super::labels;
 use super::notes::Note;
-use super::sorted::sorted;
 use super::{Evaluator, invalid};
 use crate::engine::EngineConfig;
 use crate::functions::{calendar, math, natural};
@@ -212,7 +211,7 @@ impl Evaluator<'_> {
         let descending = name.ends_with("_desc");
         if name.starts_with("sort_by_label") {
             let by: Vec<&str> = call.args[1..].iter().map(|&arg| self.string(arg)).collect();
-            vector.series = sorted(vector.series, &self.meter, |a, b| {
+            vector.series = self.meter.sorted(vector.series, |a, b| {
                 let value = |series: &Series, label: &str| series.labels.get(label).unwrap_or_default().to_owned();
                 let first = by
                     .iter()
@@ -229,7 +228,7 @@ impl Evaluator<'_> {
         });
         if self.grid(id).steps() == 1 {
             // NaN is last in either direction.
-            vector.series = sorted(vector.series, &self.meter, |a, b| {
+            vector.series = self.meter.sorted(vector.series, |a, b| {
                 let (a, b) = (a.column.values[0], b.column.values[0]);
                 let order = if descending { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
                 order.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))

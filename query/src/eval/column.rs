@@ -10,7 +10,6 @@ use kymo_core::query::QueryError;
 use kymo_core::{Labels, NativeHistogram};
 
 use super::meter::{Hold, Meter};
-use super::sorted::sorted;
 
 /// A set of steps of one grid.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -261,7 +260,7 @@ impl Vector {
     /// When the query is cancelled or out of time.
     pub(crate) fn sort(&mut self, meter: &Meter<'_>) -> Result<(), QueryError> {
         if !self.series.is_sorted_by(|a, b| a.labels <= b.labels) {
-            self.series = sorted(std::mem::take(&mut self.series), meter, |a, b| a.labels.cmp(&b.labels))?;
+            self.series = meter.sorted(std::mem::take(&mut self.series), |a, b| a.labels.cmp(&b.labels))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a query holds: bytes against its budget, samples against the engine's limit.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use kymo_core::query::QueryError;
@@ -81,6 +82,15 @@ impl<'a> Meter<'a> {
             return self.check();
         }
         if self.ctx.cancel.is_cancelled() { Err(SelectError::Cancelled.into()) } else { Ok(()) }
+    }
+
+    /// Sorts; equal items keep their order.
+    pub(crate) fn sorted<T>(
+        &self,
+        items: Vec<T>,
+        compare: impl FnMut(&T, &T) -> Ordering,
+    ) -> Result<Vec<T>, QueryError> {
+        Ok(self.ctx.sorted(items, compare)?)
     }
 
     /// Most samples held at once so far.

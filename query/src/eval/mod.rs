@@ -29,7 +29,6 @@ mod range;
 mod rolled;
 mod select;
 mod sink;
-mod sorted;
 mod times;
 pub(crate) mod window;
 

@@ -21,6 +21,7 @@
 
 mod codec;
 mod open;
+mod order;
 mod postings;
 mod series;
 mod slab;
@@ -30,7 +31,7 @@ mod store;
 mod table;
 
 pub(crate) use series::HeadSeries;
-pub(crate) use snapshot::{HeadRun, HeadSnapshot};
+pub(crate) use snapshot::{HeadCopy, HeadRun, HeadSnapshot};
 pub(crate) use state::{HeadState, Outcome};
 
 use std::hash::BuildHasher;
@@ -42,6 +43,7 @@ use kymo_core::{LabelsRef, SeriesRef};
 /// See the module.
 pub(crate) struct Head {
     state: RwLock<HeadState>,
+    order: order::Order,
     opening: u32,
     hasher: FixedState,
 }
@@ -49,7 +51,7 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn new(opening: u32, seed: u64) -> Head {
         let hasher = FixedState::with_seed(seed);
-        Head { state: RwLock::new(HeadState::new(hasher.clone())), opening, hasher }
+        Head { state: RwLock::new(HeadState::new(hasher.clone())), order: Default::default(), opening, hasher }
     }
 
     pub(crate) fn hash(&self, labels: LabelsRef<'_>) -> u64 {

@@ -4,14 +4,14 @@ use foldhash::fast::FixedState;
 use kymo_core::batch::Exemplar;
 use kymo_core::histogram::NativeHistogram;
 use kymo_core::storage::Columns;
-use kymo_core::{Labels, LabelsRef, Matcher};
+use kymo_core::{BudgetExceeded, Labels, LabelsRef, Matcher};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 use super::codec::RunValues;
 use super::open::{Part, Slots, Tracks};
 use super::series::HeadSeries;
-use super::snapshot::{HeadSnapshot, OpenRun};
+use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
 use crate::sample::{RUN_SAMPLES, Sample};
@@ -90,6 +90,11 @@ impl HeadState {
         self.table.get(number)
     }
 
+    /// The number that the next series gets: all others are below.
+    pub(crate) fn numbers_end(&self) -> u32 {
+        self.table.numbers_end()
+    }
+
     /// All live series with their numbers, rising.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &HeadSeries)> {
         self.table.iter()
@@ -98,6 +103,12 @@ impl HeadState {
     /// Numbers of the series that satisfy all matchers.
     pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
         self.table.postings.select(matchers)
+    }
+
+    /// The same, of those that may have a sample in the window.
+    pub(crate) fn select_reaching(&self, matchers: &[Matcher], (start_ms, end_ms): (i64, i64)) -> Vec<u32> {
+        let reaches = |number: &u32| self.get(*number).is_some_and(|series| self.reaches(series, start_ms, end_ms));
+        self.select(matchers).iter().filter(reaches).collect()
     }
 
     /// The label names, or the values of a label, that series with all matchers have who may have a sample in the
@@ -386,14 +397,18 @@ impl HeadState {
         self.frozen_samples = std::mem::take(&mut self.samples);
     }
 
-    /// What is set apart of one series.
-    pub(crate) fn frozen(&self, number: u32) -> HeadSnapshot {
-        let mut snapshot = HeadSnapshot::default();
+    /// What is set apart of one series, copied.
+    pub(crate) fn frozen(&self, number: u32) -> (HeadCopy, HeadSnapshot) {
+        let mut copy = HeadCopy::default();
+        let mut snapshot = copy.begin();
+        let pay = &mut |_: u64| Ok(());
         if let (Some(series), Some(store)) = (self.table.get(number), &self.frozen) {
-            store.chunks(series.frozen).for_each(|chunk| snapshot.push_chunk(&chunk));
+            let mut chunks = store.chunks(series.frozen);
+            let copied = chunks.try_for_each(|chunk| copy.push_chunk(&mut snapshot, &chunk, pay));
+            debug_assert!(copied.is_ok(), "nobody asks for payment");
         }
-        snapshot.finish(Vec::new(), OpenRun::default());
-        snapshot
+        copy.end(&snapshot);
+        (copy, snapshot)
     }
 
     /// First and last times of the chunks that are set apart.
@@ -437,36 +452,42 @@ impl HeadState {
         self.table.remove_if(is_gone, hash_of)
     }
 
-    /// Copies what a snapshot needs of the window: chunks that reach into it, and the runs.
-    pub(crate) fn snapshot(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> HeadSnapshot {
-        let mut snapshot = HeadSnapshot::default();
-        let reaching = self.chunks(series).filter(|c| c.column.reaches(start_ms, end_ms));
-        reaching.for_each(|chunk| snapshot.push_chunk(&chunk));
-        let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
-        let late = late.iter().filter(|s| s.time_ms > start_ms && s.time_ms <= end_ms).cloned().collect();
-        snapshot.finish(late, self.copy_open(series, start_ms, end_ms));
-        snapshot
-    }
-
-    fn copy_open(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> OpenRun {
-        if series.len == 0 {
-            return OpenRun::default();
+    /// Copies what a select needs of a series in the window: chunks that reach into it, and the runs.
+    ///
+    /// # Errors
+    /// Those of `pay`.
+    pub(crate) fn copy(
+        &self,
+        series: &HeadSeries,
+        (start_ms, end_ms): (i64, i64),
+        to: &mut HeadCopy,
+        pay: &mut Pay<'_>,
+    ) -> Result<HeadSnapshot, BudgetExceeded> {
+        let mut snapshot = to.begin();
+        for chunk in self.chunks(series).filter(|c| c.column.reaches(start_ms, end_ms)) {
+            to.push_chunk(&mut snapshot, &chunk, pay)?;
         }
-        let times = self.tracks.times(series.part());
-        let low = times.partition_point(|t| *t <= start_ms);
-        let high = times.partition_point(|t| *t <= end_ms).max(low);
-        let mut run = OpenRun {
-            times_name: series.part().name(low, high - low),
-            times: times[low..high].to_vec(),
-            bits: self.slots.get(series.slot)[low..high].to_vec(),
-            ..OpenRun::default()
-        };
-        if let Some(rare) = series.rare.as_ref().filter(|_| series.is_odd) {
-            run.starts = rare.starts.get(low..high).unwrap_or(&[]).to_vec();
-            let inside = rare.histograms.iter().filter(|(at, _)| (low..high).contains(&usize::from(*at)));
-            run.histograms = inside.map(|(at, h)| (at - low as u8, Arc::clone(h))).collect();
+        let (mut low, mut high) = (0, 0);
+        if series.len > 0 {
+            let part = series.part();
+            let times = self.tracks.times(part);
+            low = times.partition_point(|t| *t <= start_ms);
+            high = times.partition_point(|t| *t <= end_ms).max(low);
+            let bits = &self.slots.get(series.slot)[low..high];
+            to.push_open(&mut snapshot, part.name(low, high - low), &times[low..high], bits, pay)?;
         }
-        run
+        if let Some(rare) = &series.rare {
+            let late = rare.late.iter().filter(|s| s.time_ms > start_ms && s.time_ms <= end_ms).cloned().collect();
+            let mut copied = CopiedRare { late, ..CopiedRare::default() };
+            if series.is_odd {
+                copied.starts = rare.starts.get(low..high).unwrap_or(&[]).to_vec();
+                let inside = rare.histograms.iter().filter(|(at, _)| (low..high).contains(&usize::from(*at)));
+                copied.histograms = inside.map(|(at, h)| (at - low as u8, Arc::clone(h))).collect();
+            }
+            to.push_rare(&mut snapshot, copied, pay)?;
+        }
+        to.end(&snapshot);
+        Ok(snapshot)
     }
 
     /// Whether a sample may lie in the window.

@@ -31,6 +31,11 @@ impl Table {
         self.live
     }
 
+    /// The number that the next series gets: all others are below.
+    pub(super) fn numbers_end(&self) -> u32 {
+        self.next
+    }
+
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&HeadSeries> {
         let number = number as usize;

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use kymo_core::NativeHistogram;
 use kymo_core::histogram::HistogramCounts;
 use kymo_core::storage::Columns;
+use kymo_core::{Budget, Clock, Labels, QueryContext, SelectError};
 use proptest::prelude::*;
 
 use super::state::{HeadState, Outcome};
@@ -15,16 +18,19 @@ fn head() -> HeadState {
 }
 
 fn add_series(head: &mut HeadState, name: usize) -> u32 {
-    let labels = kymo_core::Labels::from_pairs([("__name__", "m".to_owned()), ("n", name.to_string())]);
+    let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", name.to_string())]);
     let hash = FixedState::with_seed(1).hash_one(labels.as_ref().packed());
     head.insert(hash, labels).unwrap()
 }
 
 /// Everything the head has of a series, where runs overlap by precedence.
 fn read(head: &HeadState, number: u32) -> BTreeMap<i64, Sample> {
-    let snapshot = head.snapshot(head.get(number).unwrap(), i64::MIN, i64::MAX);
+    let mut copy = HeadCopy::default();
+    let all = (i64::MIN, i64::MAX);
+    let mut snapshot = head.copy(head.get(number).unwrap(), all, &mut copy, &mut |_| Ok(())).unwrap();
+    copy.finish([&mut snapshot].into_iter(), all, &mut |_| Ok(())).unwrap();
     let mut found = BTreeMap::new();
-    for (_, _, run) in snapshot.runs() {
+    for (_, _, run) in copy.runs(&snapshot) {
         let mut columns = Columns::default();
         run.read(i64::MIN, i64::MAX, &mut columns).unwrap();
         for at in 0..columns.times.len() {
@@ -105,8 +111,7 @@ fn what_a_freeze_sets_apart_stays_readable_until_it_is_dropped() {
         head.append_ahead(number, time, 0, i64::MIN);
     }
     assert_eq!((read(&head, number).len(), head.samples()), (200, 200));
-    let frozen: usize = head.frozen(number).samples();
-    assert_eq!(frozen, 150);
+    assert_eq!(head.frozen(number).1.samples(), 150);
     head.drop_frozen(|_, _| true);
     assert_eq!((read(&head, number).len(), head.samples()), (50, 50));
 }
@@ -231,3 +236,139 @@ proptest! {
 }
 
 const _: () = assert!(RUN_SAMPLES == 60);
+
+/// A head with its lock, for what looks at that.
+fn locked_head() -> Head {
+    Head::new(1, 1)
+}
+
+fn add_to(head: &Head, name: u64) -> u32 {
+    // Labels that do not rise with the numbers.
+    let name = name.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", name.to_string())]);
+    head.write().insert(head.hash(labels.as_ref()), labels).unwrap()
+}
+
+/// Sorts live series with these numbers; gives them by their labels.
+fn sort(head: &Head, numbers: &[u32], ctx: &QueryContext) -> Result<Vec<u32>, SelectError> {
+    let (live, labels): (usize, Vec<Labels>) = {
+        let state = head.read();
+        (state.series(), numbers.iter().map(|number| state.get(*number).unwrap().labels.clone()).collect())
+    };
+    let sorted = head.sorted(numbers, |at| &labels[at as usize], live, ctx)?;
+    Ok(sorted.into_iter().map(|at| numbers[at as usize]).collect())
+}
+
+fn sorted_by_comparing(head: &Head, numbers: &[u32]) -> Vec<u32> {
+    let (state, mut numbers) = (head.read(), numbers.to_vec());
+    numbers.sort_by(|a, b| state.get(*a).unwrap().labels.cmp(&state.get(*b).unwrap().labels));
+    numbers
+}
+
+#[test]
+fn any_selection_is_sorted_however_the_order_came_about() {
+    let (head, ctx) = (locked_head(), QueryContext::unlimited());
+    let mut ordered = Vec::new();
+    for live in [10u32, 500, 501, 700, 4_000, 4_010] {
+        let there = head.read().series() as u32;
+        (there..live).for_each(|n| assert_eq!(add_to(&head, n.into()), n));
+        for step in [100, 3, 1, live] {
+            let numbers: Vec<u32> = (0..live).step_by(step as usize).collect();
+            let sorted = sort(&head, &numbers, &ctx).unwrap();
+            assert_eq!(sorted, sorted_by_comparing(&head, &numbers), "{live} series, every {step}th");
+        }
+        ordered.push(head.ordered());
+    }
+    // One more, or ten, are put in their places each time: that costs less than to move all others.
+    assert_eq!(ordered, [0, 500, 500, 700, 4_000, 4_000]);
+}
+
+/// Time that has somebody do something whenever it is asked for.
+struct Interrupted<F>(F);
+
+impl<F: Fn() + Send + Sync> Clock for Interrupted<F> {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        (self.0)();
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn series_come_and_go_while_an_order_is_made() {
+    let head = Arc::new(locked_head());
+    let numbers: Vec<u32> = (0..20_000).map(|n| add_to(&head, n)).collect();
+    let (writers, came) = (Arc::clone(&head), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&came);
+    // Wherever the one who sorts looks at the clock, another thread needs the head for itself and gets it.
+    let clock = Interrupted(move || {
+        let (head, n) = (Arc::clone(&writers), counted.fetch_add(1, Ordering::Relaxed));
+        std::thread::spawn(move || add_to(&head, 1_000_000 + n)).join().unwrap();
+    });
+    let ctx =
+        QueryContext { deadline: Some(Duration::from_secs(1)), clock: Arc::new(clock), ..QueryContext::unlimited() };
+    let sorted = sort(&head, &numbers, &ctx).unwrap();
+    assert_eq!(sorted, sorted_by_comparing(&head, &numbers));
+    let came = came.load(Ordering::Relaxed);
+    assert!(came > 20, "{came} series came while it was gathered, sorted and put in its places");
+    assert!(head.ordered() >= 20_000);
+}
+
+#[test]
+fn a_query_does_not_wait_for_the_order_that_another_makes() {
+    let head = Arc::new(locked_head());
+    let numbers: Vec<u32> = (0..1_000).map(|n| add_to(&head, n)).collect();
+    let (other, all) = (Arc::clone(&head), numbers.clone());
+    let (seen, sees) = std::sync::mpsc::channel();
+    let clock = Interrupted(move || {
+        let sorted = sort(&other, &all, &QueryContext::unlimited()).unwrap();
+        seen.send((sorted, other.ordered())).unwrap();
+    });
+    let ctx =
+        QueryContext { deadline: Some(Duration::from_secs(1)), clock: Arc::new(clock), ..QueryContext::unlimited() };
+    sort(&head, &numbers, &ctx).unwrap();
+    let (sorted, ordered) = sees.recv().unwrap();
+    assert_eq!((sorted, ordered), (sorted_by_comparing(&head, &numbers), 0), "sorted without an order");
+    assert_eq!(head.ordered(), 1_000);
+}
+
+#[test]
+fn a_cancelled_query_leaves_the_order_as_it_was() {
+    let head = locked_head();
+    let numbers: Vec<u32> = (0..10_000).map(|n| add_to(&head, n)).collect();
+    let ctx = QueryContext::unlimited();
+    ctx.cancel.cancel();
+    assert!(matches!(sort(&head, &numbers, &ctx), Err(SelectError::Cancelled)));
+    assert_eq!(head.ordered(), 0);
+    let tight = QueryContext { budget: Budget::root("query", 1_000), ..QueryContext::unlimited() };
+    assert_eq!(sort(&head, &numbers, &tight).unwrap(), sorted_by_comparing(&head, &numbers), "it can do without");
+    assert_eq!(head.ordered(), 0);
+}
+
+#[test]
+fn the_order_holds_live_series_however_many_came_and_went() {
+    const PER_ROUND: usize = 10_000;
+    let (head, ctx) = (locked_head(), QueryContext::unlimited());
+    let (mut largest, mut name) = (0, 0);
+    for round in 0..10 {
+        let numbers: Vec<u32> = (0..PER_ROUND)
+            .map(|_| {
+                name += 1;
+                add_to(&head, name)
+            })
+            .collect();
+        let sorted = sort(&head, &numbers, &ctx).unwrap();
+        assert_eq!(head.ordered(), PER_ROUND, "round {round}: as many as live");
+        assert!(head.read().get(sorted[0]).unwrap().labels < head.read().get(sorted[1]).unwrap().labels);
+        largest = largest.max(head.order_bytes());
+        let freed = head.write().free_idle(0, |_| false, |labels| head.hash(labels));
+        assert_eq!(freed, PER_ROUND);
+        head.forget_freed();
+        assert_eq!((head.ordered(), head.order_bytes()), (0, 0), "round {round}: all gone");
+    }
+    assert_eq!(name, 100_000);
+    assert!(largest <= PER_ROUND as u64 * 24, "{largest} bytes for {PER_ROUND} series at a time");
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use kymo_core::{Labels, MetricStorage, SampleBatch, SeriesRef, heap};
+use kymo_core::{Labels, MetricStorage, QueryContext, SampleBatch, Selector, SeriesRef, heap};
 use kymo_storage::Engine;
 use serde_json::{Value, json};
 
@@ -209,6 +209,10 @@ fn churn(dir: &Path) -> Result<Value> {
         let names: Vec<_> = (0..CHURNED_AT_ONCE).map(born).collect();
         scrape(&engine, &names, time_ms)?;
         drop(names);
+        // The order of the series that a large query makes goes with them.
+        let all = Selector::new(Vec::new(), time_ms - 1, time_ms);
+        let selected = engine.select(&all, &QueryContext::unlimited())?.len();
+        ensure!(selected >= CHURNED_AT_ONCE, "{selected} series were selected");
         most = most.max(anonymous()?);
         tend(&mut refs, &mut time_ms)?;
     }

@@ -2,60 +2,61 @@
 
 use std::cmp::Ordering;
 
-use kymo_core::query::QueryError;
-
-use super::meter::Meter;
+use crate::storage::{QueryContext, SelectError};
 
 /// Items sorted or merged between two looks at the cancel flag: well below a millisecond's worth.
 const RUN: usize = 1 << 12;
 
-/// Sorts; equal items keep their order. A list of one run is sorted where it is.
-///
-/// # Errors
-/// When the query is cancelled or out of time.
-pub(super) fn sorted<T>(
-    mut items: Vec<T>,
-    meter: &Meter<'_>,
-    mut compare: impl FnMut(&T, &T) -> Ordering,
-) -> Result<Vec<T>, QueryError> {
-    if items.len() <= RUN {
-        items.sort_by(compare);
-        return Ok(items);
-    }
-    let mut runs = Vec::with_capacity(items.len().div_ceil(RUN));
-    let mut rest = items.into_iter();
-    while rest.len() > 0 {
-        meter.check()?;
-        let mut run: Vec<T> = rest.by_ref().take(RUN).collect();
-        run.sort_by(&mut compare);
-        runs.push(run);
-    }
-    // Only neighbours are merged, so equal items stay in order.
-    while runs.len() > 1 {
-        let mut pass = Vec::with_capacity(runs.len().div_ceil(2));
-        let mut pairs = runs.into_iter();
-        while let Some(left) = pairs.next() {
-            pass.push(match pairs.next() {
-                Some(right) => merge(left, right, meter, &mut compare)?,
-                None => left,
-            });
+impl QueryContext {
+    /// Sorts, looking now and then whether the query should stop; equal items keep their order. A list of at most
+    /// 4,096 is sorted where it is, a longer one takes as much memory again.
+    ///
+    /// # Errors
+    /// When the query is cancelled or out of time.
+    pub fn sorted<T>(
+        &self,
+        mut items: Vec<T>,
+        mut compare: impl FnMut(&T, &T) -> Ordering,
+    ) -> Result<Vec<T>, SelectError> {
+        if items.len() <= RUN {
+            items.sort_by(compare);
+            return Ok(items);
         }
-        runs = pass;
+        let mut runs = Vec::with_capacity(items.len().div_ceil(RUN));
+        let mut rest = items.into_iter();
+        while rest.len() > 0 {
+            self.check()?;
+            let mut run: Vec<T> = rest.by_ref().take(RUN).collect();
+            run.sort_by(&mut compare);
+            runs.push(run);
+        }
+        // Only neighbours are merged, so equal items stay in order.
+        while runs.len() > 1 {
+            let mut pass = Vec::with_capacity(runs.len().div_ceil(2));
+            let mut pairs = runs.into_iter();
+            while let Some(left) = pairs.next() {
+                pass.push(match pairs.next() {
+                    Some(right) => merge(left, right, self, &mut compare)?,
+                    None => left,
+                });
+            }
+            runs = pass;
+        }
+        Ok(runs.pop().unwrap_or_default())
     }
-    Ok(runs.pop().unwrap_or_default())
 }
 
 fn merge<T>(
     left: Vec<T>,
     right: Vec<T>,
-    meter: &Meter<'_>,
+    ctx: &QueryContext,
     compare: &mut impl FnMut(&T, &T) -> Ordering,
-) -> Result<Vec<T>, QueryError> {
+) -> Result<Vec<T>, SelectError> {
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     loop {
-        if merged.len().is_multiple_of(RUN) {
-            meter.check()?;
+        if merged.len() % RUN == 0 {
+            ctx.check()?;
         }
         let next = match (left.peek(), right.peek()) {
             (Some(a), Some(b)) if compare(a, b) == Ordering::Greater => right.next(),
@@ -69,8 +70,6 @@ fn merge<T>(
 
 #[cfg(test)]
 mod tests {
-    use kymo_core::{ErrorKind, QueryContext};
-
     use super::*;
 
     /// A few numbers many times, each with its place.
@@ -81,25 +80,24 @@ mod tests {
     #[test]
     fn long_lists_are_sorted_as_short_ones_are() {
         let ctx = QueryContext::unlimited();
-        let meter = Meter::new(&ctx, u64::MAX);
         for len in [0, 1, 4_096, 4_097, 8_192, 12_289, 50_000] {
             let mut expected = mixed(len);
             expected.sort_by_key(|item| item.0);
-            assert_eq!(sorted(mixed(len), &meter, |a, b| a.0.cmp(&b.0)).unwrap(), expected, "{len}");
+            assert_eq!(ctx.sorted(mixed(len), |a, b| a.0.cmp(&b.0)).unwrap(), expected, "{len}");
         }
     }
 
     #[test]
     fn a_cancelled_sort_ends_within_one_run() {
         let (mut all, ctx) = (0_usize, QueryContext::unlimited());
-        sorted(mixed(50_000), &Meter::new(&ctx, u64::MAX), |a, b| {
+        ctx.sorted(mixed(50_000), |a, b| {
             all += 1;
             a.0.cmp(&b.0)
         })
         .unwrap();
         for cancel_at in (1..all).step_by(all / 50) {
             let (mut compared, ctx) = (0, QueryContext::unlimited());
-            let outcome = sorted(mixed(50_000), &Meter::new(&ctx, u64::MAX), |a, b| {
+            let outcome = ctx.sorted(mixed(50_000), |a, b| {
                 compared += 1;
                 if compared == cancel_at {
                     ctx.cancel.cancel();
@@ -109,8 +107,8 @@ mod tests {
             let more = compared - cancel_at;
             // What a run takes to be sorted, or to be merged.
             assert!(more <= RUN * 13, "{more} comparisons after a cancel at {cancel_at}");
-            let ended = outcome.map(|_| ()).map_err(|error| error.kind);
-            assert!(ended == Err(ErrorKind::Cancelled) || all - cancel_at <= RUN, "{cancel_at} of {all}: {ended:?}");
+            let is_ended = matches!(outcome, Err(SelectError::Cancelled));
+            assert!(is_ended || all - cancel_at <= RUN, "{cancel_at} of {all}");
         }
     }
 }
