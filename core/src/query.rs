@@ -506,6 +506,8 @@ pub struct QueryCost {
     pub memory_bytes: u64,
     /// Steps of the answer that were kept from an earlier one.
     pub steps_reused: u64,
+    /// Nodes of the query that were not evaluated, because others in it say the same.
+    pub nodes_shared: u64,
 }
 
 /// One node of a plan: what it was expected to cost before anything was read, and what it did.

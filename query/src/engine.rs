@@ -273,6 +273,7 @@ impl Engine {
             cost.series += done.cost.series;
             cost.samples += done.cost.samples;
             cost.bytes += done.cost.bytes;
+            cost.nodes_shared += done.cost.nodes_shared;
             cost.memory_bytes = cost.memory_bytes.max(done.cost.memory_bytes + bytes);
         }
         let value = QueryValue::Matrix(join(grid, &parts));

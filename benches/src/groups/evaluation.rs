@@ -56,7 +56,8 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
         let per_sample = took.as_nanos() as f64 / cost.samples as f64;
         report.row(Row::new(format!("{what} at every step, reading included"), "ns/sample", per_sample));
     }
-    let join = "node_cpu_seconds_total / on (instance, cpu, mode) node_cpu_seconds_total";
+    // Told apart by a matcher that changes nothing: what is alike is read once.
+    let join = "node_cpu_seconds_total / on (instance, cpu, mode) node_cpu_seconds_total{cpu!=\"\"}";
     let (took, cost) = evaluated(&engine, join, grid)?;
     report.row(Row::new(
         "join one to one, reading included",

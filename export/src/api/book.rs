@@ -210,7 +210,7 @@ impl Drop for Entry {
 
 impl Finished {
     fn cost_json(&self) -> Value {
-        let QueryCost { time, series, samples, bytes, memory_bytes, steps_reused } = self.cost;
+        let QueryCost { time, series, samples, bytes, memory_bytes, steps_reused, nodes_shared } = self.cost;
         json!({
             "seconds": self.took.as_secs_f64(),
             "waitSeconds": self.waited.as_secs_f64(),
@@ -220,6 +220,7 @@ impl Finished {
             "bytes": bytes,
             "memoryBytes": memory_bytes,
             "stepsReused": steps_reused,
+            "nodesShared": nodes_shared,
         })
     }
 

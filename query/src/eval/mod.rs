@@ -28,6 +28,7 @@ mod open;
 mod range;
 mod rolled;
 mod select;
+mod shared;
 mod sink;
 mod times;
 pub(crate) mod window;
@@ -41,6 +42,7 @@ use self::meter::Meter;
 use self::notes::{Notes, Placed};
 use self::open::Opened;
 use self::select::Answer;
+use self::shared::Shared;
 use self::sink::Streams;
 use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
@@ -97,6 +99,10 @@ pub(crate) struct Evaluator<'a> {
     explain: bool,
     /// Series that go into an aggregation one by one.
     streams: Streams,
+    /// Expressions that stand more than once.
+    shared: Shared,
+    /// Nodes that were not evaluated, because others like them were.
+    nodes_shared: u64,
 }
 
 /// Evaluates a plan.
@@ -105,6 +111,8 @@ pub(crate) struct Evaluator<'a> {
 /// Limits, cancelling, storage, and what PromQL forbids at run time.
 pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
     let count = what.ast.nodes().len();
+    let streams = Streams::find(what.ast, what.plan);
+    let shared = Shared::find(what.ast, what.plan, &streams);
     let mut evaluator = Evaluator {
         text: what.text,
         ast: what.ast,
@@ -121,7 +129,9 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         values: (0..count).map(|_| None).collect(),
         opened: (0..count).map(|_| None).collect(),
         explain: what.explain,
-        streams: Streams::find(what.ast, what.plan),
+        streams,
+        shared,
+        nodes_shared: 0,
     };
     evaluator.open()?;
     if evaluator.explain {
@@ -136,12 +146,17 @@ impl<'a> Evaluator<'a> {
         let ast = self.ast;
         for (id, expr) in ast.iter() {
             self.meter.check()?;
+            if self.is_taken(id) {
+                continue;
+            }
+            self.mark_givers(id);
             let started = self.explain.then(|| self.ctx.clock.monotonic());
             let held_before = self.meter.mark();
             let mut value = self.node(id, expr)?;
             if let Some(steps) = self.plan.node(id).broadcast {
                 value = self.broadcast(value, steps)?;
             }
+            self.give(id, &value)?;
             let seen = &mut self.seen[id.idx()];
             seen.actual.memory_bytes = self.meter.peak_since_mark().saturating_sub(held_before);
             if let Value::Vector(vector) = &value {
@@ -175,7 +190,11 @@ impl<'a> Evaluator<'a> {
             samples_per_step: self.samples.per_step(),
             ..QueryStats::default()
         };
-        let mut cost = QueryCost { memory_bytes: self.meter.peak_bytes(), ..QueryCost::default() };
+        let mut cost = QueryCost {
+            memory_bytes: self.meter.peak_bytes(),
+            nodes_shared: self.nodes_shared,
+            ..QueryCost::default()
+        };
         for seen in &self.seen {
             cost.series += seen.series_read;
             cost.samples += seen.actual.samples;
@@ -311,8 +330,8 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// Counts of samples read, as Prometheus' statistics have them.
-#[derive(Debug)]
+/// Counts of samples read, as Prometheus' statistics have them: what is evaluated once for two places counts twice.
+#[derive(Debug, Clone)]
 struct SampleCounts {
     grid: Grid,
     total: u64,
@@ -363,6 +382,20 @@ impl SampleCounts {
                 self.steps.iter_mut().flatten().for_each(|at| *at += samples);
             }
         }
+    }
+
+    /// What was counted since.
+    fn since(&self, before: &SampleCounts) -> SampleCounts {
+        let mut since = self.clone();
+        since.total -= before.total;
+        let steps = since.steps.iter_mut().flatten().zip(before.steps.iter().flatten());
+        steps.for_each(|(now, before)| *now -= before);
+        since
+    }
+
+    fn add(&mut self, more: &SampleCounts) {
+        self.total += more.total;
+        self.steps.iter_mut().flatten().zip(more.steps.iter().flatten()).for_each(|(sum, more)| *sum += more);
     }
 
     fn total(&self) -> u64 {

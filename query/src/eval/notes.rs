@@ -23,6 +23,7 @@ pub(crate) struct Notes<'a> {
     /// Whether any does not.
     any_unplaced: bool,
     forced: Vec<ForcedMonotonicity>,
+    said: u64,
 }
 
 /// An info, and the steps of the query's grid at which it is true.
@@ -171,11 +172,18 @@ impl<'a> Notes<'a> {
             placed: Vec::new(),
             any_unplaced: false,
             forced: Vec::new(),
+            said: 0,
         }
+    }
+
+    /// How often anything was said.
+    pub(crate) fn said(&self) -> u64 {
+        self.said
     }
 
     /// Adds an info that is true because of samples at these steps of the query's own grid.
     pub(crate) fn add_info_at(&mut self, note: Note<'_>, span: Span, steps: &StepSet) {
+        self.said += 1;
         let (_, said) = note.text();
         let text = format!("PromQL info: {said} ({})", self.place(span));
         self.infos.add(said, span);
@@ -187,6 +195,7 @@ impl<'a> Notes<'a> {
 
     /// Adds a note about the expression at `span`. Of one text the last place is told, as upstream does.
     pub(crate) fn add(&mut self, note: Note<'_>, span: Span) {
+        self.said += 1;
         self.any_unplaced = true;
         match note.text() {
             (Level::Warning, text) => self.warnings.add(text, span),
@@ -214,6 +223,7 @@ impl<'a> Notes<'a> {
     pub(crate) fn forced_monotonicity(&mut self, metric: &str, time_ms: i64, fix: BucketFix, span: Span) {
         const TEXT: &str = "input to histogram_quantile needed to be fixed for monotonicity (see \
              https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
+        self.said += 1;
         let (text, place) = (for_metric(TEXT, metric), self.place(span));
         match self.forced.iter_mut().find(|known| known.text == text) {
             Some(known) if known.place != place => {

@@ -63,7 +63,7 @@ impl Reader {
     }
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     /// Evaluates a vector selector over its grid, and the aggregation around it if that takes series as they come.
     pub(crate) fn select(&mut self, id: NodeId, source: &Source, answer: Answer) -> Result<Vector, QueryError> {
         let planned = self.plan.node(id);
@@ -71,7 +71,7 @@ impl Evaluator<'_> {
         let steps = grid.steps();
         let mut sink = self.sink(id)?;
         let Some(selector) = source.selector.as_ref().filter(|_| steps > 0) else {
-            return sink.finish(&mut self.notes);
+            return self.drained(id, sink);
         };
         self.meter.check_steps(steps)?;
         let set = match self.take_opened(id) {
@@ -119,8 +119,7 @@ impl Evaluator<'_> {
         }
         met.say(Telling::Selected, grid, source, &mut self.notes, self.ast[id].span);
         self.saw(id, set.len(), samples, bytes);
-        sink.tell(id, &mut self.seen);
-        sink.finish(&mut self.notes)
+        self.drained(id, sink)
     }
 }
 

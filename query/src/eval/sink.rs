@@ -4,6 +4,7 @@
 //! What stands between them and changes each series by itself (`sum(rate(x[5m]) * 8)`, `count(x > 5)`) is done on the
 //! way. It may not make two series one, which only the whole vector tells: where names go, they are gone already.
 
+use kymo_core::ErrorKind;
 use kymo_core::query::QueryError;
 
 use super::aggregate::{Folding, is_order_free};
@@ -12,6 +13,7 @@ use super::column::{Series, Vector};
 use super::labels::NameRemoval;
 use super::meter::Hold;
 use super::notes::Notes;
+use super::shared::Scratch;
 use super::{Evaluator, Seen};
 use crate::parser::{Ast, Expr, ExprKind, NodeId, UnaryOp, ValueType};
 use crate::plan::Plan;
@@ -20,6 +22,7 @@ use crate::plan::Plan;
 pub(super) struct Sink<'a> {
     into: Into<'a>,
     taken: usize,
+    beside: Vec<Beside<'a>>,
 }
 
 enum Into<'a> {
@@ -36,19 +39,29 @@ struct Passed<'a> {
     left: usize,
 }
 
-impl Sink<'_> {
+/// Where series go that another node, which is like this one, makes.
+pub(super) struct Beside<'a> {
+    /// The node they are taken for.
+    pub(super) id: NodeId,
+    /// `None` once there is no room for them now.
+    into: Option<Into<'a>>,
+    taken: usize,
+    /// What would be said too early here; then they are made again.
+    notes: Notes<'a>,
+    scratch: Scratch,
+}
+
+impl<'a> Into<'a> {
     /// Reserves the bytes of a column about to be made.
-    pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), QueryError> {
-        match &mut self.into {
+    fn reserve(&mut self, bytes: u64) -> Result<(), QueryError> {
+        match self {
             Into::Collect(vector) => vector.hold.grow_bytes(bytes),
             Into::Fold { passing, .. } => passing.reach_bytes(bytes),
         }
     }
 
-    /// Takes a series that has a sample; what is left of it is for the next one.
-    pub(super) fn push(&mut self, series: &mut Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
-        self.taken += 1;
-        match &mut self.into {
+    fn push(&mut self, series: &mut Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
+        match self {
             Into::Collect(vector) => {
                 vector.hold.grow_samples(series.column.len())?;
                 let column = std::mem::take(&mut series.column);
@@ -69,23 +82,92 @@ impl Sink<'_> {
         }
     }
 
-    /// Tells how many series were taken from node `id`, and how many the changes on the way left.
-    pub(super) fn tell(&self, id: NodeId, seen: &mut [Seen]) {
-        seen[id.idx()].actual.series = self.taken as u64;
-        if let Into::Fold { changes, .. } = &self.into {
+    fn tell(&self, id: NodeId, taken: usize, seen: &mut [Seen]) {
+        seen[id.idx()].actual.series = taken as u64;
+        if let Into::Fold { changes, .. } = self {
             changes.iter().for_each(|passed| seen[passed.id.idx()].actual.series = passed.left as u64);
         }
     }
 
-    /// The vector, or what was made of it.
-    pub(super) fn finish(self, notes: &mut Notes<'_>) -> Result<Vector, QueryError> {
-        match self.into {
+    fn finish(self, notes: &mut Notes<'_>) -> Result<Vector, QueryError> {
+        match self {
             Into::Collect(vector) => Ok(vector),
             Into::Fold { changes, folding, .. } => {
                 changes.into_iter().for_each(|passed| passed.change.finish(notes));
                 folding.finish(notes)
             }
         }
+    }
+}
+
+impl<'a> Sink<'a> {
+    /// Reserves the bytes of a column about to be made.
+    pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), QueryError> {
+        self.beside.iter_mut().try_for_each(|beside| beside.reserve(bytes))?;
+        self.into.reserve(bytes)
+    }
+
+    /// Takes a series that has a sample; what is left of it is for the next one.
+    pub(super) fn push(&mut self, series: &mut Series, notes: &mut Notes<'_>) -> Result<(), QueryError> {
+        self.taken += 1;
+        self.beside.iter_mut().try_for_each(|beside| beside.push(series))?;
+        self.into.push(series, notes)
+    }
+
+    /// Tells how many series were taken from node `id`, and how many the changes on the way left.
+    pub(super) fn tell(&self, id: NodeId, seen: &mut [Seen]) {
+        self.into.tell(id, self.taken, seen);
+    }
+
+    /// What was made of the same series for other nodes.
+    pub(super) fn take_beside(&mut self) -> Vec<Beside<'a>> {
+        std::mem::take(&mut self.beside)
+    }
+
+    /// The vector, or what was made of it.
+    pub(super) fn finish(self, notes: &mut Notes<'_>) -> Result<Vector, QueryError> {
+        self.into.finish(notes)
+    }
+}
+
+impl Beside<'_> {
+    /// Goes on only while there is room.
+    fn given_up<T>(&mut self, done: Result<T, QueryError>) -> Result<Option<T>, QueryError> {
+        match done {
+            Err(error) if error.kind == ErrorKind::Limit => {
+                self.into = None;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+            Ok(done) => Ok(Some(done)),
+        }
+    }
+
+    fn reserve(&mut self, bytes: u64) -> Result<(), QueryError> {
+        let Some(into) = &mut self.into else { return Ok(()) };
+        let done = into.reserve(bytes);
+        self.given_up(done).map(|_| ())
+    }
+
+    fn push(&mut self, series: &Series) -> Result<(), QueryError> {
+        let Some(into) = &mut self.into else { return Ok(()) };
+        self.taken += 1;
+        let done = into.push(self.scratch.of(series), &mut self.notes);
+        self.given_up(done).map(|_| ())
+    }
+
+    /// As a sink does.
+    pub(super) fn tell(&self, seen: &mut [Seen]) {
+        if let Some(into) = &self.into {
+            into.tell(self.id, self.taken, seen);
+        }
+    }
+
+    /// The vector, or what was made of it; `None` if it has to be made again.
+    pub(super) fn finish(&mut self) -> Result<Option<Vector>, QueryError> {
+        let Some(into) = self.into.take() else { return Ok(None) };
+        let done = into.finish(&mut self.notes);
+        Ok(self.given_up(done)?.filter(|_| self.notes.said() == 0))
     }
 }
 
@@ -200,11 +282,22 @@ impl<'a> Evaluator<'a> {
         matches!(into, Some(ExprKind::Aggregate(aggregate)) if is_order_free(aggregate.op))
     }
 
-    /// Where the series of node `id` go.
+    /// Where the series of node `id` go, and those of nodes that take them from it.
     pub(super) fn sink(&mut self, id: NodeId) -> Result<Sink<'a>, QueryError> {
+        let into = self.into_of(id)?;
+        let along: Vec<NodeId> = self.shared.along_with(id).collect();
+        let mut beside = Vec::with_capacity(along.len());
+        for taker in along {
+            let (notes, scratch) = (Notes::new(self.text), Scratch::default());
+            beside.push(Beside { id: taker, into: Some(self.into_of(taker)?), taken: 0, notes, scratch });
+        }
+        Ok(Sink { into, taken: 0, beside })
+    }
+
+    fn into_of(&mut self, id: NodeId) -> Result<Into<'a>, QueryError> {
         let ast = self.ast;
         let Some(&Stream { aggregate: aggregate_id, ref changes }) = self.streams.of[id.idx()].as_ref() else {
-            return Ok(Sink { into: Into::Collect(self.empty()?), taken: 0 });
+            return Ok(Into::Collect(self.empty()?));
         };
         let ExprKind::Aggregate(aggregate) = &ast[aggregate_id].kind else {
             panic!("only aggregations take series as they come")
@@ -215,6 +308,6 @@ impl<'a> Evaluator<'a> {
         };
         let changes = changes.iter().filter_map(passed).collect();
         let folding = self.folding(aggregate, self.grid(id).steps(), ast[aggregate_id].span)?;
-        Ok(Sink { into: Into::Fold { changes, names: self.names, folding, passing: self.meter.hold()? }, taken: 0 })
+        Ok(Into::Fold { changes, names: self.names, folding, passing: self.meter.hold()? })
     }
 }

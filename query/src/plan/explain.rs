@@ -6,7 +6,7 @@ use kymo_core::query::{NodeCost, PlanNode};
 use kymo_core::storage::Tier;
 
 use super::Plan;
-use crate::parser::{Ast, Expr, ExprKind};
+use crate::parser::{Ast, Expr, ExprKind, NodeId};
 
 /// Levels shown. A deeper tree is cut, and says so: the shown form nests, and whoever walks or drops
 /// it may recurse.
@@ -22,6 +22,8 @@ pub(crate) struct Seen {
     /// Series read from storage here.
     pub(crate) series_read: u64,
     pub(crate) time: Duration,
+    /// The node whose value it took.
+    pub(crate) same_as: Option<NodeId>,
 }
 
 impl Plan {
@@ -40,6 +42,10 @@ impl Plan {
                 continue;
             }
             let mut node = self.node_of(expr, id.idx(), seen[id.idx()]);
+            if let Some(same) = seen[id.idx()].same_as {
+                let at = ast[same].span.start;
+                node.operation.push_str(&format!(", taken from the same expression at byte {at}"));
+            }
             if depth == DEPTH_MAX {
                 let mut deeper = false;
                 expr.for_each_child(|_| deeper = true);

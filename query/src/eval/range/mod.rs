@@ -164,8 +164,7 @@ impl Evaluator<'_> {
         if source.selector.is_some() {
             self.saw(range_id, ranges.len(), samples_read, bytes);
         }
-        sink.tell(id, &mut self.seen);
-        let out = sink.finish(&mut self.notes)?;
+        let out = self.drained(id, sink)?;
         if name == "absent_over_time" {
             return Ok(Value::Vector(self.absent(out, call.args[0], steps)?));
         }

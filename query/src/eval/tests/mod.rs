@@ -1,6 +1,7 @@
 //! Evaluation through the engine's door.
 
 mod extended;
+mod alike;
 mod families;
 mod hostile;
 mod limits;
