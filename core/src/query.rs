@@ -260,6 +260,17 @@ pub struct QueryResult {
     pub plan: Option<PlanNode>,
 }
 
+impl QueryResult {
+    /// Bytes that its series take in memory, about. O(series and histograms).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.value {
+            QueryValue::Vector(series) | QueryValue::Matrix(series) => series.iter().map(ResultSeries::bytes).sum(),
+            QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
+        }
+    }
+}
+
 /// A value of PromQL over the request's grid.
 #[derive(Debug, Clone)]
 pub enum QueryValue {
@@ -414,6 +425,18 @@ impl ResultSeries {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes it takes in memory, about. O(histograms).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let times = match &self.times {
+            PointTimes::Grid(presence) => presence.grid().steps().div_ceil(8),
+            PointTimes::Own(times) => size_of_val(times.as_slice()),
+        };
+        let histograms: usize = self.histograms.iter().map(|(_, h)| h.bytes() + size_of::<usize>()).sum();
+        let labels = self.labels.as_ref().packed().len();
+        (size_of::<ResultSeries>() + labels + size_of_val(self.floats.as_slice()) + times + histograms) as u64
     }
 
     /// All points in time order.

@@ -119,6 +119,15 @@ fn a_plan_is_shown_as_a_tree_with_what_was_expected_and_found() {
     let target = format!("/api/v1/query?explain=true&query={}", encoded("sum(rate(up[1m])) / 2"));
     let plan = &http::get(server.port, &target).unwrap().json()["data"]["explain"];
     assert!(plan["operation"].is_string() && plan["inputs"].is_array(), "{plan}");
+    let mut leaf = plan;
+    while let Some(input) = leaf["inputs"].get(0) {
+        leaf = input;
+    }
+    for when in ["estimated", "actual"] {
+        let cost = &leaf[when];
+        assert!(cost["series"] == 2 && cost["samples"] == 40, "{when}: {leaf}");
+        assert!(cost["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{when}: {leaf}");
+    }
 }
 
 #[test]

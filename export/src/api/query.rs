@@ -5,6 +5,7 @@ use axum::response::Response;
 use kymo_core::query::{Grid, POINTS_MAX, StatsWanted};
 use kymo_core::{ErrorKind, QueryRequest};
 
+use super::body::over_budget;
 use super::book::Asked;
 use super::params::Params;
 use super::run::run_query;
@@ -81,6 +82,8 @@ async fn evaluate(
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
     run_query(state, timeout, asked, move |ctx| {
         let result = backend.query(&request, ctx)?;
+        // Its columns are there until the last byte is written.
+        let _columns = ctx.budget.try_reserve(result.bytes()).map_err(over_budget)?;
         let mut answer = buffers.answer(ctx)?;
         write::write_query(&mut answer, &result)?;
         Ok((answer, result.cost))

@@ -504,6 +504,35 @@ async fn an_answer_beyond_the_memory_limit_is_refused_and_its_memory_given_back(
 }
 
 #[tokio::test]
+async fn an_answer_counts_with_its_columns_and_its_text() {
+    let points: Vec<(i64, f64)> = (0..10_000).map(|n| (n * 15_000, n as f64 / 7.0)).collect();
+    let value = QueryValue::Matrix(vec![series([], &points)]);
+    let columns = QueryResult { value: value.clone(), ..QueryResult::default() }.bytes();
+    assert!(columns >= 160_000, "{columns} bytes for times and values");
+    let answered_within = async |query_memory_max: u64| {
+        let mut state = state(answers(value.clone()));
+        state.options = Arc::new(ApiOptions { query_memory_max, ..ApiOptions::default() });
+        get(&routes(state), "/api/v1/query?query=x").await
+    };
+    let (mut refused, mut answered) = (0, 1 << 30);
+    while answered - refused > 1 {
+        let middle = (refused + answered) / 2;
+        let (status, body) = answered_within(middle).await;
+        match status {
+            200 => answered = middle,
+            _ => {
+                assert!(status == 422 && body.contains("--query-memory sets it"), "{middle}: {status} {body}");
+                refused = middle;
+            }
+        }
+    }
+    let (_, text) = answered_within(answered).await;
+    let least = columns + text.len() as u64;
+    assert!(answered >= least, "{answered} bytes are enough for {least}");
+    assert!(answered < 4 * least, "{answered} bytes are needed for {least}");
+}
+
+#[tokio::test]
 async fn an_answers_memory_is_held_until_it_is_sent() {
     let mut state = state(answers(QueryValue::Vector(vec![series([], &[(0, 1.0)])])));
     state.budget = Budget::root("process", 1 << 30);

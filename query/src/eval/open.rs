@@ -108,6 +108,20 @@ impl Evaluator<'_> {
             let mut shape = self.shape_of(id, &expr.kind, &shapes, with_labels, &mut cost);
             let steps = self.plan.node(id).grid.steps();
             let column = Column::bytes(steps);
+            if let Some(taker) = self.shared.taken_with(id) {
+                // Nothing is read here; the tree's value is there.
+                cost = NodeCost::default();
+                if expr.value_type == ValueType::Scalar {
+                    shape = Shape::default();
+                } else if taker == id {
+                    cost.series = shape.series;
+                    cost.memory_bytes = self.taken_bytes(id, &shape);
+                }
+                let tier = self.seen[id.idx()].tier;
+                self.seen[id.idx()] = Seen { estimated: cost, tier, ..Seen::default() };
+                shapes.push(shape);
+                continue;
+            }
             if let Some(broadcast) = self.plan.node(id).broadcast {
                 cost.memory_bytes += shape.series * Column::bytes(broadcast);
             }
@@ -195,19 +209,36 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Bytes that a vector's node holds, its result included.
-    fn own_bytes(&self, id: NodeId, kind: &ExprKind, shapes: &[Shape], shape: &Shape, column: u64) -> u64 {
-        let steps = self.plan.node(id).grid.steps() as u64;
-        // Of a node whose series go into an aggregation as they come: that one's groups, with their states.
-        let kept = match self.streams.aggregate_of(id).map(|into| &self.ast[into].kind) {
+    /// Bytes that stay of the series a node makes.
+    fn kept_bytes(&self, id: NodeId, shape: &Shape) -> u64 {
+        let steps = self.plan.node(id).grid.steps();
+        let column = Column::bytes(steps);
+        match self.streams.aggregate_of(id).map(|into| &self.ast[into].kind) {
+            // Of a node whose series go into an aggregation as they come: that one's groups, with their states.
             Some(ExprKind::Aggregate(aggregate)) => {
                 let groups = shape.projected(projection(aggregate)).series;
-                column + groups * column + state_bytes(aggregate.op, shape.series, groups) * steps
+                column + groups * column + state_bytes(aggregate.op, shape.series, groups) * steps as u64
             }
             // What was done on the way holds nothing itself.
             _ if self.streams.is_passed(id) => 0,
             _ => shape.series * column,
+        }
+    }
+
+    /// Bytes of the value that a node takes from another, which made it.
+    fn taken_bytes(&self, id: NodeId, shape: &Shape) -> u64 {
+        let series = match self.streams.aggregate_of(id).map(|into| &self.ast[into].kind) {
+            Some(ExprKind::Aggregate(aggregate)) => shape.projected(projection(aggregate)).series,
+            _ => shape.series,
         };
+        series * Column::bytes(self.plan.node(id).grid.steps())
+    }
+
+    /// Bytes that a vector's node holds, its result included, and those of nodes that take its value.
+    fn own_bytes(&self, id: NodeId, kind: &ExprKind, shapes: &[Shape], shape: &Shape, column: u64) -> u64 {
+        let steps = self.plan.node(id).grid.steps() as u64;
+        let taken: u64 = self.shared.takers_of(id).iter().map(|taker| self.kept_bytes(*taker, shape)).sum();
+        let kept = self.kept_bytes(id, shape) + taken;
         match kind {
             ExprKind::VectorSelector(_) => {
                 kept + shape.longest * READ_BYTES + shape.columns * Picks::bytes(steps as usize)
@@ -235,7 +266,7 @@ impl Evaluator<'_> {
                 } else {
                     state_bytes(aggregate.op, shapes[aggregate.expr.idx()].series, shape.series) * steps
                 };
-                own + shape.series * column
+                own + shape.series * column + taken
             }
             // In place, or made anew: the result is what is held.
             _ => kept,

@@ -123,10 +123,14 @@ impl Shared {
         *self.part_of.get(id.idx())?
     }
 
+    /// Nodes that take the value of `id`, or series as it makes them.
+    pub(super) fn takers_of(&self, id: NodeId) -> &[NodeId] {
+        self.givers.get(&id).map_or(&[], |giver| &giver.takers)
+    }
+
     /// Nodes whose series go where they go as those of `id` come.
     pub(super) fn along_with(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let takers = self.givers.get(&id).map_or(&[][..], |giver| &giver.takers);
-        takers.iter().copied().filter(|taker| self.takers[taker].along)
+        self.takers_of(id).iter().copied().filter(|taker| self.takers[taker].along)
     }
 }
 

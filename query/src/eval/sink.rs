@@ -284,17 +284,17 @@ impl<'a> Evaluator<'a> {
 
     /// Where the series of node `id` go, and those of nodes that take them from it.
     pub(super) fn sink(&mut self, id: NodeId) -> Result<Sink<'a>, QueryError> {
-        let into = self.into_of(id)?;
+        let into = self.way_of(id)?;
         let along: Vec<NodeId> = self.shared.along_with(id).collect();
         let mut beside = Vec::with_capacity(along.len());
         for taker in along {
             let (notes, scratch) = (Notes::new(self.text), Scratch::default());
-            beside.push(Beside { id: taker, into: Some(self.into_of(taker)?), taken: 0, notes, scratch });
+            beside.push(Beside { id: taker, into: Some(self.way_of(taker)?), taken: 0, notes, scratch });
         }
         Ok(Sink { into, taken: 0, beside })
     }
 
-    fn into_of(&mut self, id: NodeId) -> Result<Into<'a>, QueryError> {
+    fn way_of(&mut self, id: NodeId) -> Result<Into<'a>, QueryError> {
         let ast = self.ast;
         let Some(&Stream { aggregate: aggregate_id, ref changes }) = self.streams.of[id.idx()].as_ref() else {
             return Ok(Into::Collect(self.empty()?));

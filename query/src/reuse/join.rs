@@ -87,17 +87,5 @@ fn float_places(series: &ResultSeries, points: &Range<usize>) -> Range<usize> {
 
 /// Bytes that series take in memory.
 pub(crate) fn series_bytes(series: &[ResultSeries]) -> u64 {
-    let of = |one: &ResultSeries| {
-        let steps = match &one.times {
-            PointTimes::Grid(presence) => presence.grid().steps().div_ceil(8),
-            PointTimes::Own(times) => size_of_val(times.as_slice()),
-        };
-        let histograms: usize = one.histograms.iter().map(|(_, h)| h.bytes() + size_of::<usize>()).sum();
-        size_of::<ResultSeries>()
-            + one.labels.as_ref().packed().len()
-            + size_of_val(one.floats.as_slice())
-            + steps
-            + histograms
-    };
-    series.iter().map(|one| of(one) as u64).sum()
+    series.iter().map(ResultSeries::bytes).sum()
 }

@@ -354,6 +354,10 @@ fn what_is_expected_is_within_twice_of_what_is_seen() {
         ("sum(rate(cpu_seconds_total{mode=\"user\"}[5m])) / sum(rate(cpu_seconds_total[5m]))", whole),
         ("load1 / on (instance) sum by (instance) (rate(cpu_seconds_total[5m]))", whole),
         ("quantile by (job) (0.9, load1)", whole),
+        // Trees that stand twice are expected where they are evaluated.
+        ("sum(rate(cpu_seconds_total[5m])) / count(rate(cpu_seconds_total[5m]))", whole),
+        ("rate(cpu_seconds_total[5m]) / on () group_left () sum(rate(cpu_seconds_total[5m]))", whole),
+        ("sum by (mode) (cpu_seconds_total) / on () group_left () sum(sum by (mode) (cpu_seconds_total))", whole),
     ];
     for (text, grid) in rows {
         let mut request = QueryRequest::new(text, grid);
