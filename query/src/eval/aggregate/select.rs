@@ -14,7 +14,6 @@ use crate::eval::column::{Column, Scalars, Series, StepSet, Vector};
 use crate::eval::labels::{Groups, Projection};
 use crate::eval::meter::{Hold, Meter, Pace};
 use crate::eval::notes::{Note, Notes};
-use crate::eval::sorted::sorted;
 use crate::parser::{AggregateOp, Span};
 
 /// `topk` and `bottomk`.
@@ -104,7 +103,7 @@ impl Folding for Ranks<'_> {
             order
         } else {
             let all: Vec<u32> = members.keys().copied().collect();
-            sorted(all, &meter, |a, b| (members[a].group, *a).cmp(&(members[b].group, *b)))?
+            meter.sorted(all, |a, b| (members[a].group, *a).cmp(&(members[b].group, *b)))?
         };
         let mut place_of: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
         for &number in &order {
@@ -179,7 +178,7 @@ impl Folding for Limits<'_> {
 
     fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
         let Limits { chosen, mut out, meter, .. } = *self;
-        let chosen = sorted(chosen, &meter, |(a, _), (b, _)| a.cmp(b))?;
+        let chosen = meter.sorted(chosen, |(a, _), (b, _)| a.cmp(b))?;
         out.series.extend(chosen.into_iter().map(|(_, series)| series));
         Ok(out)
     }
@@ -259,7 +258,7 @@ impl Ranking {
 
     /// Members, best first, NaN last.
     fn in_order(&self, op: AggregateOp, meter: &Meter<'_>) -> Result<Vec<u32>, QueryError> {
-        let best = sorted(self.best.clone(), meter, |a, b| match (a.0.is_nan(), b.0.is_nan()) {
+        let best = meter.sorted(self.best.clone(), |a, b| match (a.0.is_nan(), b.0.is_nan()) {
             (false, false) if op == AggregateOp::Topk => b.0.total_cmp(&a.0),
             (false, false) => a.0.total_cmp(&b.0),
             (a_nan, b_nan) => a_nan.cmp(&b_nan),
