@@ -34,6 +34,8 @@ pub struct CollectorOptions {
     pub job: String,
     /// The label `instance` of every series.
     pub instance: String,
+    /// Whether `up` is stored with each round: what is gathered is a target, and not what the server made of other series.
+    pub is_target: bool,
 }
 
 impl CollectorOptions {
@@ -46,6 +48,7 @@ impl CollectorOptions {
             offset: Duration::ZERO,
             job: "host".to_owned(),
             instance: hostname(),
+            is_target: true,
         }
     }
 
@@ -57,6 +60,7 @@ impl CollectorOptions {
             offset: Duration::from_millis(2_500),
             job: "kymo".to_owned(),
             instance: hostname(),
+            is_target: true,
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct Collector {
     offset_ms: i64,
     parts: CollectParts,
     metrics: RoundMetrics,
+    is_target: bool,
     /// Guards the source and its series; held for a round, which runs on the pool, and nobody else asks for it then.
     work: Arc<Mutex<Work>>,
 }
@@ -153,7 +158,7 @@ impl Collector {
         source: Box<dyn Source>,
         parts: CollectParts,
     ) -> Result<Collector, RegisterError> {
-        let CollectorOptions { interval, offset, job, instance } = options;
+        let CollectorOptions { interval, offset, job, instance, is_target } = options;
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let engine =
             Engine { storage: parts.storage.clone(), ledger: parts.ledger.clone(), clock: parts.clock.clone() };
@@ -164,6 +169,7 @@ impl Collector {
             offset_ms: i64::try_from(offset.as_millis()).unwrap_or(0) % interval_ms,
             metrics: RoundMetrics::register(&parts.registry, name)?,
             parts,
+            is_target,
             work: Arc::new(Mutex::new(Work { source, gathered: Gathered::default(), store, engine })),
         })
     }
@@ -218,12 +224,15 @@ impl Collector {
 
     async fn round(&self, planned_ms: i64) -> Result<(), RoundError> {
         let samples = self.metrics.samples.clone();
+        let is_target = self.is_target;
         let round = self.on_pool(move |work| {
             let Work { source, gathered, store, engine } = work;
             let now_ms = engine.clock.now_ms();
             let is_late = !(0..=LATE_MS_MAX).contains(&now_ms.saturating_sub(planned_ms));
             gathered.clear();
-            gathered.bare("up", 1.0);
+            if is_target {
+                gathered.bare("up", 1.0);
+            }
             source.gather(gathered);
             samples.set(gathered.samples().count() as f64);
             store.store(engine, gathered, if is_late { now_ms } else { planned_ms })

@@ -323,6 +323,7 @@ async fn run(last: u32, panics_in: Option<u32>) -> (Arc<Recorder>, Registry, Arc
         offset: Duration::from_secs(2),
         job: "j".into(),
         instance: "i".into(),
+        is_target: true,
     };
     let source = Counting { rounds: 0, last, stop: stop.clone(), panics_in };
     Collector::of("test", options, Box::new(source), parts).unwrap().run(stop).await;

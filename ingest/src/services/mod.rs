@@ -64,6 +64,7 @@ impl ServiceWatch {
             offset: Duration::from_millis(7_500),
             job: "service_health".to_owned(),
             instance: hostname(),
+            is_target: false,
         };
         let source = Box::new(Figures { health: health.clone() });
         let collector = Collector::of("service_health", options, source, parts.clone())?;

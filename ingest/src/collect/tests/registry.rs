@@ -42,6 +42,7 @@ async fn a_series_that_leaves_the_registry_is_marked_at_the_next_round() {
         offset: Duration::from_secs(2),
         job: "j".into(),
         instance: "i".into(),
+        is_target: true,
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(Collector::own(options, parts, Vec::new).unwrap().run(stop.clone()));

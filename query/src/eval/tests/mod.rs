@@ -1,7 +1,7 @@
 //! Evaluation through the engine's door.
 
-mod extended;
 mod alike;
+mod extended;
 mod families;
 mod hostile;
 mod limits;
