@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`ServiceWatch`] is the loop: once a second it aggregates, every few seconds it reads what the metrics of requests gained, and
-//! every 15 seconds a [`Collector`](crate::collect::Collector) stores what is known of services.
+//! every 15 seconds a [`Collector`] stores what is known of services.
 
 mod config;
 mod reader;
