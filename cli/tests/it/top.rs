@@ -28,7 +28,9 @@ fn scraping(folder: &Path) -> (Server, Server) {
     let server = Server::start_with(folder, &["--config", config.to_str().unwrap()]);
     wait_for("two targets", || {
         let path = "/api/v1/query?query=count(up)%20unless%20count(up%7Bjob%3D%22shop%22%7D%20%3D%3D%200)";
-        http::get(server.port, path).ok()?.body.contains("\"2\"").then_some(())
+        let targets = http::get(server.port, "/api/v1/targets").ok()?.body;
+        let are_told = targets.contains("\"health\":\"up\"") && targets.contains("\"health\":\"down\"");
+        (are_told && http::get(server.port, path).ok()?.body.contains("\"2\"")).then_some(())
     });
     (server, scraped)
 }

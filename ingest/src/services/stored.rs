@@ -29,6 +29,10 @@ impl Source for Figures {
     fn gather(&mut self, out: &mut Gathered) {
         let totals = self.health.totals();
         let list = self.health.list();
+        // Not even the families are told where there are no services.
+        if totals.is_empty() && list.is_empty() {
+            return;
+        }
         let mut requests = out.family(FamilyType::Counter, REQUESTS, "Requests to the service.");
         for told in &totals {
             requests.push([("service", told.service.as_str())], told.requests.iter().sum::<u64>() as f64);
