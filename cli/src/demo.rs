@@ -20,6 +20,9 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::top::{leave_open, plain_options, server};
 
+/// How often a request is sent to a server that is busy, and how long after each time.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 /// How far back the made services go: an hour to compare with, and a little.
 const HISTORY_MS: i64 = 90 * 60_000;
 /// Distance of points.
@@ -306,13 +309,18 @@ impl Feed {
         resources.push(resource("warehouse", json!({"name": "stock.items", "gauge": {"dataPoints": [early]}})));
         let body = json!({"resourceMetrics": resources}).to_string();
         let failed = |error: &dyn std::error::Error| Failure::because("cannot send the made services", error);
-        let address = self.url.parse().map_err(|_| Failure::new("the server's address is none"))?;
-        let answer = self.client.post(address, "application/json", body.into_bytes()).await;
-        let answer = answer.map_err(|error| failed(&error))?;
-        match answer.status().is_success() {
-            true => Ok(()),
-            false => Err(Failure::new(format!("the server refused the made services: {}", answer.status()))),
+        let address = || self.url.parse().map_err(|_| Failure::new("the server's address is none"));
+        // A server that is busy says so, and is asked again as every sender would.
+        for tries_left in (0..TRIES).rev() {
+            let answer = self.client.post(address()?, "application/json", body.clone().into_bytes()).await;
+            let status = answer.map_err(|error| failed(&error))?.status();
+            match status.as_u16() {
+                200..300 => return Ok(()),
+                503 if tries_left > 0 => tokio::time::sleep(PAUSE).await,
+                _ => return Err(Failure::new(format!("the server refused the made services: {status}"))),
+            }
         }
+        Ok(())
     }
 
     /// What happened in one step.
