@@ -132,6 +132,29 @@ pub(crate) struct Allowance {
     pub(crate) bytes: u64,
 }
 
+/// Work that writes a block series by series, over as many calls as it takes.
+pub(crate) trait BySeries {
+    /// Bytes written so far.
+    fn bytes(&self) -> u64;
+
+    /// Writes the next series; `false` when there is none left.
+    fn next_series(&mut self) -> Result<bool, StorageError>;
+
+    /// Goes on until all series are done (`true`) or the allowance is used up.
+    fn go_on(&mut self, engine: &Engine, allowance: &Allowance) -> Result<bool, StorageError> {
+        let until = self.bytes().saturating_add(allowance.bytes);
+        loop {
+            if !self.next_series()? {
+                return Ok(true);
+            }
+            let is_late = allowance.until.is_some_and(|until| engine.options.clock.monotonic() >= until);
+            if is_late || self.bytes() >= until {
+                return Ok(false);
+            }
+        }
+    }
+}
+
 impl Engine {
     pub(crate) fn merge_step(&self, limit: MaintainLimit) -> Result<Next, StorageError> {
         let began = self.options.clock.monotonic();
@@ -426,19 +449,9 @@ impl Engine {
     }
 }
 
-impl MergeJob {
-    /// Merges series until all are done (`true`) or the allowance is used up.
-    fn go_on(&mut self, engine: &Engine, allowance: &Allowance) -> Result<bool, StorageError> {
-        let until = self.writer.bytes().saturating_add(allowance.bytes);
-        loop {
-            if !self.next_series()? {
-                return Ok(true);
-            }
-            let is_late = allowance.until.is_some_and(|until| engine.options.clock.monotonic() >= until);
-            if is_late || self.writer.bytes() >= until {
-                return Ok(false);
-            }
-        }
+impl BySeries for MergeJob {
+    fn bytes(&self) -> u64 {
+        self.writer.bytes()
     }
 
     fn next_series(&mut self) -> Result<bool, StorageError> {

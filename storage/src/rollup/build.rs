@@ -24,7 +24,7 @@ use super::spans::{Rolled, Spans, whole_hours};
 use crate::block::{Block, BlockWriter, ChunkRef, Scan, Shape};
 use crate::blocks::{Blocks, LiveBlock};
 use crate::chunk::Effort;
-use crate::compact::{Allowance, Extent, hides_much, hides_something};
+use crate::compact::{Allowance, BySeries, Extent, hides_much, hides_something};
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::hidden::{Hidden, Hides};
@@ -374,18 +374,9 @@ fn reaches(block: &LiveBlock, window: (i64, i64)) -> bool {
     footer.samples > 0 && footer.max_time_ms > window.0 && footer.min_time_ms <= window.1
 }
 
-impl RollupJob {
-    fn go_on(&mut self, engine: &Engine, allowance: &Allowance) -> Result<bool, StorageError> {
-        let until = self.writer.bytes().saturating_add(allowance.bytes);
-        loop {
-            if !self.next_series()? {
-                return Ok(true);
-            }
-            let is_late = allowance.until.is_some_and(|until| engine.options.clock.monotonic() >= until);
-            if is_late || self.writer.bytes() >= until {
-                return Ok(false);
-            }
-        }
+impl BySeries for RollupJob {
+    fn bytes(&self) -> u64 {
+        self.writer.bytes()
     }
 
     fn next_series(&mut self) -> Result<bool, StorageError> {
@@ -410,7 +401,9 @@ impl RollupJob {
         }
         Ok(true)
     }
+}
 
+impl RollupJob {
     /// The rows of a series in the window.
     fn rows_of(&mut self, labels: &Labels) -> Result<Columns, SelectError> {
         let (start, end) = self.plan.window;
