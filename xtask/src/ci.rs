@@ -17,6 +17,9 @@ use crate::{conformance, dependencies, fuzz, instructions, memcheck, process, te
 /// A release build from nothing takes at most this long on two cores.
 const RELEASE_BUILD_MAX: Duration = Duration::from_mins(6);
 
+/// What all builds together leave behind, roughly: below this much free space a step may fail for want of it.
+const DISK_NEEDED: u64 = 10_000_000_000;
+
 enum Outcome {
     Passed,
     Failed(String),
@@ -31,6 +34,16 @@ struct Step {
 
 /// Runs every step and prints a table of them; `true` when none failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+    // Nothing is built twice here, and every build folder stands beside the others until the end.
+    let workspace = &Workspace { incremental: false, root: workspace.root.clone(), target: workspace.target.clone() };
+    if let Some(free) = workspace.free_bytes().filter(|free| *free < DISK_NEEDED) {
+        println!(
+            "ci: warning: {:.1} GB are free on the disk of {}; the builds need up to {} GB",
+            free as f64 / 1e9,
+            workspace.root.display(),
+            DISK_NEEDED / 1_000_000_000
+        );
+    }
     let mut steps = Steps::default();
     let mut tests = test::Outcome::default();
     steps.run("test", || {
@@ -53,6 +66,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
             cargo.arg("test").args(arguments).arg("--target-dir").arg(&folder);
             process::run(cargo.env("RUSTFLAGS", "--cfg=kymo_portable"))?;
         }
+        // No other step reads it, and with those of the tests and the release it would fill a small disk.
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         Ok(Outcome::Passed)
     });
     steps.run("memcheck", || {

@@ -14,6 +14,8 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Absolute path of cargo's build folder; `CARGO_TARGET_DIR` moves it.
     pub(crate) target: PathBuf,
+    /// Whether what is compiled is kept in the pieces that make the next build quick; they fill gigabytes.
+    pub(crate) incremental: bool,
 }
 
 impl Workspace {
@@ -24,14 +26,24 @@ impl Workspace {
             Some(dir) => env::current_dir().context("cannot read the current folder")?.join(dir),
             None => root.join("target"),
         };
-        Ok(Self { root, target })
+        Ok(Self { root, target, incremental: true })
     }
 
     /// The cargo that started this program, at the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root);
+        if !self.incremental {
+            command.env("CARGO_INCREMENTAL", "0");
+        }
         command
+    }
+
+    /// Bytes that can still be written where the build folder lies; `None` where `df` cannot tell.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let told = process::stdout(Command::new("df").arg("-Pk").arg(&self.root)).ok()?;
+        let blocks: u64 = told.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+        Some(blocks * 1024)
     }
 
     /// `path` relative to the root, for messages.
