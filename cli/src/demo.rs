@@ -311,16 +311,17 @@ impl Feed {
         let failed = |error: &dyn std::error::Error| Failure::because("cannot send the made services", error);
         let address = || self.url.parse().map_err(|_| Failure::new("the server's address is none"));
         // A server that is busy says so, and is asked again as every sender would.
-        for tries_left in (0..TRIES).rev() {
+        let mut tries = 1;
+        loop {
             let answer = self.client.post(address()?, "application/json", body.clone().into_bytes()).await;
             let status = answer.map_err(|error| failed(&error))?.status();
             match status.as_u16() {
                 200..300 => return Ok(()),
-                503 if tries_left > 0 => tokio::time::sleep(PAUSE).await,
+                503 if tries < TRIES => tokio::time::sleep(PAUSE).await,
                 _ => return Err(Failure::new(format!("the server refused the made services: {status}"))),
             }
+            tries += 1;
         }
-        Ok(())
     }
 
     /// What happened in one step.

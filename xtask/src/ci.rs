@@ -17,7 +17,7 @@ use crate::{conformance, dependencies, fuzz, instructions, memcheck, process, te
 /// A release build from nothing takes at most this long on two cores.
 const RELEASE_BUILD_MAX: Duration = Duration::from_mins(6);
 
-/// What all builds together leave behind, roughly: below this much free space a step may fail for want of it.
+/// Room for all builds together, on the safe side: with less, a step may fail for want of it.
 const DISK_NEEDED: u64 = 10_000_000_000;
 
 enum Outcome {
@@ -34,13 +34,13 @@ struct Step {
 
 /// Runs every step and prints a table of them; `true` when none failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
-    // Nothing is built twice here, and every build folder stands beside the others until the end.
+    // No crate is changed and built again here, which is what the pieces are for, and they would take up the disk.
     let workspace = &Workspace { incremental: false, root: workspace.root.clone(), target: workspace.target.clone() };
     if let Some(free) = workspace.free_bytes().filter(|free| *free < DISK_NEEDED) {
         println!(
-            "ci: warning: {:.1} GB are free on the disk of {}; the builds need up to {} GB",
+            "ci: warning: {:.1} GB are free on the disk of {}; {} GB are room enough",
             free as f64 / 1e9,
-            workspace.root.display(),
+            workspace.target.display(),
             DISK_NEEDED / 1_000_000_000
         );
     }

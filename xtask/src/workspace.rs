@@ -41,7 +41,8 @@ impl Workspace {
 
     /// Bytes that can still be written where the build folder lies; `None` where `df` cannot tell.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
-        let told = process::stdout(Command::new("df").arg("-Pk").arg(&self.root)).ok()?;
+        let folder = if self.target.exists() { &self.target } else { &self.root };
+        let told = process::stdout(Command::new("df").arg("-Pk").arg(folder)).ok()?;
         let blocks: u64 = told.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
         Some(blocks * 1024)
     }
