@@ -7,7 +7,7 @@ use super::cells::{self, Cells};
 use super::exemplar;
 use super::node::{Mark, Node};
 use super::options::Options;
-use super::view::{Numbers, Reading, Recorded, Scratch};
+use super::view::{Reading, Recorded, Scratch};
 use crate::batch::Exemplar;
 use crate::labels::Labels;
 use crate::metric::MetricKind;
@@ -63,14 +63,24 @@ impl Recorded for CounterValue {
     }
 
     fn read_run(nodes: &[Arc<Node<Self>>], scratch: &mut Scratch) {
+        let Scratch { wholes, fractions, is_plain, .. } = scratch;
+        let has_fractions = nodes.iter().any(|node| node.value.fraction.id().is_some());
         let sums = cells::read();
-        scratch.numbers.clear();
-        scratch.numbers.extend(nodes.iter().map(|node| node.value.read(&sums)));
+        sums.wholes(nodes.iter().map(|node| node.value.whole), wholes);
+        fractions.clear();
+        if has_fractions {
+            fractions.extend(nodes.iter().map(|node| node.value.fraction(&sums)));
+        }
+        *is_plain = !has_fractions && !nodes.iter().any(|node| node.marks.has(Mark::HasExemplars));
+    }
+
+    fn totals(scratch: &Scratch) -> Option<&[u64]> {
+        scratch.is_plain.then_some(scratch.wholes.as_slice())
     }
 
     fn reading<'a>(&'a self, index: usize, scratch: &'a mut Scratch) -> Reading<'a> {
-        let numbers = scratch.numbers.get(index).copied().unwrap_or_default();
-        Reading::Counter { whole: numbers.whole, fraction: numbers.fraction }
+        let fraction = scratch.fractions.get(index).copied().unwrap_or_default();
+        Reading::Counter { whole: scratch.wholes.get(index).copied().unwrap_or_default(), fraction }
     }
 }
 
@@ -84,8 +94,8 @@ impl CounterValue {
         cells::add_shared(self.whole, |now| total.saturating_sub(now));
     }
 
-    fn read(&self, sums: &cells::Sums<'_>) -> Numbers {
-        Numbers { whole: sums.whole(self.whole), fraction: self.fraction.id().map_or(0.0, |id| sums.float(id)) }
+    fn fraction(&self, sums: &cells::Sums<'_>) -> f64 {
+        self.fraction.id().map_or(0.0, |id| sums.float(id))
     }
 }
 
@@ -150,8 +160,8 @@ impl Counter {
 
     /// The total. Takes a lock, and time for each thread there was at once.
     pub fn value(&self) -> f64 {
-        let numbers = self.node.value.read(&cells::read());
-        numbers.whole as f64 + numbers.fraction
+        let sums = cells::read();
+        sums.whole(self.cell) as f64 + self.node.value.fraction(&sums)
     }
 }
 
@@ -184,14 +194,11 @@ impl Recorded for UpDownValue {
     }
 
     fn read_run(nodes: &[Arc<Node<Self>>], scratch: &mut Scratch) {
-        let sums = cells::read();
-        scratch.numbers.clear();
-        let numbers = nodes.iter().map(|node| Numbers { whole: sums.whole(node.value.cell.first()), fraction: 0.0 });
-        scratch.numbers.extend(numbers);
+        cells::read().wholes(nodes.iter().map(|node| node.value.cell.first()), &mut scratch.wholes);
     }
 
     fn reading<'a>(&'a self, index: usize, scratch: &'a mut Scratch) -> Reading<'a> {
-        Reading::UpDownCounter(scratch.numbers.get(index).copied().unwrap_or_default().whole as i64)
+        Reading::UpDownCounter(scratch.wholes.get(index).copied().unwrap_or_default() as i64)
     }
 }
 

@@ -17,7 +17,7 @@ use super::handle::{Borrowed, Handle, Scoped};
 use super::node::{self, Mark, Node};
 use super::options::Options;
 use super::table::Table;
-use super::view::{FamilyView, Recorded, Scratch, SeriesLabels, SeriesView, Visit, labels_of};
+use super::view::{FamilyView, RUN, Recorded, Scratch, SeriesLabels, SeriesView, Visit, labels_of};
 use super::{Host, OVERFLOW_LABEL, Overflow};
 use crate::metric::MetricKind;
 use crate::random::{OsRandom, Random};
@@ -25,9 +25,6 @@ use crate::short;
 
 #[cfg(not(kymo_portable))]
 use crate::epoch::{self, Pin};
-
-/// Series whose numbers are read under one lock.
-const RUN: usize = 64;
 
 /// A family of series that differ in `N` label values.
 #[derive(Debug, Clone)]
@@ -287,6 +284,9 @@ impl<V: Recorded> AnyFamily for FamilyCore<V> {
         });
         for run in series.chunks(RUN) {
             V::read_run(run, scratch);
+            if V::totals(scratch).is_some_and(|totals| visitor.totals(totals)) {
+                continue;
+            }
             for (index, node) in run.iter().enumerate() {
                 visitor.series(&SeriesView {
                     names: &self.shape.label_names,

@@ -17,6 +17,15 @@ pub trait Visit {
 
     /// A series of the family seen last.
     fn series(&mut self, series: &SeriesView<'_>);
+
+    /// Values of the next series of the family seen last, for whoever knows their labels from an earlier time: the family's
+    /// [`order`](FamilyView::order) was the same then. Counters of whole numbers without exemplars come like this.
+    ///
+    /// Says whether they are taken; the same series are shown one by one otherwise.
+    fn totals(&mut self, totals: &[u64]) -> bool {
+        let _ = totals;
+        false
+    }
 }
 
 /// A family without its series.
@@ -145,11 +154,17 @@ pub(super) fn labels_of<'a, V>(names: &'a [String], node: &'a Node<V>) -> Series
     SeriesLabels::new(names, node.labels(), node.names_itself())
 }
 
+/// Series whose numbers are read under one lock.
+pub(super) const RUN: usize = 64;
+
 /// Buffers that a reader uses again and again.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Values of a run of counters or gauges.
-    pub(super) numbers: Vec<Numbers>,
+    /// Values of a run of counters or up-down counters, whole parts and others; the others are left out where all are zero.
+    pub(super) wholes: Vec<u64>,
+    pub(super) fractions: Vec<f64>,
+    /// Whether the run has nothing but its whole parts.
+    pub(super) is_plain: bool,
     pub(super) counts: Vec<u64>,
     pub(super) native: NativeHistogram,
     pub(super) quantiles: Vec<Quantile>,
@@ -157,21 +172,20 @@ pub struct Scratch {
     pub(super) bins: Vec<(f64, u64)>,
 }
 
-/// The parts of a value that is one number.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Numbers {
-    pub(super) whole: u64,
-    pub(super) fraction: f64,
-}
-
 /// What is recorded in a series, and how it is read.
 pub trait Recorded: std::fmt::Debug + Sized + Send + Sync + 'static {
     /// A value with nothing recorded.
     fn new(options: &Arc<super::options::Options>) -> Self;
 
-    /// Reads a run of nodes into `scratch.numbers`, if that is where this kind is read to: under one lock, not one each.
+    /// Reads a run of `RUN` nodes at most into `scratch`, if this kind is read in runs: under one lock, not one each.
     fn read_run(nodes: &[Arc<Node<Self>>], scratch: &mut Scratch) {
         let _ = (nodes, scratch);
+    }
+
+    /// The run that was read, where all there is to it are whole totals.
+    fn totals(scratch: &Scratch) -> Option<&[u64]> {
+        let _ = scratch;
+        None
     }
 
     /// Gives what is recorded. `index` is the node's place in the run that was read.

@@ -221,9 +221,41 @@ pub fn write_float_plain<S: TextSink + ?Sized>(out: &mut S, value: f64) {
 }
 
 /// Appends `value` in decimal.
+#[inline]
 pub fn write_u64<S: TextSink + ?Sized>(out: &mut S, value: u64) {
-    let mut buffer = [0; INTEGER_BYTES_MAX];
-    out.push_ascii(integer_digits(value, &mut buffer));
+    if value < EIGHT_DIGITS_END {
+        let digits = eight_digits(value);
+        // The last digit is shown even where it is zero, too.
+        let zeros = (digits.trailing_zeros() / 8).min(7);
+        out.push_few(((digits | ASCII_ZEROS) >> (8 * zeros)).to_le_bytes(), 8 - zeros as usize);
+    } else {
+        write_long(out, value);
+    }
+}
+
+#[cold]
+fn write_long<S: TextSink + ?Sized>(out: &mut S, value: u64) {
+    write_u64(out, value / EIGHT_DIGITS_END);
+    out.push_few((eight_digits(value % EIGHT_DIGITS_END) | ASCII_ZEROS).to_le_bytes(), 8);
+}
+
+/// The least number of nine digits.
+const EIGHT_DIGITS_END: u64 = 100_000_000;
+
+/// Eight times `0`.
+const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The digits of a number below [`EIGHT_DIGITS_END`], a byte each, the first of the eight in the lowest byte.
+///
+/// All are found at once: first two halves of four digits in lanes of 32 bits, then pairs in lanes of 16, then digits. A
+/// lane is divided by multiplying with the rounded reciprocal, which is exact for what it can hold.
+#[inline]
+fn eight_digits(value: u64) -> u64 {
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
 }
 
 /// Appends `value` in decimal.
@@ -550,6 +582,21 @@ mod tests {
         assert_eq!(plain(f64::MAX).len(), 309);
     }
 
+    #[test]
+    fn whole_numbers_have_their_digits_at_every_length() {
+        let ends = (0..20).flat_map(|digits| {
+            let end = 10u64.pow(digits);
+            [end - 1, end, end + 1, end.saturating_mul(9), end.saturating_mul(5).saturating_sub(1)]
+        });
+        for value in ends.chain([u64::MAX, u64::MAX - 1]).chain(0..20_000) {
+            let (mut text, mut bytes) = (String::from("a"), b"a".to_vec());
+            write_u64(&mut text, value);
+            write_u64(&mut bytes, value);
+            assert_eq!(text, format!("a{value}"));
+            assert_eq!(bytes, text.as_bytes());
+        }
+    }
+
     /// The forms as they follow from as many digits as `{:e}` has, which are the shortest too. Of two that are equally
     /// near, Go takes the even one, as an exact number of digits does.
     fn from_standard_digits(value: f64) -> [String; 3] {
@@ -579,6 +626,13 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn digits_of_whole_numbers_are_those_of_the_standard_library(value in any::<u64>(), shift in 0u32..64) {
+            let mut text = String::new();
+            write_u64(&mut text, value >> shift);
+            prop_assert_eq!(text, (value >> shift).to_string());
+        }
 
         #[test]
         fn any_float_is_written_with_its_shortest_digits(

@@ -14,6 +14,11 @@ pub trait TextSink {
         self.push_str(std::str::from_utf8(text).unwrap_or_default());
     }
 
+    /// Appends the first `len` bytes of ASCII, eight at most.
+    fn push_few(&mut self, text: [u8; 8], len: usize) {
+        self.push_ascii(&text[..len]);
+    }
+
     /// Appends one character.
     fn push_char(&mut self, c: char) {
         self.push_str(c.encode_utf8(&mut [0; 4]));
@@ -37,6 +42,14 @@ impl TextSink for Vec<u8> {
 
     fn push_ascii(&mut self, text: &[u8]) {
         self.extend_from_slice(text);
+    }
+
+    #[inline]
+    fn push_few(&mut self, text: [u8; 8], len: usize) {
+        // One store of eight bytes is less than a copy of some of them.
+        let end = self.len() + len;
+        self.extend_from_slice(&text);
+        self.truncate(end);
     }
 }
 

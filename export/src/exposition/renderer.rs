@@ -95,42 +95,68 @@ impl Form {
 /// Texts of the series of a family, in their order.
 #[derive(Debug, Default)]
 struct Texts {
-    /// Key, then label text.
-    bytes: Vec<u8>,
-    series: Vec<Place>,
+    /// One after the other. Keys are apart from what is written, as they are looked at in a new order only.
+    keys: Vec<u8>,
+    texts: Vec<u8>,
+    ends: Vec<Ends>,
 }
 
-/// Where key and text of a series are.
-#[derive(Debug, Clone, Copy)]
-struct Place {
+/// Where key and text of a series end; those of the next begin there.
+#[derive(Debug, Default, Clone, Copy)]
+struct Ends {
     key: u32,
     text: u32,
-    end: u32,
 }
 
 impl Texts {
-    fn at(&self, at: usize) -> Option<(&[u8], &[u8])> {
-        let Place { key, text, end } = *self.series.get(at)?;
-        Some((&self.bytes[key as usize..text as usize], &self.bytes[text as usize..end as usize]))
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Where those of the series of this place begin.
+    fn start(&self, at: usize) -> Ends {
+        at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default()
+    }
+
+    fn key(&self, at: usize) -> Option<&[u8]> {
+        Some(&self.keys[self.start(at).key as usize..self.ends.get(at)?.key as usize])
+    }
+
+    fn text(&self, at: usize) -> Option<&[u8]> {
+        Some(&self.texts[self.start(at).text as usize..self.ends.get(at)?.text as usize])
+    }
+
+    /// Texts of a run of series, if all are kept.
+    fn run(&self, at: usize, len: usize) -> Option<impl Iterator<Item = &[u8]>> {
+        let ends = self.ends.get(at..at.checked_add(len)?)?;
+        let mut start = self.start(at).text as usize;
+        Some(ends.iter().map(move |ends| {
+            let end = ends.text as usize;
+            &self.texts[std::mem::replace(&mut start, end)..end]
+        }))
     }
 
     /// Forgets everything from this series on: the order has changed.
     fn cut(&mut self, at: usize) {
-        if let Some(place) = self.series.get(at) {
-            self.bytes.truncate(place.key as usize);
-            self.series.truncate(at);
+        let Ends { key, text } = self.start(at);
+        if at < self.len() {
+            self.keys.truncate(key as usize);
+            self.texts.truncate(text as usize);
+            self.ends.truncate(at);
         }
     }
 
     fn push(&mut self, key: &[u8], write_text: impl FnOnce(&mut Vec<u8>)) {
-        // A registry of 4 GiB of labels is not one that anybody scrapes; texts beyond are not kept but made anew.
-        let Ok(start) = u32::try_from(self.bytes.len()) else { return };
-        self.bytes.extend_from_slice(key);
-        let text = self.bytes.len();
-        write_text(&mut self.bytes);
-        match (u32::try_from(text), u32::try_from(self.bytes.len())) {
-            (Ok(text), Ok(end)) => self.series.push(Place { key: start, text, end }),
-            _ => self.bytes.truncate(start as usize),
+        let Ends { key: old_key, text: old_text } = self.start(self.len());
+        self.keys.extend_from_slice(key);
+        write_text(&mut self.texts);
+        match (u32::try_from(self.keys.len()), u32::try_from(self.texts.len())) {
+            (Ok(key), Ok(text)) => self.ends.push(Ends { key, text }),
+            // A registry of 4 GiB of labels is not one that anybody scrapes; texts beyond are not kept but made anew.
+            _ => {
+                self.keys.truncate(old_key as usize);
+                self.texts.truncate(old_text as usize);
+            }
         }
     }
 }
@@ -302,7 +328,7 @@ impl<'a> Page<'a> {
         }
         if family.is_registrys {
             // Where some are too many to be kept, those that are may not stand in their places.
-            family.order = (family.series.series.len() >= self.series).then_some(self.order);
+            family.order = (family.series.len() >= self.series).then_some(self.order);
         }
     }
 }
@@ -338,12 +364,12 @@ impl Visit for Page<'_> {
         let at = self.series;
         self.series += 1;
         let Family { form, series, order, .. } = family;
-        if order.is_none() && series.at(at).is_none_or(|(key, _)| key != view.key()) {
+        if order.is_none() && series.key(at) != Some(view.key()) {
             series.cut(at);
             series.push(view.key(), |out| Form::write_labels(*format, out, view.labels()));
         }
-        let text = match series.at(at) {
-            Some((_, text)) => text,
+        let text = match series.text(at) {
+            Some(text) => text,
             None => {
                 labels.clear();
                 Form::write_labels(*format, labels, view.labels());
@@ -353,5 +379,22 @@ impl Visit for Page<'_> {
         let exemplars = if format.has_exemplars() { view.exemplars() } else { None };
         let exemplars = exemplars.as_deref().unwrap_or_default();
         form.write(self.out, text, Value::from(view.reading), exemplars, Some(view.created_ms));
+    }
+
+    fn totals(&mut self, totals: &[u64]) -> bool {
+        let Some(family) = self.next.checked_sub(1).and_then(|at| self.renderer.families.get_mut(at)) else {
+            return false;
+        };
+        // Without an order nothing is known of the labels.
+        let Family { form: Form::Text(text), series, order: Some(_), .. } = family else { return false };
+        if self.has_changed {
+            return true;
+        }
+        let Some(labels) = series.run(self.series, totals.len()) else { return false };
+        let is_written = text.write_totals(self.out, labels.zip(totals.iter().copied()));
+        if is_written {
+            self.series += totals.len();
+        }
+        is_written
     }
 }

@@ -175,6 +175,19 @@ impl FamilyText {
         }
     }
 
+    /// The lines of counters without exemplars, each with its [`label_text`]. `false` if there is more to a counter.
+    pub(super) fn write_totals<'a>(&self, out: &mut Vec<u8>, series: impl Iterator<Item = (&'a [u8], u64)>) -> bool {
+        if self.shows_created {
+            return false;
+        }
+        for (labels, total) in series {
+            self.value.start(out, labels);
+            write_u64(out, total);
+            out.push(b'\n');
+        }
+        true
+    }
+
     /// Only counters have exemplars.
     fn end_counter(&self, out: &mut Vec<u8>, exemplars: &[Exemplar]) {
         if !exemplars.is_empty() && self.format.is_open_metrics() {

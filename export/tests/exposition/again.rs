@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use kymo_core::Labels;
 use kymo_core::metric::MetricType;
 use kymo_core::registry::{FamilySnapshot, Registry, SeriesSnapshot};
 use kymo_export::exposition::{Exposition, Format};
@@ -15,6 +16,8 @@ use super::formats;
 #[derive(Debug, Clone)]
 enum Step {
     Count { family: u8, series: u8 },
+    CountPart { family: u8, series: u8 },
+    Trace { family: u8, series: u8 },
     Level { family: u8, series: u8, value: f64 },
     Observe { family: u8, series: u8, value: f64 },
     Rank { value: f64 },
@@ -26,6 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
     let place = || (0..4u8, 0..5u8);
     prop_oneof![
         4 => place().prop_map(|(family, series)| Step::Count { family, series }),
+        1 => place().prop_map(|(family, series)| Step::CountPart { family, series }),
+        1 => place().prop_map(|(family, series)| Step::Trace { family, series }),
         4 => (place(), any::<f64>()).prop_map(|((family, series), value)| Step::Level { family, series, value }),
         4 => (place(), -2.0..20.0f64).prop_map(|((family, series), value)| Step::Observe { family, series, value }),
         1 => (0.0..9.0f64).prop_map(|value| Step::Rank { value }),
@@ -41,11 +46,14 @@ const NAMES: [&str; 4] = ["a.b", "a_b", "a-b", "a_b_sum"];
 fn take(registry: &Registry, others: &Mutex<Vec<FamilySnapshot>>, step: &Step) {
     let name = |kind: &str, family: u8| format!("{kind}.{}", NAMES[usize::from(family)]);
     let value = |series: u8| format!("v{series}\n\"");
+    let counters =
+        |family| registry.counter(&name("c", family)).help("Counted.").labels(["x.y", "x_y"]).family().unwrap();
     match step {
-        Step::Count { family, series } => {
-            let family =
-                registry.counter(&name("c", *family)).help("Counted.").labels(["x.y", "x_y"]).family().unwrap();
-            family.with([&value(*series), "k"]).inc();
+        Step::Count { family, series } => counters(*family).with([&value(*series), "k"]).inc(),
+        Step::CountPart { family, series } => counters(*family).with([&value(*series), "k"]).add_f64(0.25),
+        Step::Trace { family, series } => {
+            let trace = Labels::from_pairs([("trace_id", "1f")]);
+            counters(*family).with([&value(*series), "k"]).add_with_exemplar(2, trace, 1_700_000_000_123);
         }
         Step::Level { family, series, value: level } => {
             let family = registry.gauge(&name("g", *family)).labels(["le"]).family().unwrap();
@@ -58,9 +66,7 @@ fn take(registry: &Registry, others: &Mutex<Vec<FamilySnapshot>>, step: &Step) {
         }
         Step::Rank { value } => registry.summary("ranks").unit("seconds").register().unwrap().record(*value),
         Step::Remove { family, series } => {
-            let family =
-                registry.counter(&name("c", *family)).help("Counted.").labels(["x.y", "x_y"]).family().unwrap();
-            family.remove([&value(*series), "k"]);
+            counters(*family).remove([&value(*series), "k"]);
         }
         Step::Others { names, value } => {
             let told = names.iter().map(|number| FamilySnapshot {
@@ -100,6 +106,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn series_read_at_once_and_those_that_hold_more_stand_on_one_page() {
+    const SERIES: usize = 300;
+    let registry = Registry::new();
+    let family = registry.counter("work_total").labels(["n"]).family().unwrap();
+    let counters: Vec<_> = (0..SERIES).map(|n| family.with([&format!("{n:03}")])).collect();
+    let [plain, created] = [Exposition::from(registry.clone()), Exposition::from(registry.clone()).with_created()];
+    let check = || {
+        for format in formats() {
+            assert_eq!(plain.render(format), Exposition::from(registry.clone()).render(format));
+            let fresh = Exposition::from(registry.clone()).with_created();
+            assert_eq!(created.render(format), fresh.render(format));
+        }
+    };
+    let count = || counters.iter().zip(1u64..).for_each(|(counter, n)| counter.add(n * n * n * n));
+    for more in [None, Some(70), Some(299), Some(0)] {
+        if let Some(more) = more {
+            counters[more].add_f64(0.5);
+            let trace = Labels::from_pairs([("trace_id", "1f")]);
+            counters[(more + 130) % SERIES].add_with_exemplar(2, trace, 1_700_000_000_123);
+        }
+        count();
+        check();
+        count();
+        check();
+    }
+    let page = String::from_utf8(plain.render(Format::Text004)).unwrap();
+    assert_eq!(page.lines().nth(1 + 7), Some("work_total{n=\"007\"} 32768"), "{page}");
+    assert_eq!(page.lines().nth(1 + 70), Some("work_total{n=\"070\"} 2.032934485e+08"), "{page}");
 }
 
 /// Totals by series, of a text page.

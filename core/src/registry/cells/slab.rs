@@ -213,6 +213,18 @@ impl Sums<'_> {
         self.parts(id).fold(0, u64::wrapping_add)
     }
 
+    /// The sums of many cells of whole numbers, in place of what `sums` held.
+    pub(in crate::registry) fn wholes(&self, ids: impl Iterator<Item = u32> + Clone, sums: &mut Vec<u64>) {
+        sums.clear();
+        sums.extend(ids.clone().map(|id| self.pages.existing(id).map_or(0, |cell| cell.load(Relaxed))));
+        for slab in &self.state.slabs {
+            for (sum, id) in sums.iter_mut().zip(ids.clone()) {
+                let part = slab.get(id as usize).map_or(0, |cell| cell.load(Relaxed));
+                *sum = sum.wrapping_add(part);
+            }
+        }
+    }
+
     /// The sum of a cell of floats.
     pub(in crate::registry) fn float(&self, id: u32) -> f64 {
         // -0.0 is what adds nothing; a cell never written holds +0.0, so no sum stays at -0.0.

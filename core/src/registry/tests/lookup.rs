@@ -132,3 +132,37 @@ fn a_visitor_may_use_the_registry_and_sees_labels_without_copies() {
     let snapshot = registry.snapshot();
     assert_eq!(snapshot[1].series[0].value, MetricType::Counter { value: 2.0, exemplars: None });
 }
+
+#[test]
+fn whole_totals_are_shown_in_runs_to_whoever_takes_them() {
+    #[derive(Default)]
+    struct Taking {
+        taken: Vec<u64>,
+        shown: Vec<String>,
+    }
+    impl Visit for Taking {
+        fn family(&mut self, _: &crate::registry::FamilyView<'_>) {}
+        fn series(&mut self, series: &SeriesView<'_>) {
+            self.shown.push(format!("{:?}", series.reading));
+        }
+        fn totals(&mut self, totals: &[u64]) -> bool {
+            self.taken.extend_from_slice(totals);
+            true
+        }
+    }
+    let registry = Registry::new();
+    let counters = registry.counter("hits_total").labels(["n"]).family().unwrap();
+    (0..200).for_each(|n| counters.at([&format!("{n:03}")]).add(n));
+    registry.gauge("level").register().unwrap().set(1.5);
+    registry.up_down_counter("open").register().unwrap().dec();
+    let mut visitor = Taking::default();
+    registry.visit(&mut Scratch::default(), &mut visitor);
+    assert_eq!(visitor.taken, (0..200).collect::<Vec<u64>>());
+    assert_eq!(visitor.shown, ["Gauge(1.5)", "UpDownCounter(-1)"]);
+    // Where one of a run holds more, the run is shown series by series.
+    counters.at(["199"]).add_f64(0.5);
+    visitor = Taking::default();
+    registry.visit(&mut Scratch::default(), &mut visitor);
+    assert_eq!(visitor.taken, (0..192).collect::<Vec<u64>>());
+    assert_eq!(visitor.shown[7], "Counter { whole: 199, fraction: 0.5 }");
+}
