@@ -883,7 +883,7 @@ pub struct StorageStatistics {
     pub block_samples: u64,
     /// Bytes of block files.
     pub block_bytes: u64,
-    /// Bytes of the write-ahead log.
+    /// Bytes of the write-ahead log, the segment in use included.
     pub log_bytes: u64,
     /// Oldest sample, milliseconds.
     pub min_time_ms: Option<i64>,

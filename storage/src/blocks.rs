@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kymo_core::storage::Tier;
-use kymo_core::{Labels, LabelsRef, SelectError, Selector};
+use kymo_core::{Labels, LabelsRef, QueryContext, SelectError, Selector};
 use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
@@ -182,14 +182,15 @@ impl LiveBlock {
         &self,
         what: &Selector,
         now_ms: i64,
+        ctx: &QueryContext,
         mut found: impl FnMut(&Labels, &[ChunkRef], Option<&Hidden>) -> Result<(), SelectError>,
     ) -> Result<(), SelectError> {
         let hides = self.hides(what.start_ms, what.end_ms, now_ms)?;
         if hides.is_empty() {
-            return self.block.select(what, |_, labels, chunks| found(labels, chunks, None));
+            return self.block.select(what, ctx, |_, labels, chunks| found(labels, chunks, None));
         }
         let mut seen = Vec::new();
-        self.block.select(what, |series, labels, chunks| {
+        self.block.select(what, ctx, |series, labels, chunks| {
             let Some(hidden) = hides.of(series) else { return found(labels, chunks, None) };
             seen.clear();
             for chunk in chunks {
@@ -217,12 +218,13 @@ impl LiveBlock {
         &self,
         what: &Selector,
         now_ms: i64,
+        ctx: &QueryContext,
         mut show: impl FnMut(&str),
     ) -> Result<(), SelectError> {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
-            return self.block.label_names(what, show);
+            return self.block.label_names(what, ctx, show);
         }
-        self.select(what, now_ms, |labels, _, _| {
+        self.select(what, now_ms, ctx, |labels, _, _| {
             labels.iter().for_each(|(name, _)| show(name));
             Ok(())
         })
@@ -234,12 +236,13 @@ impl LiveBlock {
         name: &str,
         what: &Selector,
         now_ms: i64,
+        ctx: &QueryContext,
         mut show: impl FnMut(&str),
     ) -> Result<(), SelectError> {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
-            return self.block.label_values(name, what, show);
+            return self.block.label_values(name, what, ctx, show);
         }
-        self.select(what, now_ms, |labels, _, _| {
+        self.select(what, now_ms, ctx, |labels, _, _| {
             labels.get(name).into_iter().for_each(&mut show);
             Ok(())
         })
@@ -343,13 +346,14 @@ impl LiveBlock {
 }
 
 impl Pending {
+    /// Found whole, whoever asks first: it holds for all who ask later.
     fn series(&self, block: &Block) -> Result<Arc<RoaringBitmap>, SelectError> {
         if let Some(series) = self.series.get() {
             return Ok(Arc::clone(series));
         }
         let mut series = RoaringBitmap::new();
         for matchers in &self.tombstone.what.any_of {
-            series |= block.matching(matchers)?;
+            series |= block.matching(matchers, &|| Ok(()))?;
         }
         Ok(Arc::clone(self.series.get_or_init(|| Arc::new(series))))
     }

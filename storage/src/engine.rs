@@ -96,7 +96,6 @@ pub(crate) struct Counts {
     pub(crate) head_samples: AtomicU64,
     pub(crate) head_bytes: AtomicU64,
     pub(crate) increment_bytes: AtomicU64,
-    pub(crate) log_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
 }
 
@@ -186,7 +185,7 @@ impl Engine {
             blocks: blocks.list().len() as u64,
             block_samples: blocks.of(Tier::Raw).map(|block| shown(block).samples).sum(),
             block_bytes: blocks.list().iter().map(|block| block.bytes()).sum(),
-            log_bytes: self.counts.log_bytes.load(Ordering::Relaxed),
+            log_bytes: self.commit.log_bytes(),
             quarantined: self.counts.quarantined.load(Ordering::Relaxed),
             ..StorageStatistics::default()
         }
@@ -203,7 +202,6 @@ impl Engine {
     /// Shows how large everything is. What appends change shows with every append, blocks whenever they change, and all
     /// of it at least as often as a lane looks.
     pub(crate) fn show_levels(&self) {
-        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
         self.metrics.levels(&self.sizes());
         self.metrics.cache_bytes.set(self.cache.bytes() as f64);
     }

@@ -84,7 +84,6 @@ impl Engine {
         *since = (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
         drop(since);
         self.remove_segments_before(position.segment)?;
-        self.counts.log_bytes.store(self.commit.writer().bytes(), Ordering::Relaxed);
         self.free_idle_series();
         Ok(())
     }

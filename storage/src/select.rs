@@ -22,8 +22,10 @@ use crate::retention::RetentionPolicy;
 
 /// Memory reserved per series found, beside what is copied of it.
 const BYTES_PER_SERIES: u64 = 160;
-/// Series between two looks at the deadline.
-const SERIES_PER_CHECK: usize = 256;
+/// Series between two looks at the deadline and the cancel flag.
+pub(crate) const SERIES_PER_CHECK: usize = 256;
+/// Values of a label compared with an expression between two such looks.
+pub(crate) const VALUES_PER_CHECK: usize = 256;
 
 /// Strings seen, each kept once.
 struct Distinct(HashSet<String>);
@@ -183,7 +185,7 @@ impl Engine {
         let (version, blocks, live, shared) = {
             // Locked until all is copied: a batch is seen whole or not at all.
             let state = self.head.read();
-            let reaching = state.select_reaching(&what.matchers, (start_ms, end_ms));
+            let reaching = state.select_reaching(&what.matchers, (start_ms, end_ms), ctx)?;
             memory.grow(reaching.len() as u64 * BYTES_PER_SERIES)?;
             series.reserve_exact(reaching.len());
             numbers.reserve_exact(reaching.len());
@@ -215,7 +217,7 @@ impl Engine {
         for (number, block) in blocks.list().iter().enumerate().filter(|(_, block)| block.tier() == Tier::Raw) {
             ctx.check()?;
             let mut found: Vec<(Labels, Part)> = Vec::new();
-            block.select(what, now_ms, |labels, reaching, hidden| {
+            block.select(what, now_ms, ctx, |labels, reaching, hidden| {
                 let hidden_bytes = hidden.map_or(0, Hidden::bytes);
                 memory.grow(BYTES_PER_SERIES + (size_of_val(reaching) + hidden_bytes) as u64)?;
                 let begin = chunks.len() as u32;
@@ -262,7 +264,7 @@ impl Engine {
         let (what, now_ms) = (&inside.what, inside.now_ms);
         let (numbers, found, blocks, live) = {
             let state = self.head.read();
-            let numbers = state.select_reaching(&what.matchers, (what.start_ms, what.end_ms));
+            let numbers = state.select_reaching(&what.matchers, (what.start_ms, what.end_ms), ctx)?;
             let series = numbers.into_iter().filter_map(|number| Some((number, state.get(number)?)));
             let reaching = series.filter(|(_, series)| {
                 let start_ms = inside.start_of(&series.labels);
@@ -277,7 +279,7 @@ impl Engine {
         let in_head = found.len();
         for block in blocks.list() {
             ctx.check()?;
-            block.select(what, now_ms, |labels, _, _| {
+            block.select(what, now_ms, ctx, |labels, _, _| {
                 found.push(labels.clone());
                 Ok(())
             })?;
@@ -294,9 +296,9 @@ impl Engine {
         let mut names = Distinct::default();
         let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
-        for block in self.visit_head(None, inside, |name| names.add(name)).list() {
+        for block in self.visit_head(None, inside, ctx, |name| names.add(name))?.list() {
             ctx.check()?;
-            block.label_names(what, now_ms, |name| names.add(name))?;
+            block.label_names(what, now_ms, ctx, |name| names.add(name))?;
         }
         Ok(names.sorted())
     }
@@ -310,22 +312,28 @@ impl Engine {
         let mut values = Distinct::default();
         let inside = &self.inside_retention(what, Tier::OneHour);
         let (what, now_ms) = (&inside.what, inside.now_ms);
-        for block in self.visit_head(Some(name), inside, |value| values.add(value)).list() {
+        for block in self.visit_head(Some(name), inside, ctx, |value| values.add(value))?.list() {
             ctx.check()?;
-            block.label_values(name, what, now_ms, |value| values.add(value))?;
+            block.label_values(name, what, now_ms, ctx, |value| values.add(value))?;
         }
         Ok(values.sorted())
     }
 
     /// Shows the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.
-    fn visit_head(&self, name: Option<&str>, inside: &Inside, mut show: impl FnMut(&str)) -> Arc<Blocks> {
+    fn visit_head(
+        &self,
+        name: Option<&str>,
+        inside: &Inside,
+        ctx: &QueryContext,
+        mut show: impl FnMut(&str),
+    ) -> Result<Arc<Blocks>, SelectError> {
         let state = self.head.read();
         let what = &inside.what;
         if inside.policy.oldest_of_some_ms(Tier::Raw, inside.now_ms) <= what.start_ms {
-            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), show);
-            return self.blocks();
+            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), ctx, show)?;
+            return Ok(self.blocks());
         }
-        let numbers = state.select(&what.matchers);
+        let numbers = state.select(&what.matchers, &|| ctx.check())?;
         let series = numbers.iter().filter_map(|number| state.get(number));
         for series in series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms)) {
             match name {
@@ -333,7 +341,7 @@ impl Engine {
                 None => series.labels.iter().for_each(|(name, _)| show(name)),
             }
         }
-        self.blocks()
+        Ok(self.blocks())
     }
 
     pub(crate) fn list_exemplars(
@@ -359,7 +367,7 @@ impl Engine {
         };
         let blocks = {
             let state = self.head.read();
-            for number in state.select(&what.matchers) {
+            for number in state.select(&what.matchers, &|| ctx.check())? {
                 if let Some(series) = state.get(number) {
                     keep(series.labels.clone(), series.exemplars());
                 }

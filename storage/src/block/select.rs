@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use kymo_core::{Labels, Matcher, SelectError, Selector};
+use kymo_core::{Labels, Matcher, QueryContext, SelectError, Selector};
 use roaring::RoaringBitmap;
 
 use super::postings::PostingsPage;
 use super::read::{Block, BoundsCursor, ChunkRef, SymbolCursor};
 use super::series::SERIES_PER_PAGE;
+use crate::select::VALUES_PER_CHECK;
 
 impl Block {
     /// Shows series that satisfy the matchers and have a chunk that reaches into the window: number, labels, and those
@@ -15,13 +16,14 @@ impl Block {
     pub(crate) fn select(
         &self,
         what: &Selector,
+        ctx: &QueryContext,
         mut found: impl FnMut(usize, &Labels, &[ChunkRef]) -> Result<(), SelectError>,
     ) -> Result<(), SelectError> {
         let footer = self.footer();
         if footer.samples == 0 || what.end_ms < footer.min_time_ms || what.start_ms >= footer.max_time_ms {
             return Ok(());
         }
-        let numbers = self.matching(&what.matchers)?;
+        let numbers = self.matching(&what.matchers, &|| ctx.check())?;
         let mut page = None;
         let mut bounds = BoundsCursor::new(self);
         let mut chunks = Vec::new();
@@ -50,12 +52,16 @@ impl Block {
         Ok(())
     }
 
-    /// Numbers of the series that satisfy all matchers.
-    pub(crate) fn matching(&self, matchers: &[Matcher]) -> Result<RoaringBitmap, SelectError> {
+    /// Numbers of the series that satisfy all matchers. `check` is asked now and then whether to go on.
+    pub(crate) fn matching(
+        &self,
+        matchers: &[Matcher],
+        check: &impl Fn() -> Result<(), SelectError>,
+    ) -> Result<RoaringBitmap, SelectError> {
         let mut found: Option<RoaringBitmap> = None;
         // What a label must have narrows first; what it must not have is taken away after.
         for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
-            let with = self.with(matcher, true)?;
+            let with = self.with(matcher, true, check)?;
             let narrowed = match found {
                 Some(found) => found & with,
                 None => with,
@@ -70,13 +76,18 @@ impl Block {
             if found.is_empty() {
                 break;
             }
-            found -= self.with(matcher, false)?;
+            found -= self.with(matcher, false, check)?;
         }
         Ok(found)
     }
 
     /// Series that have the matcher's label with a value for which [`Matcher::matches`] gives `wanted`.
-    fn with(&self, matcher: &Matcher, wanted: bool) -> Result<RoaringBitmap, SelectError> {
+    fn with(
+        &self,
+        matcher: &Matcher,
+        wanted: bool,
+        check: &impl Fn() -> Result<(), SelectError>,
+    ) -> Result<RoaringBitmap, SelectError> {
         let mut sum = RoaringBitmap::new();
         if matcher.matches_anything() && !wanted {
             return Ok(sum);
@@ -99,7 +110,12 @@ impl Block {
         let prefix = matcher.prefix().filter(|_| wanted != matcher.is_negative()).unwrap_or_default();
         let first = if prefix.is_empty() { 0 } else { self.find_symbol(prefix)?.0 };
         let mut symbols = SymbolCursor::new(self);
+        let mut values = 0usize;
         self.each_value(name, first, |page, value, entry| {
+            if values.is_multiple_of(VALUES_PER_CHECK) {
+                check()?;
+            }
+            values += 1;
             let text = symbols.text(value)?;
             if !text.starts_with(prefix) {
                 return Ok(ControlFlow::Break(()));
@@ -140,13 +156,13 @@ impl Block {
     }
 
     /// The series a listing is about; `None` for all.
-    fn listed(&self, what: &Selector) -> Result<Option<RoaringBitmap>, SelectError> {
+    fn listed(&self, what: &Selector, ctx: &QueryContext) -> Result<Option<RoaringBitmap>, SelectError> {
         if self.lies_within(what) {
             let all = what.matchers.iter().all(Matcher::matches_anything);
-            return if all { Ok(None) } else { self.matching(&what.matchers).map(Some) };
+            return if all { Ok(None) } else { self.matching(&what.matchers, &|| ctx.check()).map(Some) };
         }
         let mut listed = RoaringBitmap::new();
-        self.select(what, |number, _, _| {
+        self.select(what, ctx, |number, _, _| {
             listed.insert(number as u32);
             Ok(())
         })?;
@@ -154,8 +170,13 @@ impl Block {
     }
 
     /// Shows the label names of matching series.
-    pub(crate) fn label_names(&self, what: &Selector, mut show: impl FnMut(&str)) -> Result<(), SelectError> {
-        let listed = self.listed(what)?;
+    pub(crate) fn label_names(
+        &self,
+        what: &Selector,
+        ctx: &QueryContext,
+        mut show: impl FnMut(&str),
+    ) -> Result<(), SelectError> {
+        let listed = self.listed(what, ctx)?;
         if listed.as_ref().is_some_and(RoaringBitmap::is_empty) {
             return Ok(());
         }
@@ -180,10 +201,11 @@ impl Block {
         &self,
         name: &str,
         what: &Selector,
+        ctx: &QueryContext,
         mut show: impl FnMut(&str),
     ) -> Result<(), SelectError> {
         let (name, true) = self.find_symbol(name)? else { return Ok(()) };
-        let listed = self.listed(what)?;
+        let listed = self.listed(what, ctx)?;
         if listed.as_ref().is_some_and(RoaringBitmap::is_empty) {
             return Ok(());
         }

@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
 use kymo_core::storage::{ColumnValue, Columns, Tier};
-use kymo_core::{Budget, Labels, MatchOp, Matcher, Selector};
+use kymo_core::{Budget, Labels, MatchOp, Matcher, QueryContext, SelectError, Selector};
 
 use super::*;
 use crate::chunk::Effort;
 use crate::fs::{Fs, SimFs};
+use crate::select::VALUES_PER_CHECK;
 use crate::verify::{Depth, VerifyReport};
 
 const SHAPE: Shape = Shape { range_ms: 7_200_000, chunk_samples: 480, effort: Effort::Small, tier: Tier::Raw };
@@ -49,7 +50,7 @@ fn write(disk: &SimFs, path: &Path, series: u32, samples: i64, shape: Shape) {
 fn numbers(block: &Block, what: &Selector) -> Vec<usize> {
     let mut found = Vec::new();
     block
-        .select(what, |number, labels, chunks| {
+        .select(what, &QueryContext::unlimited(), |number, labels, chunks| {
             assert_eq!(*labels, block.labels(number)?);
             assert!(!chunks.is_empty());
             found.push(number);
@@ -156,15 +157,27 @@ fn matchers_find_what_they_say() {
             let wanted: Vec<usize> = (0..all.len()).filter(|n| what.matches(all[*n].as_ref())).collect();
             assert_eq!(numbers(&block, &what), wanted, "{name}{op:?}{value}");
             let mut values = Vec::new();
-            block.label_values("n", &what, |value| values.push(value.to_owned())).unwrap();
+            block.label_values("n", &what, &QueryContext::unlimited(), |value| values.push(value.to_owned())).unwrap();
             let mut wanted: Vec<&str> = wanted.iter().filter_map(|n| all[*n].get("n")).collect();
             wanted.sort_unstable();
             assert_eq!(values, wanted, "{name}{op:?}{value}");
             let mut names = Vec::new();
-            block.label_names(&what, |name| names.push(name.to_owned())).unwrap();
+            block.label_names(&what, &QueryContext::unlimited(), |name| names.push(name.to_owned())).unwrap();
             assert_eq!(names.is_empty(), wanted.is_empty());
         }
     }
+    let stopping = QueryContext::unlimited();
+    stopping.cancel.cancel();
+    let what = Selector::new(vec![Matcher::new("n", MatchOp::Regex, ".*7").unwrap()], -1, 5_000);
+    let stopped = block.select(&what, &stopping, |_, _, _| panic!("nobody wants it"));
+    assert!(matches!(stopped, Err(SelectError::Cancelled)));
+    let asked = std::cell::Cell::new(0);
+    let check = || {
+        asked.set(asked.get() + 1);
+        Ok(())
+    };
+    assert_eq!(block.matching(&what.matchers, &check).unwrap().len(), 130);
+    assert_eq!(asked.get(), 1_300usize.div_ceil(VALUES_PER_CHECK), "often enough");
     let at = |start, end| numbers(&block, &Selector::new(vec![Matcher::equal("n", "1")], start, end)).len();
     assert_eq!([at(-5, -1), at(-1, 0), at(0, 1), at(999, 1_000), at(1_000, 30_000)], [0, 1, 1, 1, 0]);
 }

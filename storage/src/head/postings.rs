@@ -6,6 +6,8 @@ use foldhash::HashMap;
 use kymo_core::{Labels, Matcher};
 use roaring::RoaringBitmap;
 
+use crate::select::VALUES_PER_CHECK;
+
 /// About what a value takes beside its text and its numbers: entries of maps, a bitmap and its first container.
 const BYTES_PER_VALUE: usize = 144;
 
@@ -85,12 +87,16 @@ impl Postings {
         self.names.get(name).into_iter().flatten().map(|(value, numbers)| (&**value, numbers))
     }
 
-    /// Numbers of the series that satisfy all matchers.
-    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+    /// Numbers of the series that satisfy all matchers. Fails only when `check` does, which is asked now and then.
+    pub(crate) fn select<E>(
+        &self,
+        matchers: &[Matcher],
+        check: &impl Fn() -> Result<(), E>,
+    ) -> Result<RoaringBitmap, E> {
         let mut found: Option<RoaringBitmap> = None;
         // What a label must have narrows first; what it must not have is taken away after.
         for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
-            let with = self.with(matcher, true);
+            let with = self.with(matcher, true, check)?;
             found = Some(match found {
                 Some(found) => found & with,
                 None => with,
@@ -101,26 +107,28 @@ impl Postings {
             if found.is_empty() {
                 break;
             }
-            found -= self.with(matcher, false);
+            found -= self.with(matcher, false, check)?;
         }
-        found
+        Ok(found)
     }
 
     /// Series that have the matcher's label with a value for which [`Matcher::matches`] gives `wanted`.
-    fn with(&self, matcher: &Matcher, wanted: bool) -> RoaringBitmap {
-        let Some(values) = self.names.get(matcher.name()) else { return RoaringBitmap::new() };
+    fn with<E>(&self, matcher: &Matcher, wanted: bool, check: &impl Fn() -> Result<(), E>) -> Result<RoaringBitmap, E> {
         let mut sum = RoaringBitmap::new();
+        let Some(values) = self.names.get(matcher.name()) else { return Ok(sum) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
             literals.iter().filter_map(|literal| values.get(literal.as_str())).for_each(|numbers| sum |= numbers);
-            return sum;
+            return Ok(sum);
         }
-        #[expect(clippy::iter_over_hash_type, reason = "a union does not depend on the order")]
-        for (value, numbers) in values {
+        for (at, (value, numbers)) in values.iter().enumerate() {
+            if at.is_multiple_of(VALUES_PER_CHECK) {
+                check()?;
+            }
             if matcher.matches(value) == wanted {
                 sum |= numbers;
             }
         }
-        sum
+        Ok(sum)
     }
 }

@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use kymo_core::batch::Exemplar;
 use kymo_core::histogram::NativeHistogram;
 use kymo_core::storage::Columns;
-use kymo_core::{BudgetExceeded, Labels, LabelsRef, Matcher};
+use kymo_core::{BudgetExceeded, Labels, LabelsRef, Matcher, QueryContext, SelectError};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
 use crate::sample::{RUN_SAMPLES, Sample};
+use crate::select::SERIES_PER_CHECK;
 
 /// See [`super`].
 #[derive(Debug)]
@@ -100,15 +101,32 @@ impl HeadState {
         self.table.iter()
     }
 
-    /// Numbers of the series that satisfy all matchers.
-    pub(crate) fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        self.table.postings.select(matchers)
+    /// Numbers of the series that satisfy all matchers. Fails only when `check` does, which is asked now and then.
+    pub(crate) fn select<E>(
+        &self,
+        matchers: &[Matcher],
+        check: &impl Fn() -> Result<(), E>,
+    ) -> Result<RoaringBitmap, E> {
+        self.table.postings.select(matchers, check)
     }
 
     /// The same, of those that may have a sample in the window.
-    pub(crate) fn select_reaching(&self, matchers: &[Matcher], (start_ms, end_ms): (i64, i64)) -> Vec<u32> {
-        let reaches = |number: &u32| self.get(*number).is_some_and(|series| self.reaches(series, start_ms, end_ms));
-        self.select(matchers).iter().filter(reaches).collect()
+    pub(crate) fn select_reaching(
+        &self,
+        matchers: &[Matcher],
+        (start_ms, end_ms): (i64, i64),
+        ctx: &QueryContext,
+    ) -> Result<Vec<u32>, SelectError> {
+        let mut reaching = Vec::new();
+        for (at, number) in self.select(matchers, &|| ctx.check())?.into_iter().enumerate() {
+            if at.is_multiple_of(SERIES_PER_CHECK) {
+                ctx.check()?;
+            }
+            if self.get(number).is_some_and(|series| self.reaches(series, start_ms, end_ms)) {
+                reaching.push(number);
+            }
+        }
+        Ok(reaching)
     }
 
     /// The label names, or the values of a label, that series with all matchers have who may have a sample in the
@@ -118,10 +136,11 @@ impl HeadState {
         name: Option<&str>,
         matchers: &[Matcher],
         (start_ms, end_ms): (i64, i64),
+        ctx: &QueryContext,
         mut show: impl FnMut(&'a str),
-    ) {
+    ) -> Result<(), SelectError> {
         let all = matchers.iter().all(Matcher::matches_anything);
-        let selected = (!all).then(|| self.select(matchers));
+        let selected = if all { None } else { Some(self.select(matchers, &|| ctx.check())?) };
         let has_one = |carriers: &RoaringBitmap| {
             carriers.iter().any(|number| {
                 selected.as_ref().is_none_or(|selected| selected.contains(number))
@@ -142,6 +161,7 @@ impl HeadState {
                 });
             }
         }
+        Ok(())
     }
 
     /// Touches the memory that a sample of this series will need. Calls for many series do not wait for each other.

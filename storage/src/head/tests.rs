@@ -6,7 +6,7 @@ use std::time::Duration;
 use kymo_core::NativeHistogram;
 use kymo_core::histogram::HistogramCounts;
 use kymo_core::storage::Columns;
-use kymo_core::{Budget, Clock, Labels, QueryContext, SelectError};
+use kymo_core::{Budget, Clock, Labels, MatchOp, Matcher, QueryContext, SelectError};
 use proptest::prelude::*;
 
 use super::state::{HeadState, Outcome};
@@ -333,6 +333,29 @@ fn a_query_does_not_wait_for_the_order_that_another_makes() {
     let (sorted, ordered) = sees.recv().unwrap();
     assert_eq!((sorted, ordered), (sorted_by_comparing(&head, &numbers), 0), "sorted without an order");
     assert_eq!(head.ordered(), 1_000);
+}
+
+#[test]
+fn an_expression_over_many_values_is_given_up_when_nobody_wants_it() {
+    let head = locked_head();
+    for n in 0..10_000 {
+        add_to(&head, n);
+    }
+    let state = head.read();
+    for op in [MatchOp::Regex, MatchOp::NotRegex] {
+        let matchers = [Matcher::new("n", op, ".*7").unwrap()];
+        let asked = std::cell::Cell::new(0);
+        let check = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 10 { Ok(()) } else { Err(SelectError::Cancelled) }
+        };
+        assert!(matches!(state.select(&matchers, &check), Err(SelectError::Cancelled)));
+        assert_eq!(asked.get(), 10);
+        let ctx = QueryContext::unlimited();
+        ctx.cancel.cancel();
+        let reaching = state.select_reaching(&matchers, (i64::MIN, i64::MAX), &ctx);
+        assert!(matches!(reaching, Err(SelectError::Cancelled)));
+    }
 }
 
 #[test]

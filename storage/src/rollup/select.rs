@@ -96,7 +96,7 @@ impl Engine {
             ctx.check()?;
             let deleted = block.deleted(i64::MIN, i64::MAX)?;
             let everything = Selector::new(what.matchers.clone(), i64::MIN, i64::MAX);
-            block.block().select(&everything, |series, labels, chunks| {
+            block.block().select(&everything, ctx, |series, labels, chunks| {
                 memory.grow(BYTES_PER_SERIES + size_of_val(chunks) as u64)?;
                 let stored = Stored { block: number, chunks: chunks.into(), hidden: deleted.of(series) };
                 found.push((labels.clone(), stored));

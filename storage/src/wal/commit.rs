@@ -25,6 +25,7 @@ pub(crate) struct Commit {
     /// Rung when outcomes are there or the leader has stepped down.
     settled: Condvar,
     writer: Mutex<LogWriter>,
+    log_bytes: Arc<AtomicU64>,
     generation: Arc<AtomicU64>,
     /// The turn that may apply now.
     turn: Mutex<u64>,
@@ -73,6 +74,7 @@ enum Outcome {
 impl Commit {
     pub(crate) fn new(writer: LogWriter) -> Commit {
         let generation = writer.shared_generation();
+        let log_bytes = writer.shared_bytes();
         let queue = Queue {
             chain: Chain::new(writer.generation()),
             next_ticket: 0,
@@ -87,6 +89,7 @@ impl Commit {
             settled: Condvar::new(),
             generation,
             writer: Mutex::new(writer),
+            log_bytes,
             turn: Mutex::new(0),
             turned: Condvar::new(),
         }
@@ -200,6 +203,11 @@ impl Commit {
         drop(queue);
         let _stepping_down = StepDown { commit: self };
         self.in_turn(turn, || work(&mut self.writer()))
+    }
+
+    /// Bytes of the log as it is now; waits for nobody.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     /// The writer, for what concerns no frame in flight: syncing, counting, removing old segments.

@@ -523,7 +523,7 @@ fn concurrent_writers_apply_in_the_order_of_the_log() {
                 commit.quiesced(|writer| {
                     // Whatever was written before has been applied, and nothing else.
                     assert_eq!(replay(&disk).0, *applied.lock().unwrap());
-                    writer.bytes()
+                    writer.generation()
                 });
             }
         });

@@ -45,6 +45,8 @@ pub(crate) struct LogWriter {
     unsynced_closed: Vec<Arc<dyn FsFile>>,
     /// Bytes of closed segments that still exist.
     closed_bytes: u64,
+    /// Of those and of the open one. Relaxed: it guards nothing.
+    bytes: Arc<AtomicU64>,
 }
 
 impl LogWriter {
@@ -70,6 +72,7 @@ impl LogWriter {
             is_over_budget: false,
             unsynced_closed: Vec::new(),
             closed_bytes,
+            bytes: Arc::new(AtomicU64::new(closed_bytes)),
         }
     }
 
@@ -83,9 +86,18 @@ impl LogWriter {
         Arc::clone(&self.generation)
     }
 
-    /// Bytes of log files.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.closed_bytes + self.len
+    /// Bytes of log files, the open one's included, for those who do not hold the writer.
+    pub(crate) fn shared_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes)
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.len = len;
+        self.show_bytes();
+    }
+
+    fn show_bytes(&self) {
+        self.bytes.store(self.closed_bytes + self.len, Ordering::Relaxed);
     }
 
     /// When the oldest unsynced frame was written, on the monotonic clock.
@@ -109,7 +121,7 @@ impl LogWriter {
             self.cut_back(&*file, start);
             return Err(partial.source);
         }
-        self.len = start + bytes.len() as u64;
+        self.set_len(start + bytes.len() as u64);
         if self.policy == SyncPolicy::Always {
             if let Err(error) = file.sync_data() {
                 self.cut_back(&*file, start);
@@ -195,7 +207,7 @@ impl LogWriter {
             self.cut_back(&*file, start);
             return Err(partial.source);
         }
-        self.len = start + bytes.len() as u64;
+        self.set_len(start + bytes.len() as u64);
         if let Err(error) = file.sync_data() {
             self.abandon();
             return Err(error);
@@ -220,6 +232,7 @@ impl LogWriter {
     /// Notes that closed segments of so many bytes were removed.
     pub(crate) fn removed(&mut self, bytes: u64) {
         self.closed_bytes = self.closed_bytes.saturating_sub(bytes);
+        self.show_bytes();
     }
 
     fn open(&mut self) -> io::Result<Arc<dyn FsFile>> {
@@ -242,7 +255,7 @@ impl LogWriter {
             // A leftover without a whole header holds no frame; a reader passes over it.
             let _ = self.fs.remove(&path);
         })?;
-        self.len = SEGMENT_HEADER_LEN as u64;
+        self.set_len(SEGMENT_HEADER_LEN as u64);
         self.file = Some(Arc::clone(&file));
         Ok(file)
     }
@@ -250,7 +263,7 @@ impl LogWriter {
     /// Cuts the file back to `len`; if even that fails it is left behind.
     fn cut_back(&mut self, file: &dyn FsFile, len: u64) {
         match file.set_len(len) {
-            Ok(()) => self.len = len,
+            Ok(()) => self.set_len(len),
             Err(error) => {
                 tracing::warn!(segment = self.segment, %error, "log segment could not be cut back and is left behind");
                 self.abandon();

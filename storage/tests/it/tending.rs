@@ -1,9 +1,10 @@
 //! Flush, merge, retention, and giving memory back.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, RejectReason, Selector};
-use kymo_storage::fs::SimFs;
+use kymo_storage::fs::{Fs, SimFs};
 use kymo_storage::{Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy};
 
 use crate::world::*;
@@ -41,6 +42,28 @@ fn merging_keeps_every_sample_and_leaves_fewer_blocks() {
     let (engine, report) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
     assert_eq!(report.blocks as u64, after);
     assert_eq!(dump(&engine), model);
+}
+
+#[test]
+fn the_log_is_told_as_long_as_its_files_are_at_any_moment() {
+    let disk = SimFs::new(3);
+    let clock = clock();
+    let in_files = || disk.list(&Path::new(DIR).join("wal")).unwrap().iter().map(|file| file.len).sum::<u64>();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    assert_eq!(engine.statistics().log_bytes, in_files());
+    for step in 0..5i64 {
+        let before = in_files();
+        engine.append(&scrape(2, NOW_MS - seconds(3_000) + seconds(step * 300))).unwrap();
+        assert!(in_files() > before);
+        assert_eq!(engine.statistics().log_bytes, in_files(), "the segment in use is part of it");
+        if step == 2 {
+            engine.flush().unwrap();
+            assert_eq!(engine.statistics().log_bytes, in_files());
+        }
+    }
+    drop(engine);
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    assert_eq!(engine.statistics().log_bytes, in_files());
 }
 
 #[test]
@@ -342,7 +365,7 @@ fn a_share_of_the_disk_bounds_the_blocks() {
         engine.flush().unwrap();
     }
     let all = engine.statistics().block_bytes;
-    let total = kymo_storage::fs::Fs::space(&disk, std::path::Path::new(DIR)).unwrap().total;
+    let total = disk.space(Path::new(DIR)).unwrap().total;
     let share = (all as f64 - 1.0) / total as f64;
     let policy = RetentionPolicy { max_disk_share: Some(share), ..RetentionPolicy::of_age(None) };
     let preview = engine.preview_retention(&policy, &kymo_core::QueryContext::unlimited()).unwrap();
