@@ -617,6 +617,12 @@ pub trait SeriesSet: Send + Sync {
         self.estimate(index) as u64 * 16
     }
 
+    /// About how many different columns of times its series have, for who keeps something of each; `None` where that is
+    /// not known without reading them. O(n).
+    fn distinct_times(&self) -> Option<usize> {
+        None
+    }
+
     /// The coarsest resolution that answers.
     fn tier(&self) -> Tier {
         Tier::Raw

@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
 use crate::hidden::{Hidden, Hides};
+use crate::listing::Listing;
 use crate::retention::{Kept, RetentionPolicy};
 use crate::rollup::Rolled;
 use crate::sample::Sample;
@@ -213,37 +214,37 @@ impl LiveBlock {
         Ok(self.block.times(chunk.row.column)?.iter().any(|time| what.covers(*time) && !hidden.contains(*time)))
     }
 
-    /// Shows the label names of matching series.
+    /// Adds the label names of matching series.
     pub(crate) fn label_names(
         &self,
         what: &Selector,
         now_ms: i64,
         ctx: &QueryContext,
-        mut show: impl FnMut(&str),
+        names: &mut Listing,
     ) -> Result<(), SelectError> {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
-            return self.block.label_names(what, ctx, show);
+            return self.block.label_names(what, ctx, names);
         }
         self.select(what, now_ms, ctx, |labels, _, _| {
-            labels.iter().for_each(|(name, _)| show(name));
+            labels.iter().for_each(|(name, _)| names.add(name));
             Ok(())
         })
     }
 
-    /// Shows the values of a label of matching series.
+    /// Adds the values of a label of matching series.
     pub(crate) fn label_values(
         &self,
         name: &str,
         what: &Selector,
         now_ms: i64,
         ctx: &QueryContext,
-        mut show: impl FnMut(&str),
+        values: &mut Listing,
     ) -> Result<(), SelectError> {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
-            return self.block.label_values(name, what, ctx, show);
+            return self.block.label_values(name, what, ctx, values);
         }
         self.select(what, now_ms, ctx, |labels, _, _| {
-            labels.get(name).into_iter().for_each(&mut show);
+            labels.get(name).into_iter().for_each(|value| values.add(value));
             Ok(())
         })
     }
@@ -353,7 +354,7 @@ impl Pending {
         }
         let mut series = RoaringBitmap::new();
         for matchers in &self.tombstone.what.any_of {
-            series |= block.matching(matchers, &|| Ok(()))?;
+            series |= block.matching(matchers, &|| Ok(()))?.to_bitmap();
         }
         Ok(Arc::clone(self.series.get_or_init(|| Arc::new(series))))
     }

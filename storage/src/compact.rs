@@ -620,7 +620,7 @@ impl Scratch {
             Run { min_time_ms: chunk.min_time_ms, max_time_ms: chunk.max_time_ms, source, hidden }
         };
         let mut runs: Vec<Run<'_>> = (0..self.chunks.len()).map(run).collect();
-        merge(&mut runs, i64::MIN, i64::MAX, columns).map(drop)
+        merge(&mut runs, i64::MIN, i64::MAX, columns, || Ok(())).map(drop)
     }
 }
 

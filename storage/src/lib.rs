@@ -49,6 +49,7 @@ pub mod fuzz;
 mod head;
 mod hidden;
 mod increments;
+mod listing;
 mod maintain;
 mod manifest;
 mod merge;

@@ -100,17 +100,21 @@ fn push_shown(whole: &Columns, hidden: &Hidden, columns: &mut Columns) {
 }
 
 /// Appends the samples in the window to `columns`, and says where their times come from. `runs` come by rising
-/// precedence, and leave by rising time.
+/// precedence, and leave by rising time. `check` is asked before each of them.
 pub(crate) fn merge(
     runs: &mut Vec<Run<'_>>,
     start_ms: i64,
     end_ms: i64,
     columns: &mut Columns,
+    check: impl Fn() -> Result<(), SelectError>,
 ) -> Result<TimesOrigin, SelectError> {
     runs.retain(|run| run.max_time_ms > start_ms && run.min_time_ms <= end_ms);
     let mut origin = Some(Vec::new());
     if runs.windows(2).all(|w| w[0].max_time_ms < w[1].min_time_ms) {
-        runs.iter().try_for_each(|run| run.read(start_ms, end_ms, columns, &mut origin))?;
+        for run in runs.iter() {
+            check()?;
+            run.read(start_ms, end_ms, columns, &mut origin)?;
+        }
         return Ok(origin);
     }
     // Stable, so that of two runs the one of higher precedence stays behind.
@@ -118,6 +122,7 @@ pub(crate) fn merge(
     by_time.sort_by_key(|(_, run)| run.min_time_ms);
     let mut rest = by_time.as_mut_slice();
     while !rest.is_empty() {
+        check()?;
         // Runs that overlap, directly or through others.
         let (mut count, mut end) = (1, rest[0].1.max_time_ms);
         while let Some((_, next)) = rest.get(count).filter(|(_, next)| next.min_time_ms <= end) {

@@ -185,7 +185,7 @@ impl RetentionPolicy {
         let mut divided = Vec::with_capacity(self.rules.len() + 1);
         let aligned = self.has_rollups();
         for rule in self.rules.iter().filter(|_| self.has(tier)) {
-            let meant = block.matching(&rule.matchers, &|| Ok(()))? & &rest;
+            let meant = block.matching(&rule.matchers, &|| Ok(()))?.to_bitmap() & &rest;
             rest -= &meant;
             divided.push(Kept { keep: rule.keep, aligned, series: Arc::new(meant) });
         }

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::{HashMap, HashSet, HashSetExt};
 use kymo_core::batch::Exemplar;
 use kymo_core::memory::EXEMPLARS_PER_SERIES_MAX;
-use kymo_core::storage::{Columns, SharedSeries, Tier};
+use kymo_core::storage::{CancelFlag, Columns, SharedSeries, Tier};
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
 use crate::block::ChunkRef;
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, LiveBlock};
 use crate::engine::Engine;
 use crate::head::{HeadCopy, HeadSnapshot};
 use crate::hidden::Hidden;
+use crate::listing::Listing;
 use crate::merge::{Run, Source, damaged_in_memory, merge};
 use crate::retention::RetentionPolicy;
 
@@ -26,29 +27,6 @@ const BYTES_PER_SERIES: u64 = 160;
 pub(crate) const SERIES_PER_CHECK: usize = 256;
 /// Values of a label compared with an expression between two such looks.
 pub(crate) const VALUES_PER_CHECK: usize = 256;
-
-/// Strings seen, each kept once.
-struct Distinct(HashSet<String>);
-
-impl Default for Distinct {
-    fn default() -> Distinct {
-        Distinct(HashSet::new())
-    }
-}
-
-impl Distinct {
-    fn add(&mut self, text: &str) {
-        if !self.0.contains(text) {
-            self.0.insert(text.to_owned());
-        }
-    }
-
-    fn sorted(self) -> Vec<String> {
-        let mut all: Vec<String> = self.0.into_iter().collect();
-        all.sort_unstable();
-        all
-    }
-}
 
 /// A snapshot of matching series.
 pub(crate) struct Selection {
@@ -66,6 +44,8 @@ pub(crate) struct Selection {
     hidden: Vec<Hidden>,
     blocks: Arc<Blocks>,
     origins: Origins,
+    /// Of the query that reads.
+    cancel: CancelFlag,
     _memory: Reservation,
 }
 
@@ -243,6 +223,7 @@ impl Engine {
             hidden: hides,
             blocks,
             origins,
+            cancel: ctx.cancel.clone(),
             _memory: memory,
         })
     }
@@ -293,14 +274,7 @@ impl Engine {
     }
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        let mut names = Distinct::default();
-        let inside = &self.inside_retention(what, Tier::OneHour);
-        let (what, now_ms) = (&inside.what, inside.now_ms);
-        for block in self.visit_head(None, inside, ctx, |name| names.add(name))?.list() {
-            ctx.check()?;
-            block.label_names(what, now_ms, ctx, |name| names.add(name))?;
-        }
-        Ok(names.sorted())
+        self.listed(None, what, ctx)
     }
 
     pub(crate) fn list_values(
@@ -309,36 +283,50 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
-        let mut values = Distinct::default();
-        let inside = &self.inside_retention(what, Tier::OneHour);
-        let (what, now_ms) = (&inside.what, inside.now_ms);
-        for block in self.visit_head(Some(name), inside, ctx, |value| values.add(value))?.list() {
-            ctx.check()?;
-            block.label_values(name, what, now_ms, ctx, |value| values.add(value))?;
-        }
-        Ok(values.sorted())
+        self.listed(Some(name), what, ctx)
     }
 
-    /// Shows the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.
+    /// The label names, or the values of one, of matching series.
+    fn listed(&self, name: Option<&str>, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+        let mut listing = Listing::new();
+        let inside = &self.inside_retention(what, Tier::OneHour);
+        let look_into = |block: &LiveBlock, listing: &mut Listing| {
+            ctx.check()?;
+            match name {
+                Some(name) => block.label_values(name, &inside.what, inside.now_ms, ctx, listing),
+                None => block.label_names(&inside.what, inside.now_ms, ctx, listing),
+            }
+        };
+        // Blocks first, since they can be asked for one series of each: the head is then asked for what they lack. What
+        // has left it meanwhile is in blocks that were not there before.
+        let before = self.blocks();
+        before.list().iter().try_for_each(|block| look_into(block, &mut listing))?;
+        let blocks = self.visit_head(name, inside, ctx, &mut listing)?;
+        let is_new = |block: &&Arc<LiveBlock>| !before.list().iter().any(|known| Arc::ptr_eq(known, block));
+        blocks.list().iter().filter(is_new).try_for_each(|block| look_into(block, &mut listing))?;
+        Ok(listing.sorted())
+    }
+
+    /// Adds the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.
     fn visit_head(
         &self,
         name: Option<&str>,
         inside: &Inside,
         ctx: &QueryContext,
-        mut show: impl FnMut(&str),
+        listing: &mut Listing,
     ) -> Result<Arc<Blocks>, SelectError> {
         let state = self.head.read();
         let what = &inside.what;
         if inside.policy.oldest_of_some_ms(Tier::Raw, inside.now_ms) <= what.start_ms {
-            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), ctx, show)?;
+            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), ctx, listing)?;
             return Ok(self.blocks());
         }
         let numbers = state.select(&what.matchers, &|| ctx.check())?;
         let series = numbers.iter().filter_map(|number| state.get(number));
         for series in series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms)) {
             match name {
-                Some(name) => series.labels.get(name).into_iter().for_each(&mut show),
-                None => series.labels.iter().for_each(|(name, _)| show(name)),
+                Some(name) => series.labels.get(name).into_iter().for_each(|value| listing.add(value)),
+                None => series.labels.iter().for_each(|(name, _)| listing.add(name)),
             }
         }
         Ok(self.blocks())
@@ -531,6 +519,23 @@ impl SeriesSet for Selection {
         self.head.stored_bytes(&self.series[index].head) + self.in_chunks(index).1
     }
 
+    fn distinct_times(&self) -> Option<usize> {
+        let mut known: HashSet<Vec<(u64, u64)>> = HashSet::new();
+        let mut origin = Vec::new();
+        for series in &self.series {
+            origin.clear();
+            for part in self.parts(series) {
+                let block = self.blocks.list()[part.block as usize].id();
+                origin.extend(self.chunks(part).iter().rev().map(|chunk| (block, u64::from(chunk.row.column))));
+            }
+            origin.extend(self.head.runs(&series.head).filter_map(|(_, _, run)| Some((0, run.times_name()?))));
+            if !known.contains(&origin) {
+                known.insert(origin.clone());
+            }
+        }
+        Some(known.len())
+    }
+
     fn version(&self) -> u64 {
         self.version
     }
@@ -546,7 +551,10 @@ impl SeriesSet for Selection {
             return Ok(());
         }
         let mut runs = self.runs(series);
-        let origin = merge(&mut runs, self.start_ms, self.end_ms, columns)?;
+        let origin = merge(&mut runs, self.start_ms, self.end_ms, columns, || {
+            // A series of years is many chunks.
+            if self.cancel.is_cancelled() { Err(SelectError::Cancelled) } else { Ok(()) }
+        })?;
         columns.times_id = self.origins.number(origin.as_deref(), &columns.times);
         Ok(())
     }

@@ -60,13 +60,19 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Fails when nobody waits for the answer any more. For loops that are long for one series.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        match self.cancel.is_cancelled() {
+            true => Err(ApiError::from(QueryError::from(SelectError::Cancelled))),
+            false => Ok(()),
+        }
+    }
+
     /// Makes room for `more` bytes, reserving memory before it is taken.
     ///
     /// Writers come here once per series at least: it is also where a client that went away ends the writing.
     pub(crate) fn reserve(&mut self, more: usize) -> Result<(), ApiError> {
-        if self.cancel.is_cancelled() {
-            return Err(ApiError::from(QueryError::from(SelectError::Cancelled)));
-        }
+        self.check()?;
         let wanted = self.bytes.len().saturating_add(more);
         if wanted <= self.bytes.capacity() {
             return Ok(());
@@ -119,6 +125,34 @@ mod tests {
             histograms: Vec::new(),
         };
         QueryResult { value: QueryValue::Matrix((0..SERIES).map(one).collect()), ..QueryResult::default() }
+    }
+
+    #[test]
+    fn one_series_of_very_many_samples_is_left_when_nobody_waits() {
+        let ctx = QueryContext::unlimited();
+        let count = 100_000;
+        let series = ResultSeries {
+            labels: Labels::empty(),
+            times: PointTimes::Own((0..count).collect()),
+            floats: (0..count).map(|at| at as f64 / 3.0).collect(),
+            histograms: Vec::new(),
+        };
+        let result = QueryResult { value: QueryValue::Matrix(vec![series]), ..QueryResult::default() };
+        let mut whole = AnswerBuffers::default().answer(&ctx).unwrap();
+        write_query(&mut whole, &result).unwrap();
+        let text: serde_json::Value = serde_json::from_slice(&whole.bytes).unwrap();
+        let values = text["data"]["result"][0]["values"].as_array().unwrap();
+        assert_eq!(values.len() as i64, count);
+        let is_right = |at: usize| {
+            let (time, value) = (values[at][0].as_f64(), values[at][1].as_str().and_then(|v| v.parse::<f64>().ok()));
+            (time, value) == (Some(at as f64 / 1000.0), Some(at as f64 / 3.0))
+        };
+        assert!((0..values.len()).all(is_right));
+        // Room is there already, so that only the loop over points can look.
+        let mut answer = AnswerBuffers::default().answer(&ctx).unwrap();
+        answer.reserve(whole.bytes.len()).unwrap();
+        ctx.cancel.cancel();
+        assert_eq!(write_query(&mut answer, &result).unwrap_err().status().as_u16(), 499);
     }
 
     #[test]

@@ -21,6 +21,8 @@ const ANNOTATIONS_MAX: usize = 10;
 const POINT_BYTES_MAX: usize = 56;
 /// Braces, keys and resultType around the data.
 const FRAME_BYTES: usize = 256;
+/// Points written between two looks whether anybody waits for them: below a millisecond's worth.
+const POINTS_PER_CHECK: usize = 1 << 13;
 /// `"metric":{`, `"values":[`, `"histograms":[` and their ends.
 const SERIES_BYTES: usize = 64;
 
@@ -181,7 +183,7 @@ fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut Poi
     if !series.floats.is_empty() {
         out.reserve(SERIES_BYTES + series.floats.len() * POINT_BYTES_MAX + Padded::BYTES)?;
         out.bytes.extend_from_slice(br#","values":["#);
-        write_floats(&mut out.bytes, series, texts);
+        write_floats(out, series, texts)?;
         out.bytes.push(b']');
     }
     if !series.histograms.is_empty() {
@@ -197,21 +199,25 @@ fn write_matrix_element(out: &mut Answer, series: &ResultSeries, texts: &mut Poi
 }
 
 /// Appends the float points of a series, commas between them.
-fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut PointTexts) {
-    let mut points = FloatPoints { out, last: None };
+fn write_floats(out: &mut Answer, series: &ResultSeries, texts: &mut PointTexts) -> Result<(), ApiError> {
     let floats = series.floats.iter().copied();
     match &series.times {
         PointTimes::Own(times) if series.histograms.is_empty() => {
-            let starts = texts.of_own(times);
-            starts.iter().zip(floats).for_each(|(start, value)| points.push(start, value));
+            // A series of samples as they are may be very long.
+            for (times, floats) in times.chunks(POINTS_PER_CHECK).zip(series.floats.chunks(POINTS_PER_CHECK)) {
+                out.check()?;
+                let mut points = FloatPoints::new(&mut out.bytes);
+                texts.of_own(times).iter().zip(floats).for_each(|(start, value)| points.push(start, *value));
+            }
         }
         PointTimes::Own(times) => {
+            let mut points = FloatPoints::new(&mut out.bytes);
             for (time_ms, value) in float_times(times.iter().copied(), &series.histograms).zip(floats) {
                 points.push(&Padded::point_start(time_ms), value);
             }
         }
         PointTimes::Grid(presence) => {
-            let starts = texts.of_grid(presence);
+            let (starts, mut points) = (texts.of_grid(presence), FloatPoints::new(&mut out.bytes));
             let (start_ms, step_ms) = (presence.grid().start_ms(), presence.grid().step_ms());
             if series.histograms.is_empty() && presence.count() == starts.len() {
                 starts.iter().zip(floats).for_each(|(start, value)| points.push(start, value));
@@ -223,7 +229,8 @@ fn write_floats(out: &mut Vec<u8>, series: &ResultSeries, texts: &mut PointTexts
         }
     }
     // The comma after the last point.
-    out.pop();
+    out.bytes.pop();
+    Ok(())
 }
 
 /// The times whose points are floats: those whose number is not a histogram's.
@@ -318,6 +325,10 @@ struct FloatPoints<'a> {
 }
 
 impl FloatPoints<'_> {
+    fn new(out: &mut Vec<u8>) -> FloatPoints<'_> {
+        FloatPoints { out, last: None }
+    }
+
     #[inline]
     fn push(&mut self, start: &Padded, value: f64) {
         start.append(self.out);

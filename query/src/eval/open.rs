@@ -15,6 +15,7 @@ use super::column::Column;
 use super::labels::{Projection, without_name};
 use super::notes::Note;
 use super::select::{Picks, READ_BYTES};
+use super::times::ByTimes;
 use super::window::Bounds;
 use super::{Evaluator, Seen};
 use crate::functions::sorted_window::SortedWindow;
@@ -241,7 +242,7 @@ impl Evaluator<'_> {
         let kept = self.kept_bytes(id, shape) + taken;
         match kind {
             ExprKind::VectorSelector(_) => {
-                kept + shape.longest * READ_BYTES + shape.columns * Picks::bytes(steps as usize)
+                kept + shape.longest * READ_BYTES + ByTimes::<Picks>::bytes(shape.columns, Picks::bytes(steps as usize))
             }
             ExprKind::Call(call) => {
                 let matrix = call.args.iter().find(|arg| self.ast[**arg].value_type == ValueType::Matrix);
@@ -254,7 +255,7 @@ impl Evaluator<'_> {
                             _ => 0,
                         };
                         let bounds = Bounds::bytes(steps as usize) + samples as u64 * 8;
-                        kept + scratch + read.longest * READ_BYTES + read.columns * bounds
+                        kept + scratch + read.longest * READ_BYTES + ByTimes::<Bounds>::bytes(read.columns, bounds)
                     }
                     None => kept,
                 }
@@ -287,7 +288,7 @@ fn of_set(set: &dyn SeriesSet, with_labels: bool, cost: &mut NodeCost) -> Shape 
         let labels: Vec<Labels> = (0..set.len()).map(|index| set.labels(index)).collect();
         let targets: BTreeSet<[Option<&str>; 2]> =
             labels.iter().map(|labels| TARGET_LABELS.map(|name| labels.get(name))).collect();
-        shape.columns = targets.len() as u64;
+        shape.columns = set.distinct_times().unwrap_or(targets.len()) as u64;
         shape.labels = Some(labels);
     }
     shape

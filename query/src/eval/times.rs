@@ -38,6 +38,16 @@ struct Entry<T> {
 }
 
 impl<T> ByTimes<T> {
+    /// Bytes of an entry whose answer takes so many, its times left out.
+    fn entry_bytes(answer: u64) -> u64 {
+        answer + (size_of::<Entry<T>>() + size_of::<(Key, usize)>()) as u64
+    }
+
+    /// Bytes held at the most for so many columns that have ids.
+    pub(super) fn bytes(columns: u64, answer: u64) -> u64 {
+        columns.saturating_mul(ByTimes::<T>::entry_bytes(answer)).min(BYTES_MAX)
+    }
+
     pub(crate) fn new(meter: &Meter<'_>) -> Result<ByTimes<T>, QueryError> {
         Ok(ByTimes { places: HashMap::default(), entries: Vec::new(), last: 0, hold: meter.hold()? })
     }
@@ -80,7 +90,7 @@ impl<T> ByTimes<T> {
             self.last = at;
             return Ok(());
         }
-        let bytes = bytes + (size_of_val(times) + size_of::<Entry<T>>()) as u64;
+        let bytes = ByTimes::<T>::entry_bytes(bytes) + size_of_val(&*kept) as u64;
         if self.hold.bytes() + bytes > BYTES_MAX {
             self.places.clear();
             self.entries.clear();

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use kymo_core::aggregate::{Avg, CompensatedSum, StdVar, Sum, quantile};
+use kymo_core::aggregate::{Avg, CompensatedSum, StdVar, Sum, quantile_of_sorted};
+use kymo_core::{QueryContext, SelectError};
+
+use super::sorted_window::in_order;
 
 /// Compensated sum.
 pub(crate) fn sum(values: &[f64]) -> f64 {
@@ -33,21 +36,28 @@ pub(crate) fn stdvar(values: &[f64]) -> f64 {
 }
 
 /// The `q`-quantile; `sorted` is scratch.
-pub(crate) fn quantile_of(q: f64, values: &[f64], sorted: &mut Vec<f64>) -> f64 {
+pub(crate) fn quantile_of(
+    q: f64,
+    values: &[f64],
+    sorted: &mut Vec<f64>,
+    ctx: &QueryContext,
+) -> Result<f64, SelectError> {
     sorted.clear();
     sorted.extend_from_slice(values);
-    quantile(q, sorted)
+    in_order(sorted, ctx)?;
+    Ok(quantile_of_sorted(q, sorted))
 }
 
 /// Median of the absolute distances from the median, NaN if any value is; `sorted` is scratch.
-pub(crate) fn mad(values: &[f64], sorted: &mut Vec<f64>) -> f64 {
+pub(crate) fn mad(values: &[f64], sorted: &mut Vec<f64>, ctx: &QueryContext) -> Result<f64, SelectError> {
     if values.iter().any(|v| v.is_nan()) {
-        return f64::NAN;
+        return Ok(f64::NAN);
     }
-    let median = quantile_of(0.5, values, sorted);
+    let median = quantile_of(0.5, values, sorted, ctx)?;
     sorted.clear();
     sorted.extend(values.iter().map(|v| (v - median).abs()));
-    quantile(0.5, sorted)
+    in_order(sorted, ctx)?;
+    Ok(quantile_of_sorted(0.5, sorted))
 }
 
 /// Whether a value differs from the one before; NaN equals NaN.
@@ -159,9 +169,10 @@ mod tests {
         let mut scratch = Vec::new();
         assert_eq!((sum(&values[..3]), avg(&values[..3])), (12.0, 4.0));
         assert!((stdvar(&values[..3]) - 8.0 / 3.0).abs() < 1e-15);
-        assert_eq!(quantile_of(0.25, &values[..3], &mut scratch), 3.0);
-        assert_eq!(mad(&[4.0, 6.0, 2.0, 1.0, 999.0, 1.0, 2.0], &mut scratch), 1.0);
-        assert!(mad(&values, &mut scratch).is_nan());
+        let ctx = QueryContext::unlimited();
+        assert_eq!(quantile_of(0.25, &values[..3], &mut scratch, &ctx).unwrap(), 3.0);
+        assert_eq!(mad(&[4.0, 6.0, 2.0, 1.0, 999.0, 1.0, 2.0], &mut scratch, &ctx).unwrap(), 1.0);
+        assert!(mad(&values, &mut scratch, &ctx).unwrap().is_nan());
         assert_eq!((changes(&values), resets(&values)), (4, 1));
         assert_eq!(changes(&[f64::NAN, f64::NAN]), 0);
         assert_eq!(sum(&[1e100, 1.0, -1e100]), 1.0);

@@ -380,8 +380,8 @@ impl Check<'_> {
                 if names.last() != Some(&key.0) {
                     names.push(key.0);
                 }
-                for &(begin, len) in runs {
-                    (begin..begin + len).for_each(|series| digest.add(key.0, key.1, series));
+                for &(begin, end) in runs {
+                    (begin..end).for_each(|series| digest.add(key.0, key.1, series));
                 }
             }
         }
@@ -415,7 +415,7 @@ impl Check<'_> {
         for number in 0..block.directory.postings.len() {
             let Ok(page) = block.postings_page(number) else { continue };
             for ((name, value), runs) in page.all() {
-                for series in runs.iter().flat_map(|&(begin, len)| begin..begin + len) {
+                for series in runs.iter().flat_map(|&(begin, end)| begin..end) {
                     if self.report.fault_count - already >= CROSS_FAULTS_MAX {
                         return;
                     }
@@ -438,7 +438,7 @@ impl Check<'_> {
         // What cannot be read was told already.
         let Ok(page) = self.block.postings_page(number) else { return true };
         let entry = page.find(name, value);
-        entry.is_some_and(|entry| page.runs(entry).iter().any(|&(begin, len)| series >= begin && series - begin < len))
+        entry.is_some_and(|entry| page.runs(entry).iter().any(|&(begin, end)| (begin..end).contains(&series)))
     }
 
     fn exemplars(&mut self) {

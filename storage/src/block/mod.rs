@@ -14,6 +14,7 @@ mod check;
 mod directory;
 mod postings;
 mod read;
+mod runs;
 mod scan;
 mod select;
 mod series;

@@ -1,8 +1,7 @@
 //! Which series carry which label: per name and value the numbers of the series, as runs, in compressed pages.
 
-use roaring::RoaringBitmap;
-
 use super::directory::{Page, PageWriter, number};
+use super::runs::Run;
 use crate::codec::{Read, Reader, put_varint};
 
 /// Takes the number of a series, and its names and values.
@@ -83,8 +82,7 @@ pub(super) fn write(names: u32, rows: impl Fn(&mut Take<'_>)) -> std::io::Result
 pub(super) struct PostingsPage {
     /// Name, value, and the end of its runs; rising.
     entries: Vec<(u32, u32, u32)>,
-    /// First series and how many.
-    runs: Vec<(u32, u32)>,
+    runs: Vec<Run>,
 }
 
 impl PostingsPage {
@@ -112,7 +110,7 @@ impl PostingsPage {
                 if next > series {
                     return from.bad("posting of an unknown series");
                 }
-                page.runs.push((begin as u32, len as u32));
+                page.runs.push((begin as u32, next as u32));
             }
             page.entries.push((key.0, key.1, page.runs.len() as u32));
         }
@@ -127,7 +125,7 @@ impl PostingsPage {
     }
 
     /// Every name and value, with the runs of series that carry it.
-    pub(super) fn all(&self) -> impl Iterator<Item = ((u32, u32), &[(u32, u32)])> {
+    pub(super) fn all(&self) -> impl Iterator<Item = ((u32, u32), &[Run])> {
         (0..self.entries.len()).map(|entry| ((self.entries[entry].0, self.entries[entry].1), self.runs(entry)))
     }
 
@@ -136,25 +134,10 @@ impl PostingsPage {
         self.entries.binary_search_by_key(&(name, value), |entry| (entry.0, entry.1)).ok()
     }
 
-    pub(super) fn runs(&self, entry: usize) -> &[(u32, u32)] {
+    /// The series of an entry, rising.
+    pub(super) fn runs(&self, entry: usize) -> &[Run] {
         let start = if entry == 0 { 0 } else { self.entries[entry - 1].2 };
         &self.runs[start as usize..self.entries[entry].2 as usize]
-    }
-
-    /// Adds the series of an entry to a set.
-    pub(super) fn add_to(&self, entry: usize, set: &mut RoaringBitmap) {
-        for &(begin, len) in self.runs(entry) {
-            if len == 1 {
-                set.insert(begin);
-            } else {
-                set.insert_range(begin..=begin + (len - 1));
-            }
-        }
-    }
-
-    /// Whether an entry has a series of `set`.
-    pub(super) fn meets(&self, entry: usize, set: &RoaringBitmap) -> bool {
-        self.runs(entry).iter().any(|&(begin, len)| set.range_cardinality(begin..=begin + (len - 1)) > 0)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -186,13 +169,9 @@ mod tests {
             assert!(decoded.find(page.first.0, page.first.1).is_some());
             found.push(decoded);
         }
-        let mut set = RoaringBitmap::new();
         let entry = found[0].find(1, 11).unwrap();
-        found[0].add_to(entry, &mut set);
-        assert_eq!(set.len(), 15_000);
-        assert!(set.contains(1_000) && set.contains(1_999) && !set.contains(2_000));
-        assert!(found[0].meets(entry, &RoaringBitmap::from_iter([1_500])));
-        assert!(!found[0].meets(entry, &RoaringBitmap::from_iter([2_500])));
+        let runs: Vec<Run> = (0..15).map(|n| (1_000 + 2_000 * n, 2_000 + 2_000 * n)).collect();
+        assert_eq!(found[0].runs(entry), runs);
         assert_eq!(found.iter().map(|page| page.of_name(2).count()).sum::<usize>(), 30_000);
         assert!(PostingsPage::decode(&raw[..raw.len() - 1], 40_000, 30_000).is_err());
     }

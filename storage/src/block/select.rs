@@ -1,13 +1,16 @@
 //! Finding series in a block: matchers over the dictionary, sets of series out of postings.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use kymo_core::{Labels, Matcher, QueryContext, SelectError, Selector};
 use roaring::RoaringBitmap;
 
 use super::postings::PostingsPage;
 use super::read::{Block, BoundsCursor, ChunkRef, SymbolCursor};
-use super::series::SERIES_PER_PAGE;
+use super::runs::{Run, Runs, shared};
+use super::series::{SERIES_PER_PAGE, SeriesPage};
+use crate::listing::Listing;
 use crate::select::VALUES_PER_CHECK;
 
 impl Block {
@@ -27,7 +30,7 @@ impl Block {
         let mut page = None;
         let mut bounds = BoundsCursor::new(self);
         let mut chunks = Vec::new();
-        for number in numbers {
+        for number in numbers.iter() {
             let number = number as usize;
             let (_, decoded, labels) = match &page {
                 Some(held @ (at, _, _)) if *at == number / SERIES_PER_PAGE => held,
@@ -52,47 +55,59 @@ impl Block {
         Ok(())
     }
 
-    /// Numbers of the series that satisfy all matchers. `check` is asked now and then whether to go on.
+    /// The series that satisfy all matchers. `check` is asked now and then whether to go on.
     pub(crate) fn matching(
         &self,
         matchers: &[Matcher],
         check: &impl Fn() -> Result<(), SelectError>,
-    ) -> Result<RoaringBitmap, SelectError> {
-        let mut found: Option<RoaringBitmap> = None;
-        // What a label must have narrows first; what it must not have is taken away after.
-        for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
-            let with = self.with(matcher, true, check)?;
-            let narrowed = match found {
-                Some(found) => found & with,
-                None => with,
-            };
+    ) -> Result<Runs, SelectError> {
+        // What a label must have narrows first, plain values before expressions; what it must not have is taken away after.
+        let (not, mut must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
+        must.sort_by_key(|matcher| matcher.literals().is_none());
+        let mut found: Option<Runs> = None;
+        for matcher in must {
+            let narrowed = self.with(matcher, true, found.as_ref(), check)?;
             if narrowed.is_empty() {
                 return Ok(narrowed);
             }
             found = Some(narrowed);
         }
-        let mut found = found.unwrap_or_else(|| RoaringBitmap::from_iter(0..self.len() as u32));
-        for matcher in matchers.iter().filter(|m| m.matches_empty()) {
+        let mut found = found.unwrap_or_else(|| Runs::below(self.len() as u32));
+        for matcher in not {
             if found.is_empty() {
                 break;
             }
-            found -= self.with(matcher, false, check)?;
+            found = found.without(&self.with(matcher, false, Some(&found), check)?);
         }
         Ok(found)
     }
 
-    /// Series that have the matcher's label with a value for which [`Matcher::matches`] gives `wanted`.
+    /// Series, among those of `within` if that is given, that have the matcher's label with a value for which
+    /// [`Matcher::matches`] gives `wanted`.
     fn with(
         &self,
         matcher: &Matcher,
         wanted: bool,
+        within: Option<&Runs>,
         check: &impl Fn() -> Result<(), SelectError>,
-    ) -> Result<RoaringBitmap, SelectError> {
-        let mut sum = RoaringBitmap::new();
+    ) -> Result<Runs, SelectError> {
+        let mut sum = Vec::new();
+        let mut add = |runs: &[Run]| -> Result<(), SelectError> {
+            match within {
+                None => {
+                    sum.extend_from_slice(runs);
+                    Ok(())
+                }
+                Some(within) => shared(within.runs(), runs, |run| {
+                    sum.push(run);
+                    Ok(true)
+                }),
+            }
+        };
         if matcher.matches_anything() && !wanted {
-            return Ok(sum);
+            return Ok(Runs::default());
         }
-        let (name, true) = self.find_symbol(matcher.name())? else { return Ok(sum) };
+        let (name, true) = self.find_symbol(matcher.name())? else { return Ok(Runs::default()) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
             for literal in literals {
@@ -101,10 +116,10 @@ impl Block {
                 let Some(number) = after.checked_sub(1) else { continue };
                 let page = self.postings_page(number)?;
                 if let Some(entry) = page.find(name, value) {
-                    page.add_to(entry, &mut sum);
+                    add(page.runs(entry))?;
                 }
             }
-            return Ok(sum);
+            return Ok(Runs::of(sum));
         }
         // Values that begin otherwise than the expression demands are passed over: the positive form refuses them.
         let prefix = matcher.prefix().filter(|_| wanted != matcher.is_negative()).unwrap_or_default();
@@ -121,11 +136,11 @@ impl Block {
                 return Ok(ControlFlow::Break(()));
             }
             if matcher.matches(text) == wanted {
-                page.add_to(entry, &mut sum);
+                add(page.runs(entry))?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(sum)
+        Ok(Runs::of(sum))
     }
 
     /// Shows the values of a label from symbol `first` on, rising, with their postings.
@@ -155,66 +170,133 @@ impl Block {
         footer.bare_series == 0 && what.start_ms < footer.min_time_ms && footer.max_time_ms <= what.end_ms
     }
 
-    /// The series a listing is about; `None` for all.
-    fn listed(&self, what: &Selector, ctx: &QueryContext) -> Result<Option<RoaringBitmap>, SelectError> {
-        if self.lies_within(what) {
-            let all = what.matchers.iter().all(Matcher::matches_anything);
-            return if all { Ok(None) } else { self.matching(&what.matchers, &|| ctx.check()).map(Some) };
-        }
-        let mut listed = RoaringBitmap::new();
-        self.select(what, ctx, |number, _, _| {
-            listed.insert(number as u32);
-            Ok(())
-        })?;
-        Ok(Some(listed))
-    }
-
-    /// Shows the label names of matching series.
+    /// Adds the label names of matching series.
     pub(crate) fn label_names(
         &self,
         what: &Selector,
         ctx: &QueryContext,
-        mut show: impl FnMut(&str),
+        names: &mut Listing,
     ) -> Result<(), SelectError> {
-        let listed = self.listed(what, ctx)?;
-        if listed.as_ref().is_some_and(RoaringBitmap::is_empty) {
-            return Ok(());
-        }
+        let Some(mut listed) = Listed::new(self, what, ctx)? else { return Ok(()) };
         let mut symbols = SymbolCursor::new(self);
         for &name in &self.directory.names {
-            let mut occurs = listed.is_none();
-            if let Some(listed) = &listed {
-                self.each_value(name, 0, |page, _, entry| {
-                    occurs = page.meets(entry, listed);
-                    Ok(if occurs { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                })?;
+            let text = symbols.text(name)?;
+            if !names.lacks(text) {
+                continue;
             }
-            if occurs {
-                show(symbols.text(name)?);
-            }
+            self.each_value(name, 0, |page, _, entry| {
+                if listed.has_one(page.runs(entry))? {
+                    names.add(text);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         Ok(())
     }
 
-    /// Shows the values of a label of matching series.
+    /// Adds the values of a label of matching series.
     pub(crate) fn label_values(
         &self,
         name: &str,
         what: &Selector,
         ctx: &QueryContext,
-        mut show: impl FnMut(&str),
+        values: &mut Listing,
     ) -> Result<(), SelectError> {
         let (name, true) = self.find_symbol(name)? else { return Ok(()) };
-        let listed = self.listed(what, ctx)?;
-        if listed.as_ref().is_some_and(RoaringBitmap::is_empty) {
-            return Ok(());
-        }
+        let Some(mut listed) = Listed::new(self, what, ctx)? else { return Ok(()) };
         let mut symbols = SymbolCursor::new(self);
         self.each_value(name, 0, |page, value, entry| {
-            if listed.as_ref().is_none_or(|listed| page.meets(entry, listed)) {
-                show(symbols.text(value)?);
+            let text = symbols.text(value)?;
+            if values.lacks(text) && listed.has_one(page.runs(entry))? {
+                values.add(text);
             }
             Ok(ControlFlow::Continue(()))
         })
+    }
+}
+
+/// The series a listing is about: those that match and have a chunk that reaches into the window. One at a time is looked
+/// at, and only until a name or a value has been found with one of them.
+struct Listed<'a> {
+    block: &'a Block,
+    what: &'a Selector,
+    ctx: &'a QueryContext,
+    /// `None`: all match.
+    matching: Option<Runs>,
+    /// Whether every series reaches into the window.
+    all_reach: bool,
+    page: Option<(usize, Arc<SeriesPage>)>,
+    bounds: BoundsCursor<'a>,
+    /// Series that were found not to.
+    out: RoaringBitmap,
+}
+
+impl<'a> Listed<'a> {
+    /// `None` when there are none.
+    fn new(block: &'a Block, what: &'a Selector, ctx: &'a QueryContext) -> Result<Option<Listed<'a>>, SelectError> {
+        let footer = block.footer();
+        if footer.samples == 0 || what.end_ms < footer.min_time_ms || what.start_ms >= footer.max_time_ms {
+            return Ok(None);
+        }
+        let all = what.matchers.iter().all(Matcher::matches_anything);
+        let matching = if all { None } else { Some(block.matching(&what.matchers, &|| ctx.check())?) };
+        if matching.as_ref().is_some_and(Runs::is_empty) {
+            return Ok(None);
+        }
+        let (all_reach, bounds) = (block.lies_within(what), BoundsCursor::new(block));
+        Ok(Some(Listed { block, what, ctx, matching, all_reach, page: None, bounds, out: RoaringBitmap::new() }))
+    }
+
+    /// Whether one of these series is among them.
+    fn has_one(&mut self, runs: &[Run]) -> Result<bool, SelectError> {
+        let Some(matching) = self.matching.take() else {
+            for run in runs {
+                if self.has_one_of(*run)? {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        };
+        let mut found = false;
+        let outcome = shared(matching.runs(), runs, |run| {
+            found = self.has_one_of(run)?;
+            Ok(!found)
+        });
+        self.matching = Some(matching);
+        outcome.map(|()| found)
+    }
+
+    /// The same of series that match.
+    fn has_one_of(&mut self, (begin, end): Run) -> Result<bool, SelectError> {
+        if self.all_reach {
+            return Ok(true);
+        }
+        for series in begin..end {
+            if !self.out.contains(series) {
+                if self.reaches(series as usize)? {
+                    return Ok(true);
+                }
+                self.out.insert(series);
+            }
+        }
+        Ok(false)
+    }
+
+    fn reaches(&mut self, series: usize) -> Result<bool, SelectError> {
+        let at = series / SERIES_PER_PAGE;
+        let page = match &self.page {
+            Some((held, page)) if *held == at => page,
+            _ => {
+                self.ctx.check()?;
+                &self.page.insert((at, self.block.series_page(at)?)).1
+            }
+        };
+        for row in page.chunks(series % SERIES_PER_PAGE) {
+            if self.bounds.chunk(row)?.reaches(self.what.start_ms, self.what.end_ms) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -93,9 +93,33 @@ impl Postings {
         matchers: &[Matcher],
         check: &impl Fn() -> Result<(), E>,
     ) -> Result<RoaringBitmap, E> {
+        // What a label must have narrows first: sets that are there as they are, the smallest before the others, then
+        // expressions. What it must not have is taken away after.
+        let (not, must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
+        let mut plain = Vec::with_capacity(must.len());
+        let mut sought = Vec::new();
+        for matcher in must {
+            match matcher.literals() {
+                Some([literal]) if !matcher.is_negative() => {
+                    let numbers = self.names.get(matcher.name()).and_then(|values| values.get(literal.as_str()));
+                    let Some(numbers) = numbers else { return Ok(RoaringBitmap::new()) };
+                    plain.push(numbers);
+                }
+                _ => sought.push(matcher),
+            }
+        }
+        plain.sort_by_key(|numbers| numbers.len());
         let mut found: Option<RoaringBitmap> = None;
-        // What a label must have narrows first; what it must not have is taken away after.
-        for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
+        for numbers in plain {
+            match &mut found {
+                Some(found) => *found &= numbers,
+                None => found = Some(numbers.clone()),
+            }
+        }
+        for matcher in sought {
+            if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                break;
+            }
             let with = self.with(matcher, true, check)?;
             found = Some(match found {
                 Some(found) => found & with,
@@ -103,7 +127,7 @@ impl Postings {
             });
         }
         let mut found = found.unwrap_or_else(|| self.all.clone());
-        for matcher in matchers.iter().filter(|m| m.matches_empty()) {
+        for matcher in not {
             if found.is_empty() {
                 break;
             }

@@ -14,6 +14,7 @@ use super::series::HeadSeries;
 use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
+use crate::listing::Listing;
 use crate::sample::{RUN_SAMPLES, Sample};
 use crate::select::SERIES_PER_CHECK;
 
@@ -129,15 +130,15 @@ impl HeadState {
         Ok(reaching)
     }
 
-    /// The label names, or the values of a label, that series with all matchers have who may have a sample in the
-    /// window. One such series is looked for, not all.
-    pub(crate) fn names_or_values<'a>(
-        &'a self,
+    /// Adds the label names, or the values of a label, that series with all matchers have who may have a sample in the
+    /// window. One such series is looked for, not all, and none where the name or value is listed already.
+    pub(crate) fn names_or_values(
+        &self,
         name: Option<&str>,
         matchers: &[Matcher],
         (start_ms, end_ms): (i64, i64),
         ctx: &QueryContext,
-        mut show: impl FnMut(&'a str),
+        listing: &mut Listing,
     ) -> Result<(), SelectError> {
         let all = matchers.iter().all(Matcher::matches_anything);
         let selected = if all { None } else { Some(self.select(matchers, &|| ctx.check())?) };
@@ -149,16 +150,18 @@ impl HeadState {
         };
         match name {
             Some(name) => {
-                let values = self.table.postings.values(name);
-                values.filter(|(_, carriers)| has_one(carriers)).for_each(|(value, _)| show(value));
+                for (value, carriers) in self.table.postings.values(name) {
+                    if listing.lacks(value) && has_one(carriers) {
+                        listing.add(value);
+                    }
+                }
             }
             None => {
-                let mut names = self.table.postings.names();
-                names.by_ref().for_each(|name| {
-                    if self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
-                        show(name);
+                for name in self.table.postings.names() {
+                    if listing.lacks(name) && self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
+                        listing.add(name);
                     }
-                });
+                }
             }
         }
         Ok(())

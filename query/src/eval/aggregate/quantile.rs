@@ -1,6 +1,6 @@
 //! `quantile`: the values of each group at each step, and nothing else of the series they came from.
 
-use kymo_core::aggregate::quantile;
+use kymo_core::aggregate::quantile_of_sorted;
 use kymo_core::query::QueryError;
 use kymo_core::{Labels, QueryContext};
 
@@ -8,6 +8,7 @@ use super::fold::{Folding, push};
 use crate::eval::column::{Column, Scalars, Series, Vector};
 use crate::eval::labels::{Groups, Projection};
 use crate::eval::notes::{Note, Notes};
+use crate::functions::sorted_window::in_order;
 use crate::parser::Span;
 
 /// Bytes per value, about: lists double.
@@ -63,7 +64,8 @@ impl Folding for Quantiles<'_> {
             for (step, mut values) in group.of_step.into_iter().enumerate() {
                 if !values.is_empty() {
                     ctx.check()?;
-                    column.set(step, quantile(q.at(step), &mut values));
+                    in_order(&mut values, ctx)?;
+                    column.set(step, quantile_of_sorted(q.at(step), &values));
                 }
             }
             push(&mut out, group.labels, group.drop_name, column)?;

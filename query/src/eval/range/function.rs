@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kymo_core::NativeHistogram;
 use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{FloatRollup, HistogramRollup};
+use kymo_core::{NativeHistogram, QueryContext};
 
 use crate::eval::column::{Column, Sample, Scalars};
 use crate::eval::meter::{Hold, Pace};
@@ -37,6 +37,7 @@ pub(super) struct RangeFunction<'a> {
     scratch: Vec<f64>,
     /// Of the buffers above.
     hold: Hold,
+    ctx: &'a QueryContext,
     /// Rollups among what was read.
     pub(super) met: Met,
 }
@@ -83,6 +84,7 @@ impl<'a> RangeFunction<'a> {
         span: Span,
         counting: Counting,
         hold: Hold,
+        ctx: &'a QueryContext,
     ) -> RangeFunction<'a> {
         RangeFunction {
             name,
@@ -96,6 +98,7 @@ impl<'a> RangeFunction<'a> {
             sorted: SortedWindow::default(),
             scratch: Vec::new(),
             hold,
+            ctx,
             met: Met::default(),
         }
     }
@@ -219,7 +222,7 @@ impl<'a> RangeFunction<'a> {
                     pace.work(&evaluator.meter, (end - begin) / 4)?;
                     let q = params[0].at(step);
                     found.quantile(q);
-                    out[step] = sorted.quantile(q, values, begin, end);
+                    out[step] = sorted.quantile(q, values, begin..end, evaluator.ctx)?;
                 }
             }
             "mad_over_time" => {
@@ -227,7 +230,7 @@ impl<'a> RangeFunction<'a> {
                 sorted.restart();
                 for (step, begin, end) in windows() {
                     pace.work(&evaluator.meter, end - begin)?;
-                    out[step] = sorted.mad(values, begin, end);
+                    out[step] = sorted.mad(values, begin..end, evaluator.ctx)?;
                 }
             }
             "changes" | "resets" => {
@@ -307,8 +310,8 @@ impl<'a> RangeFunction<'a> {
         samples: &Samples,
         run: &mut dyn FnMut(&mut OfWindow<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let RangeFunction { name, params, source, resets, extreme, scratch, .. } = self;
-        let name = *name;
+        let RangeFunction { name, params, source, resets, extreme, scratch, ctx, .. } = self;
+        let (name, ctx) = (*name, *ctx);
         let edges = match source.extension {
             RangeExtension::None => None,
             RangeExtension::Anchored => Some(Edges::Anchored),
@@ -397,7 +400,10 @@ impl<'a> RangeFunction<'a> {
                 Ok(some_floats(view, found).then(|| Sample::Float(over_time::stdvar(view.values).sqrt())))
             }),
             "mad_over_time" => run(&mut |view, found| {
-                Ok(some_floats(view, found).then(|| Sample::Float(over_time::mad(view.values, scratch))))
+                if !some_floats(view, found) {
+                    return Ok(None);
+                }
+                Ok(Some(Sample::Float(over_time::mad(view.values, scratch, ctx)?)))
             }),
             "quantile_over_time" => run(&mut |view, found| {
                 if !some_floats(view, found) {
@@ -405,7 +411,7 @@ impl<'a> RangeFunction<'a> {
                 }
                 let q = params[0].at(view.window.step);
                 found.quantile(q);
-                Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, scratch))))
+                Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, scratch, ctx)?)))
             }),
             "changes" | "resets" => {
                 run(&mut |view, _| Ok(turns(name, view, edges.is_some()).map(|turns| Sample::Float(turns as f64))))

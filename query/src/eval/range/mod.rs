@@ -114,7 +114,8 @@ impl Evaluator<'_> {
             self.starts && source.extension == RangeExtension::None && START_TIMESTAMP_FUNCTIONS.contains(&name);
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let span = self.span(call.args[0]);
-        let mut function = RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?);
+        let mut function =
+            RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?, self.ctx);
         let (mut samples, mut windows) = (Samples::default(), Windows::new(&self.meter)?);
         let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
         let (mut samples_read, mut bytes) = (0, 0);
