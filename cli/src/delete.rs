@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use kymo::config::selector;
 use kymo_core::{Clock, Deletion, Matcher, QueryContext, SystemClock};
 use kymo_export::api::{CleanFigures, DeleteFigures};
+use kymo_storage::DeleteReport;
 use serde_json::json;
 
 use crate::administer::{self, Administered, size};
@@ -115,7 +116,7 @@ fn in_directory(
     let failed =
         |error: &dyn std::error::Error| Failure::new(format!("cannot delete in {}: {}", dir.display(), chain(error)));
     let measured = engine.measure_delete(what, &QueryContext::unlimited()).map_err(|error| failed(&error))?;
-    let took = DeleteFigures { series: measured.series, samples: measured.samples, bytes: measured.bytes };
+    let took = figures(measured);
     if args.dry_run {
         return Ok((took, None));
     }
@@ -126,17 +127,31 @@ fn in_directory(
     Ok((took, cleaned.map(|cleaned| CleanFigures { blocks: cleaned.blocks, bytes: cleaned.bytes })))
 }
 
+/// What the engine counted, as it is told.
+pub(crate) fn figures(measured: DeleteReport) -> DeleteFigures {
+    let DeleteReport { series, samples, buckets, bytes } = measured;
+    DeleteFigures { series, samples, buckets, bytes }
+}
+
+/// Samples, and buckets of rollups where there are any.
+pub(crate) fn counted(figures: &DeleteFigures) -> String {
+    match figures.buckets {
+        0 => format!("{} samples", figures.samples),
+        buckets => format!("{} samples, {buckets} buckets of rollups", figures.samples),
+    }
+}
+
 fn rendered(args: &DeleteArgs, took: DeleteFigures, gave_back: Option<CleanFigures>) -> String {
-    let DeleteFigures { series, samples, bytes } = took;
+    let DeleteFigures { series, samples, buckets, bytes } = took;
     match args.output {
         Form::Json => format!("{}\n", json!({"dryRun": args.dry_run, "deleted": took, "cleaned": gave_back})),
         Form::Csv => {
             let freed = gave_back.map(|gave_back| gave_back.bytes.to_string()).unwrap_or_default();
-            format!("series,samples,value_bytes,freed_bytes\n{series},{samples},{bytes},{freed}\n")
+            format!("series,samples,buckets,value_bytes,freed_bytes\n{series},{samples},{buckets},{bytes},{freed}\n")
         }
         Form::Table => {
             let does = if args.dry_run { "would be deleted" } else { "deleted" };
-            let mut text = format!("{series} series, {samples} samples, {} of values {does}\n", size(bytes));
+            let mut text = format!("{series} series, {}, {} of values {does}\n", counted(&took), size(bytes));
             if let Some(CleanFigures { blocks, bytes }) = gave_back {
                 text += &format!("{blocks} blocks written anew, {} given back\n", size(bytes));
             }

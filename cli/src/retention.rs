@@ -10,6 +10,7 @@ use kymo_export::api::{AdminFailure, DeleteFigures, RetentionAnswer, RetentionLo
 use kymo_storage::{Engine, RetentionFigures, RetentionPolicy, RetentionRule};
 
 use crate::administer::{self, Administered, size};
+use crate::delete::counted;
 use crate::failure::{Failure, chain};
 use crate::output::{self, Form};
 
@@ -116,7 +117,10 @@ pub(crate) fn of_server(
     };
     let preview = engine.preview_retention(&policy, ctx);
     let preview = preview.map_err(|error| AdminFailure { kind: error.kind(), message: chain(&error) })?;
-    let figures = |of: &RetentionFigures| DeleteFigures { series: of.series, samples: of.samples, bytes: of.bytes };
+    let figures = |of: &RetentionFigures| {
+        let RetentionFigures { series, samples, buckets, bytes } = *of;
+        DeleteFigures { series, samples, buckets, bytes }
+    };
     let rules = policy.rules.iter().map(|rule| (matchers_text(rule), rule.keep)).chain([(String::new(), policy.raw)]);
     let loss = |((series, keep), goes): ((String, _), &RetentionFigures)| RetentionLoss {
         series,
@@ -160,16 +164,17 @@ fn rendered(answer: &RetentionAnswer, form: Form) -> String {
         Form::Json => serde_json::to_string(answer).map_or_else(|_| String::new(), |text| text + "\n"),
         Form::Csv => {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-            let mut text = "series,keep,series_count,samples,bytes\n".to_owned();
+            let mut text = "series,keep,series_count,samples,buckets,bytes\n".to_owned();
             for RetentionLoss { series, keep, goes } in rows {
-                text += &format!("{},{keep},{},{},{}\n", quoted(&series), goes.series, goes.samples, goes.bytes);
+                let DeleteFigures { series: count, samples, buckets, bytes } = goes;
+                text += &format!("{},{keep},{count},{samples},{buckets},{bytes}\n", quoted(&series));
             }
             text
         }
         Form::Table => rows
             .map(|RetentionLoss { series, keep, goes }| {
-                let DeleteFigures { series: count, samples, bytes } = goes;
-                format!("{series} kept {keep}: {samples} samples of {count} series go, {}\n", size(bytes))
+                let (what, count) = (counted(&goes), goes.series);
+                format!("{series} kept {keep}: {what} of {count} series go, {}\n", size(goes.bytes))
             })
             .collect(),
     }

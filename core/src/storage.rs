@@ -714,8 +714,7 @@ pub struct Columns {
 /// A bucket gives a row for its floats, one for its histograms, and one for a staleness marker behind both.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rollups {
-    /// Neighbouring rows of one tier, in time order: which, and how many. The last may be [`Tier::Raw`], whose rows stand
-    /// for themselves.
+    /// Neighbouring rows of one tier, in time order: which, and how many. Rows of [`Tier::Raw`] stand for themselves.
     pub tiers: Vec<(Tier, usize)>,
     /// One per float row.
     pub floats: Vec<FloatRollup>,

@@ -12,7 +12,7 @@ use crate::block::{Block, ChunkRef};
 use crate::hidden::{Hidden, Hides};
 use crate::listing::Listing;
 use crate::retention::{Kept, RetentionPolicy};
-use crate::rollup::Rolled;
+use crate::rollup::{GROUP, Rolled};
 use crate::sample::Sample;
 use crate::tombstones::{Tombstone, Tombstones};
 
@@ -249,11 +249,14 @@ impl LiveBlock {
         })
     }
 
-    /// Samples of a series before a time that are not deleted, and about how many bytes their values take.
+    /// Samples of a series before a time that are not deleted, and about how many bytes their values take; of a block of rollups
+    /// their rows.
     pub(crate) fn older(&self, series: usize, oldest_ms: i64) -> Result<(u64, u64), SelectError> {
         let hidden = self.deleted(i64::MIN, oldest_ms)?.of(series).unwrap_or_default();
         let (mut samples, mut bytes) = (0, 0);
-        for chunk in self.block.chunks(series)? {
+        // Chunks of rollups come in groups whose first has all rows.
+        let group = if self.tier() == Tier::Raw { 1 } else { GROUP };
+        for (number, chunk) in self.block.chunks(series)?.iter().enumerate() {
             let (first, last) = (chunk.min_time_ms, chunk.max_time_ms);
             if first >= oldest_ms || hidden.covers(first, last.min(oldest_ms - 1)) {
                 continue;
@@ -265,7 +268,7 @@ impl LiveBlock {
                 let times = self.block.times(chunk.row.column)?;
                 times.iter().filter(|time| **time < oldest_ms && !hidden.contains(**time)).count() as u64
             };
-            samples += old;
+            samples += if number % group == 0 { old } else { 0 };
             bytes += (chunk.bytes() * old).checked_div(all).unwrap_or(0);
         }
         Ok((samples, bytes))

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use foldhash::{HashSet, HashSetExt};
 use kymo_core::storage::Columns;
 use kymo_core::{AppendError, Deletion, ErrorKind, QueryContext, SelectError, Selector, SeriesSet};
 
@@ -24,11 +25,13 @@ use crate::wal::FrameBuilder;
 /// What a delete takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeleteReport {
-    /// Series that have a sample to lose.
+    /// Series that have a sample or a bucket to lose.
     pub series: u64,
     /// Samples.
     pub samples: u64,
-    /// Bytes of their values in block files: what comes back by cleaning is more, as times and index shrink as well.
+    /// Buckets of rollups that have something of it: they go, or are made anew of the samples that are left.
+    pub buckets: u64,
+    /// Bytes of the values of both in block files: what comes back by cleaning is more, as times and index shrink as well.
     pub bytes: u64,
 }
 
@@ -70,6 +73,7 @@ impl Engine {
     pub fn measure_delete(&self, what: &Deletion, ctx: &QueryContext) -> Result<DeleteReport, SelectError> {
         let mut report = DeleteReport::default();
         let mut columns = Columns::default();
+        let mut losing = HashSet::new();
         for (number, matchers) in what.any_of.iter().enumerate() {
             // A window is open to the left.
             let selector = Selector::new(matchers.clone(), what.start_ms.saturating_sub(1), what.end_ms);
@@ -83,7 +87,9 @@ impl Engine {
                 set.read(index, &mut columns)?;
                 let samples = columns.times.len() as u64;
                 let (in_chunks, bytes) = set.in_chunks(index);
-                report.series += u64::from(samples > 0);
+                if samples > 0 {
+                    losing.insert(self.head.hash(set.labels(index).as_ref()));
+                }
                 report.samples += samples;
                 // Of a chunk that is not taken away whole, its share.
                 let share = samples.min(in_chunks);
@@ -91,6 +97,12 @@ impl Engine {
                     (u128::from(bytes) * u128::from(share)).checked_div(in_chunks.into()).unwrap_or(0) as u64;
             }
         }
+        self.measure_buckets(what, ctx, |series, buckets, bytes| {
+            losing.insert(self.head.hash(series.as_ref()));
+            report.buckets += buckets;
+            report.bytes += bytes;
+        })?;
+        report.series = losing.len() as u64;
         Ok(report)
     }
 

@@ -4,8 +4,8 @@ use std::io;
 
 use kymo_core::storage::{Columns, Run, RunKind};
 
-use crate::chunk::{self, ChunkEncoder, Effort, Samples};
-use crate::{Malformed, head};
+use crate::chunk::{self, Samples};
+use crate::{Compressor, FastCompressor, Malformed, SmallCompressor, head};
 
 /// Samples of a sealed run of the head at the most.
 pub const RUN_SAMPLES: usize = crate::sample::RUN_SAMPLES;
@@ -27,30 +27,31 @@ pub fn decode_run(bytes: &[u8], count: usize, columns: &mut Columns) -> Result<(
 
 /// Encodes chunks of blocks.
 #[derive(Debug)]
-pub struct BlockEncoder(ChunkEncoder);
+pub struct BlockEncoder(FastCompressor, SmallCompressor);
 
 impl BlockEncoder {
     /// # Errors
     /// Out of memory.
     pub fn new() -> io::Result<BlockEncoder> {
-        ChunkEncoder::new().map(BlockEncoder)
+        Ok(BlockEncoder(FastCompressor::new()?, SmallCompressor::new()?))
     }
 
     /// Appends 1 to [`CHUNK_SAMPLES_MAX`] floats as a flush writes them; gives the name of the encoding.
     pub fn flushed(&mut self, times: &[i64], floats: &[f64], out: &mut Vec<u8>) -> &'static str {
-        self.encode(times, floats, Effort::Fast, out)
+        encode(&mut self.0, times, floats, out)
     }
 
     /// The same as a merge writes them.
     pub fn merged(&mut self, times: &[i64], floats: &[f64], out: &mut Vec<u8>) -> &'static str {
-        self.encode(times, floats, Effort::Small, out)
+        encode(&mut self.1, times, floats, out)
     }
+}
 
-    fn encode(&mut self, times: &[i64], floats: &[f64], effort: Effort, out: &mut Vec<u8>) -> &'static str {
-        let runs = [Run { kind: RunKind::Float, len: floats.len() }];
-        let samples = Samples { times, starts: &[], runs: &runs, floats, histograms: &[] };
-        self.0.encode(samples, effort, out).as_str()
-    }
+fn encode(by: &mut dyn Compressor, times: &[i64], floats: &[f64], out: &mut Vec<u8>) -> &'static str {
+    let runs = [Run { kind: RunKind::Float, len: floats.len() }];
+    let begin = out.len();
+    by.compress(Samples { times, starts: &[], runs: &runs, floats, histograms: &[] }, out);
+    chunk::encoding_of(&out[begin..]).map_or("unknown", |encoding| encoding.as_str())
 }
 
 /// Reads the floats of a chunk whose times are `times` into `columns`, which holds those and nothing else.

@@ -28,13 +28,14 @@ use crate::error::StorageError;
 use crate::flush::FrozenAt;
 use crate::fs::{Fs, FsLock};
 use crate::head::{Head, HeadState};
+use crate::hidden::Hidden;
 use crate::increments::Increments;
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
 use crate::open::OpenReport;
 use crate::options::Options;
 use crate::retention::RetentionPolicy;
-use crate::rollup::RollupJob;
+use crate::rollup::{RollupJob, Spans, whole_hours};
 use crate::tombstones::Tombstones;
 use crate::wal::Commit;
 
@@ -81,6 +82,9 @@ pub struct Engine {
     pub(crate) merging: Mutex<Option<MergeJob>>,
     /// The rolling up under way. Held while it works; taken before that of merges.
     pub(crate) rolling: Mutex<Option<RollupJob>>,
+    /// Hours of samples, and of five minutes, that went for their size before they were rolled up, since the rolling up under
+    /// way began. Taken while the manifest is held.
+    pub(crate) unrolled: Mutex<[Spans; 2]>,
     /// Monotonic time of the oldest append that is not in blocks.
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     /// How long what is kept. Held only to copy or replace; replaced while the head is locked.
@@ -132,7 +136,8 @@ impl Engine {
     /// The block files of this moment, oldest sequence first. Reads nothing.
     #[must_use]
     pub fn block_list(&self) -> Vec<BlockSummary> {
-        let mut list: Vec<BlockSummary> = self.blocks().list().iter().map(|block| block.footer().into()).collect();
+        let mut list: Vec<BlockSummary> =
+            self.blocks().list().iter().map(|block| BlockSummary::from(&**block.block())).collect();
         list.sort_unstable_by_key(|block| block.sequence);
         list
     }
@@ -232,6 +237,20 @@ fn shown(block: &LiveBlock) -> Shown {
     })
 }
 
+/// The ranges, those that begin before a time widened to whole hours.
+fn in_whole_hours(ranges: &[(i64, i64)], until_ms: i64) -> Vec<(i64, i64)> {
+    let widen = |&(first, last): &(i64, i64)| match first <= until_ms {
+        true => {
+            let (start, end) = whole_hours(first, last);
+            // Until the next bucket ends its last value holds.
+            (start.saturating_add(1), end.saturating_add(Tier::OneHour.width_ms()))
+        }
+        false => (first, last),
+    };
+    let widened = Hidden::of(ranges.iter().map(widen).collect());
+    widened.ranges().to_vec()
+}
+
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -266,7 +285,12 @@ impl MetricStorage for Engine {
         let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
         let ages_ms = policy.ages_ms();
         let margin_ms = if policy.has_rollups() { Tier::OneHour.width_ms() } else { 0 };
-        self.changes().since(since, what.start_ms, &ages_ms, margin_ms, now_ms)
+        // A row of a rollup changes with whatever lies in its bucket.
+        let until_ms = self.rollups_until_ms(what);
+        match self.changes().since(since, what.start_ms, &ages_ms, margin_ms, now_ms) {
+            Changes::Ranges(ranges) if until_ms > i64::MIN => Changes::Ranges(in_whole_hours(&ranges, until_ms)),
+            changes => changes,
+        }
     }
 
     fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {

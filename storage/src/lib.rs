@@ -33,6 +33,7 @@ mod changes;
 mod chunk;
 mod codec;
 mod compact;
+mod compressor;
 mod delete;
 #[cfg(feature = "encoders")]
 pub mod encoders;
@@ -60,6 +61,7 @@ mod overflow;
 mod restore;
 mod retention;
 mod rollup;
+mod room;
 mod sample;
 mod select;
 mod snapshot;
@@ -69,8 +71,10 @@ mod verify;
 mod wal;
 
 pub use block::{BlockStatistics, BlockSummary, EncodingStatistics};
+pub use chunk::Samples;
 pub use codec::Malformed;
 pub use compact::CleanReport;
+pub use compressor::{Compressor, FastCompressor, SmallCompressor};
 pub use delete::{DeleteError, DeleteReport};
 pub use engine::Engine;
 pub use error::StorageError;

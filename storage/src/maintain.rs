@@ -11,7 +11,8 @@ use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
 use crate::manifest::{BlockEntry, Manifest, remove_if_there};
 use crate::options::SyncPolicy;
-use crate::rollup::Rolled;
+use crate::retention::RetentionPolicy;
+use crate::rollup::{Rolled, Spans, made_of, whole_hours};
 use crate::tombstones::Tombstone;
 
 /// How often an idle lane should look again, when nothing tells it to.
@@ -164,27 +165,34 @@ impl Engine {
     /// there were any.
     fn retire(&self) -> Result<bool, StorageError> {
         let mut manifest = self.manifest();
-        let blocks = self.blocks();
-        let mut newest_first = blocks.list().to_vec();
-        newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
         let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
-        let bytes_max = self.block_bytes_max(&policy)?.unwrap_or(u64::MAX);
-        let is_too_old = |block: &LiveBlock| {
-            block.footer().max_time_ms < policy.oldest_ms(block.tier(), now_ms)
-                && !self.waits_for_rollups(block, &policy)
-        };
-        let mut bytes = 0u64;
-        let (kept, old): (Vec<_>, Vec<_>) = newest_first.into_iter().partition(|block| {
-            bytes = bytes.saturating_add(block.bytes());
-            !is_too_old(block) && bytes <= bytes_max
-        });
+        let is_too_old = |block: &LiveBlock| self.is_too_old(block, &policy, now_ms);
+        let too_large = self.going(self.surplus(&policy, is_too_old)?, &policy, now_ms)?;
+        let is_too_large = |block: &Arc<LiveBlock>| too_large.iter().any(|large| Arc::ptr_eq(large, block));
+        let (old, kept): (Vec<_>, Vec<_>) =
+            self.blocks().list().iter().cloned().partition(|block| is_too_old(block) || is_too_large(block));
         let (kept, old) = keep_overruling(kept, old, is_too_old);
         if old.is_empty() {
             return Ok(false);
         }
-        let next = Manifest { blocks: kept.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
+        let mut next = Manifest { blocks: kept.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
+        let mut unrolled = <[Spans; 2]>::default();
+        for block in old.iter().filter(|block| !is_too_old(block) && block.footer().samples > 0) {
+            let (tier, (start, end)) =
+                (block.tier(), whole_hours(block.footer().min_time_ms, block.footer().max_time_ms));
+            let left = next.rolled.let_go(tier, &Spans::of(start, end), made_of(tier, &policy));
+            if tier != Tier::OneHour {
+                unrolled[usize::from(tier != Tier::Raw)].add_all(&left);
+            }
+        }
         self.publish(&mut manifest, next)?;
-        self.swap_blocks(kept);
+        for (all, more) in self.unrolled.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().zip(&unrolled) {
+            all.add_all(more);
+        }
+        {
+            let _head = self.head.write();
+            self.set_blocks_and(kept, Arc::new(manifest.rolled.clone()));
+        }
         for block in &old {
             let footer = block.footer();
             if !is_too_old(block) {
@@ -196,6 +204,12 @@ impl Engine {
             self.remove_file(block.path());
         }
         Ok(true)
+    }
+
+    /// Whether a block is too old for every series, and nothing is to be made of it any more.
+    pub(crate) fn is_too_old(&self, block: &LiveBlock, policy: &RetentionPolicy, now_ms: i64) -> bool {
+        block.footer().max_time_ms < policy.oldest_ms(block.tier(), now_ms)
+            && !self.waits_for_rollups(block, policy, now_ms)
     }
 
     /// Publishes a manifest; on a full disk the reserve is given up for it.

@@ -15,7 +15,7 @@ use crate::wal::LogPosition;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN\0";
 /// The version this build writes and reads. It stands for the whole data directory.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const FILE: &str = "MANIFEST";
 const TEMPORARY: &str = "MANIFEST.new";
 /// A manifest of a million blocks is far below this.
@@ -223,8 +223,9 @@ mod tests {
             rolled: {
                 let mut rolled = Rolled::default();
                 rolled.of_mut(Tier::FiveMinutes).built = Spans::of(0, 7_200_000);
-                rolled.of_mut(Tier::FiveMinutes).touch(3_600_001, 3_600_001);
+                rolled.touch(3_600_001, 3_600_001);
                 rolled.of_mut(Tier::OneHour).built = Spans::of(0, 3_600_000);
+                rolled.let_go(Tier::Raw, &Spans::of(0, 3_600_000), Some(Tier::FiveMinutes));
                 rolled
             },
         }
@@ -254,9 +255,9 @@ mod tests {
     #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut bytes = sample().encode();
-        bytes[8] = 5;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(5))));
-        bytes[8] = 3;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(3))));
+        bytes[8] = 6;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(6))));
+        bytes[8] = 4;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(4))));
     }
 }

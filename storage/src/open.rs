@@ -148,6 +148,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         cache,
         merging: Mutex::default(),
         rolling: Mutex::default(),
+        unrolled: Mutex::default(),
         unflushed_since: Mutex::new(None),
         retention: RwLock::new(policy),
         closed: AtomicBool::new(false),

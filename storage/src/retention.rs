@@ -34,7 +34,8 @@ pub struct RetentionPolicy {
     /// For some series something else, for samples and rollups alike; of several rules the first that matches holds.
     pub rules: Vec<RetentionRule>,
     /// Bytes of blocks beyond which the oldest go, whatever their age; `None` for no limit. The log and the head come on
-    /// top.
+    /// top. With rollups samples have a right to half of it, and of what takes more than its share the finest goes first:
+    /// where samples went, rollups answer.
     pub max_bytes: Option<u64>,
     /// The same as a share of the file system's size, from 0 to 1; of both the lower holds.
     pub max_disk_share: Option<f64>,
@@ -234,8 +235,19 @@ pub struct RetentionFigures {
     pub series: u64,
     /// Samples.
     pub samples: u64,
+    /// Buckets of rollups.
+    pub buckets: u64,
     /// Bytes: of whole files as they are, else of the values.
     pub bytes: u64,
+}
+
+impl RetentionFigures {
+    fn add(&mut self, tier: Tier, rows: u64) {
+        match tier {
+            Tier::Raw => self.samples += rows,
+            Tier::FiveMinutes | Tier::OneHour => self.buckets += rows,
+        }
+    }
 }
 
 impl Engine {
@@ -283,25 +295,21 @@ impl Engine {
         let mut by_age = vec![RetentionFigures::default(); policy.rules.len() + 1];
         let mut losing: Vec<HashSet<u64>> = vec![HashSet::new(); by_age.len()];
         let blocks = self.blocks();
-        let mut newest_first: Vec<&Arc<LiveBlock>> = blocks.list().iter().collect();
-        newest_first.sort_by_key(|block| std::cmp::Reverse((block.footer().max_time_ms, block.footer().sequence)));
-        let bytes_max = self.block_bytes_max(policy)?.unwrap_or(u64::MAX);
-        let (mut bytes_kept, mut by_size, mut losing_by_size) = (0u64, RetentionFigures::default(), HashSet::new());
-        for block in newest_first {
+        let is_too_old = |block: &LiveBlock| block.footer().max_time_ms < policy.oldest_ms(block.tier(), now_ms);
+        let too_large = self.surplus(policy, is_too_old)?.blocks;
+        let (mut by_size, mut losing_by_size) = (RetentionFigures::default(), HashSet::new());
+        for block in blocks.list() {
             let read = |error: SelectError| io_error(block.path(), "reading a block")(std::io::Error::other(error));
             ctx.check().map_err(read)?;
             let before: u64 = by_age.iter().map(|figures| figures.bytes).sum();
             let tier = block.tier();
-            if block.footer().max_time_ms >= policy.oldest_ms(tier, now_ms) {
-                bytes_kept = bytes_kept.saturating_add(block.bytes());
-                if bytes_kept > bytes_max {
-                    by_size.samples += block.shown().map_err(read)?.samples;
-                    by_size.bytes += block.bytes();
-                    for series in 0..block.len() {
-                        losing_by_size.insert(self.head.hash(block.labels(series).map_err(read)?.as_ref()));
-                    }
-                    continue;
+            if too_large.iter().any(|large| Arc::ptr_eq(large.block(), block.block())) {
+                by_size.bytes += block.bytes();
+                for series in 0..block.len() {
+                    by_size.add(tier, block.older(series, i64::MAX).map_err(read)?.0);
+                    losing_by_size.insert(self.head.hash(block.labels(series).map_err(read)?.as_ref()));
                 }
+                continue;
             }
             for (number, kept) in policy.divide(tier, block.block()).map_err(read)?.iter().enumerate() {
                 // Of a tier that is not kept at all none of the rules decides.
@@ -312,7 +320,7 @@ impl Engine {
                 for series in kept.series.iter() {
                     let (samples, bytes) = block.older(series as usize, kept.oldest_ms(now_ms)).map_err(read)?;
                     if samples > 0 {
-                        by_age[number].samples += samples;
+                        by_age[number].add(tier, samples);
                         by_age[number].bytes += bytes;
                         let labels = block.labels(series as usize).map_err(read)?;
                         losing[number].insert(self.head.hash(labels.as_ref()));

@@ -234,7 +234,8 @@ pub struct KymoSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DurationOrList")]
     pub retention: Option<RetentionSection>,
-    /// Most bytes of blocks on disk, `0` for any number; beyond it the oldest go first. Default `0`.
+    /// Most bytes of blocks on disk, `0` for any number; beyond it the oldest go first, and samples before their rollups.
+    /// Default `0`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ByteSize")]
     pub retention_size: Option<BlockBytes>,

@@ -278,7 +278,7 @@ impl Parts {
         let engine = self.engine.clone();
         api::block_routes(move || {
             let facts = |block: BlockSummary| {
-                let BlockSummary { sequence, level, min_time_ms, max_time_ms, series, samples } = block;
+                let BlockSummary { sequence, level, min_time_ms, max_time_ms, series, samples, .. } = block;
                 BlockFacts { sequence, level, min_time_ms, max_time_ms, series, samples }
             };
             engine.block_list().into_iter().map(facts).collect()
@@ -395,7 +395,7 @@ fn admin(engine: &Arc<Engine>) -> Admin {
         let mut took = DeleteFigures::default();
         if mode != DeleteMode::Delete {
             let measured = deleting.measure_delete(what, ctx).map_err(|error| failed(error.into()))?;
-            took = DeleteFigures { series: measured.series, samples: measured.samples, bytes: measured.bytes };
+            took = crate::delete::figures(measured);
         }
         if mode != DeleteMode::DryRun {
             deleting.delete(what).map_err(failed)?;

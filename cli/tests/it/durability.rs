@@ -131,7 +131,11 @@ fn series_are_deleted_by_a_server_and_without_one() {
     assert!(dry.status == 0 && dry.out.starts_with(&would) && dry.out.contains("would be deleted"), "{dry:?}");
     assert_eq!(count(&server, "tmp_a"), SAMPLES.to_string());
     let early = run(["delete", "tmp_a", "--server", &url, "--end", "-30d", "--output", "csv"]);
-    assert_eq!((early.status, &*early.out), (0, "series,samples,value_bytes,freed_bytes\n0,0,0,\n"), "{early:?}");
+    assert_eq!(
+        (early.status, &*early.out),
+        (0, "series,samples,buckets,value_bytes,freed_bytes\n0,0,0,0,\n"),
+        "{early:?}"
+    );
     let done = run(["delete", "tmp_a", "--server", &url, "--clean", "--output", "json"]);
     assert_eq!(done.status, 0, "{done:?}");
     let done: serde_json::Value = serde_json::from_str(&done.out).unwrap();
@@ -182,7 +186,7 @@ fn retention_by_series_is_looked_at_first_and_put_in_force_by_a_reload() {
     assert_eq!(tried.status, 0, "{tried:?}");
     let goes = format!("\"{{__name__=\"\"debug\"\"}}\",1ms,1,{SAMPLES},");
     assert!(tried.out.lines().nth(1).is_some_and(|line| line.starts_with(&goes)), "{tried:?}");
-    assert_eq!(tried.out.lines().nth(2), Some("\"all others\",80d,0,0,0"));
+    assert_eq!(tried.out.lines().nth(2), Some("\"all others\",80d,0,0,0,0"));
     assert_eq!(count(&server, "debug"), SAMPLES.to_string());
 
     file("kymo.yml", rule);

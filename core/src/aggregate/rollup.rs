@@ -10,7 +10,96 @@
 
 use super::{CompensatedSum, Max, Min};
 use crate::histogram::{HistogramSum, NativeHistogram};
-use crate::storage::{ColumnValue, Columns, FloatRollup, HistogramRollup, RunKind, Tier};
+use crate::storage::{ColumnValue, Columns, FloatRollup, HistogramRollup, RunKind, SelectHint, Tier};
+
+/// Which figures of buckets something is told from, so that a store need not read the others; the last sample is always there.
+///
+/// A figure that is not in it means nothing in what is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures(u8);
+
+impl Figures {
+    /// None: the last sample alone.
+    pub const NONE: Figures = Figures(0);
+    /// The first sample and its time.
+    pub const FIRST: Figures = Figures(1);
+    /// How many samples.
+    pub const COUNT: Figures = Figures(2);
+    /// Their sum.
+    pub const SUM: Figures = Figures(4);
+    /// The smallest.
+    pub const MIN: Figures = Figures(8);
+    /// The largest.
+    pub const MAX: Figures = Figures(16);
+    /// What a counter lost to resets.
+    pub const LOST: Figures = Figures(32);
+    /// All of them.
+    pub const ALL: Figures = Figures(63);
+
+    /// Those that a function over a range is told from; all if it is not said what rows are for.
+    #[must_use]
+    pub fn of(hint: &SelectHint) -> Figures {
+        if *hint == SelectHint::default() {
+            return Figures::ALL;
+        }
+        match hint.function {
+            // An instant selector is the last sample, whatever stands around it.
+            _ if hint.range_ms == 0 => Figures::NONE,
+            // Of histograms the sum tells the layout of what is between.
+            Some("rate" | "increase") => Figures::FIRST.and(Figures::COUNT).and(Figures::SUM).and(Figures::LOST),
+            Some("delta") => Figures::FIRST.and(Figures::COUNT),
+            Some("sum_over_time") => Figures::SUM,
+            Some("avg_over_time") => Figures::SUM.and(Figures::COUNT),
+            Some("count_over_time") => Figures::COUNT,
+            Some("min_over_time") => Figures::MIN,
+            Some("max_over_time") => Figures::MAX,
+            Some("first_over_time" | "ts_of_first_over_time") => Figures::FIRST,
+            Some("quantile_over_time") => Figures::MIN.and(Figures::MAX).and(Figures::COUNT),
+            // From the last sample of each bucket.
+            Some(_) => Figures::NONE,
+            None => Figures::ALL,
+        }
+    }
+
+    const fn and(self, other: Figures) -> Figures {
+        Figures(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are in it.
+    #[must_use]
+    pub const fn has(self, other: Figures) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Takes what is not in it out of rows, as a store that did not read it.
+    pub fn keep(self, columns: &mut Columns) {
+        let lasts =
+            columns.iter().filter(|(_, value)| matches!(value, ColumnValue::Float(_))).map(|(time_ms, _)| time_ms);
+        let lasts: Vec<i64> = lasts.collect();
+        for (of, last_ms) in columns.rollups.floats.iter_mut().zip(lasts) {
+            let unread = |figure: Figures, value: f64| if self.has(figure) { value } else { f64::NAN };
+            *of = FloatRollup {
+                first_ms: if self.has(Figures::FIRST) { of.first_ms } else { last_ms },
+                first: unread(Figures::FIRST, of.first),
+                count: unread(Figures::COUNT, of.count),
+                sum: unread(Figures::SUM, of.sum),
+                min: unread(Figures::MIN, of.min),
+                max: unread(Figures::MAX, of.max),
+                lost: unread(Figures::LOST, of.lost),
+            };
+        }
+        for of in &mut columns.rollups.histograms {
+            if !self.has(Figures::FIRST) {
+                of.first = NativeHistogram::default();
+            }
+            if !self.has(Figures::COUNT) {
+                of.count = f64::NAN;
+            }
+            of.sum = of.sum.take().filter(|_| self.has(Figures::SUM));
+            of.lost = of.lost.take().filter(|_| self.has(Figures::LOST));
+        }
+    }
+}
 
 /// The floats of the bucket at hand.
 struct Floats {

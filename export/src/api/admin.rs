@@ -42,11 +42,14 @@ pub struct AdminFailure {
 /// What a delete takes away, as the engine counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeleteFigures {
-    /// Series that have a sample to lose.
+    /// Series that have a sample or a bucket to lose.
     pub series: u64,
     /// Samples.
     pub samples: u64,
-    /// Bytes of their values on disk.
+    /// Buckets of rollups, of five minutes and of an hour; 0 from a server that does not tell.
+    #[serde(default)]
+    pub buckets: u64,
+    /// Bytes of the values of both on disk.
     pub bytes: u64,
 }
 
@@ -349,14 +352,14 @@ mod tests {
             noted.lock().unwrap().push((what.clone(), mode));
             match what.end_ms {
                 7_000 => Err(AdminFailure { kind: ErrorKind::Limit, message: "too many".to_owned() }),
-                _ => Ok(DeleteFigures { series: 2, samples: 30, bytes: 400 }),
+                _ => Ok(DeleteFigures { series: 2, samples: 30, buckets: 4, bytes: 400 }),
             }
         });
         let clean: CleanAction = Arc::new(|_| Ok(CleanFigures { blocks: 1, bytes: 5 }));
         let admin = || Some(Admin { delete: Some(delete.clone()), clean: Some(clean.clone()), ..Admin::default() });
         let none = (204, String::new());
         assert_eq!(ask(admin(), "delete_series?match[]=up&match[]={a=~%22b%22}").await, none);
-        let figures = r#"{"data":{"bytes":400,"samples":30,"series":2},"status":"success"}"#.to_owned();
+        let figures = r#"{"data":{"buckets":4,"bytes":400,"samples":30,"series":2},"status":"success"}"#.to_owned();
         assert_eq!(ask(admin(), "delete_series?match[]=up&start=1&end=2&dry_run=true").await, (200, figures.clone()));
         assert_eq!(ask(admin(), "delete_series?match[]=up&start=1&end=2&report=true").await, (200, figures));
         let (status, body) = ask(admin(), "delete_series?match[]=up&end=7").await;
@@ -384,7 +387,7 @@ mod tests {
         let noted = asked.clone();
         let retention: RetentionAction = Arc::new(move |question, _| {
             noted.lock().unwrap().push(question.clone());
-            let goes = DeleteFigures { series: 1, samples: 2, bytes: 3 };
+            let goes = DeleteFigures { series: 1, samples: 2, buckets: 0, bytes: 3 };
             let by_age = vec![RetentionLoss { series: "{a=\"b\"}".to_owned(), keep: "3d".to_owned(), goes }];
             Ok(RetentionAnswer { by_age, by_size: DeleteFigures::default() })
         });
@@ -394,7 +397,7 @@ mod tests {
         let rules = vec![("up".to_owned(), "3d".to_owned()), ("a".to_owned(), "0".to_owned())];
         let (raw, size) = (Some("9d".to_owned()), Some("1GiB".to_owned()));
         assert_eq!(*asked.lock().unwrap(), [RetentionQuestion { rules, raw, size, ..RetentionQuestion::default() }]);
-        let goes = r#"{"goes":{"bytes":3,"samples":2,"series":1},"keep":"3d","series":"{a=\"b\"}"}"#;
+        let goes = r#"{"goes":{"buckets":0,"bytes":3,"samples":2,"series":1},"keep":"3d","series":"{a=\"b\"}"}"#;
         assert!(body.contains(&format!("\"byAge\":[{goes}]")), "{body}");
         let (status, body) = ask(admin(), "retention?match[]=up").await;
         assert!(status == 400 && body.contains("each match[] must come with a keep[]"), "{body}");

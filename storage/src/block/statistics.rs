@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kymo_core::SelectError;
+use kymo_core::storage::Tier;
 
 use super::read::{Block, BoundsCursor};
 use super::series::SERIES_PER_PAGE;
@@ -39,8 +40,12 @@ pub struct BlockStatistics {
 pub struct BlockSummary {
     /// Which of all blocks that the directory ever had it is. At one timestamp the higher wins.
     pub sequence: u64,
-    /// 0 as flushed, 1 as merged.
+    /// 0 as flushed, 1 as merged, 2 and above rollups.
     pub level: u64,
+    /// What it holds: samples, or rollups.
+    pub tier: Tier,
+    /// Size of the file.
+    pub bytes: u64,
     /// Oldest sample, milliseconds.
     pub min_time_ms: i64,
     /// Newest sample, milliseconds.
@@ -51,10 +56,12 @@ pub struct BlockSummary {
     pub samples: u64,
 }
 
-impl From<&Footer> for BlockSummary {
-    fn from(footer: &Footer) -> BlockSummary {
+impl From<&Block> for BlockSummary {
+    fn from(block: &Block) -> BlockSummary {
+        let footer = block.footer();
         let Footer { sequence, level, min_time_ms, max_time_ms, series, samples, .. } = *footer;
-        BlockSummary { sequence, level, min_time_ms, max_time_ms, series, samples }
+        let (tier, bytes) = (footer.tier(), block.bytes());
+        BlockSummary { sequence, level, tier, bytes, min_time_ms, max_time_ms, series, samples }
     }
 }
 

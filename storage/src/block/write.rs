@@ -14,8 +14,9 @@ use super::directory::Directory;
 use super::series::{ChunkRow, Row};
 use super::times::TimesWriter;
 use super::{Footer, Section, SectionKind, header, postings, series, symbols};
-use crate::chunk::{ChunkEncoder, Effort, Samples, push_run};
+use crate::chunk::{Effort, Samples, push_run};
 use crate::codec::put_varint;
+use crate::compressor::{self, Compressor};
 use crate::fs::{Fs, FsFile};
 use crate::wal::{put_exemplar, put_metadata};
 
@@ -45,7 +46,7 @@ pub(crate) struct BlockWriter {
     at: u64,
     crc: crc32fast::Hasher,
     section_start: u64,
-    encoder: ChunkEncoder,
+    compressor: Box<dyn Compressor>,
     times: TimesWriter,
     symbols: HashMap<Box<str>, u32>,
     /// Names and values of all series as provisional symbol numbers.
@@ -79,7 +80,7 @@ impl BlockWriter {
             at: 0,
             crc: crc32fast::Hasher::new(),
             section_start: 0,
-            encoder: ChunkEncoder::new()?,
+            compressor: compressor::of(shape.effort)?,
             times: TimesWriter::new()?,
             symbols: HashMap::new(),
             pairs: Vec::new(),
@@ -164,7 +165,7 @@ impl BlockWriter {
             None => {
                 let mut encoded = std::mem::take(&mut self.encoded);
                 encoded.clear();
-                self.encoder.encode(samples, self.shape.effort, &mut encoded);
+                self.compressor.compress(samples, &mut encoded);
                 let done = self.payload(samples.times, &encoded);
                 self.encoded = encoded;
                 done

@@ -87,20 +87,25 @@ pub(crate) enum Effort {
     Small,
 }
 
-/// The samples of a chunk, borrowed. Times are not needed: starts are told by the caller if they follow them.
+/// The samples of a chunk, borrowed from [`Columns`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Samples<'a> {
-    pub(crate) times: &'a [i64],
+pub struct Samples<'a> {
+    /// Milliseconds; not kept by a chunk, but starts may be told by them.
+    pub times: &'a [i64],
     /// Empty, or as long as `times`.
-    pub(crate) starts: &'a [i64],
+    pub starts: &'a [i64],
     /// Kinds in time order.
-    pub(crate) runs: &'a [Run],
-    pub(crate) floats: &'a [f64],
-    pub(crate) histograms: &'a [NativeHistogram],
+    pub runs: &'a [Run],
+    /// Values of the float runs.
+    pub floats: &'a [f64],
+    /// Values of the histogram runs.
+    pub histograms: &'a [NativeHistogram],
 }
 
 impl<'a> Samples<'a> {
-    pub(crate) fn all(columns: &'a Columns) -> Samples<'a> {
+    /// All that columns hold.
+    #[must_use]
+    pub fn all(columns: &'a Columns) -> Samples<'a> {
         Samples {
             times: &columns.times,
             starts: &columns.starts,

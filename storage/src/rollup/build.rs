@@ -12,15 +12,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kymo_core::aggregate::rollup::append_rows;
+use kymo_core::aggregate::rollup::{Figures, append_rows};
 use kymo_core::batch::Metadata;
 use kymo_core::memory::remember_metadata;
 use kymo_core::storage::{Columns, Tier};
 use kymo_core::{Labels, SelectError};
 
-use super::layers::{Borders, Layers, append_shown, hours_of};
+use super::layers::{Borders, Layers, Stands, append_shown, hours_of};
 use super::rows::{self, Payloads};
-use super::spans::{Rolled, Spans, whole_hours};
+use super::spans::{Made, Rolled, Spans, whole_hours};
 use crate::block::{Block, BlockWriter, ChunkRef, Scan, Shape};
 use crate::blocks::{Blocks, LiveBlock};
 use crate::chunk::Effort;
@@ -55,6 +55,7 @@ pub(crate) struct RollupJob {
     now_ms: i64,
     /// What was made when it began.
     rolled: Arc<Rolled>,
+    stands: Stands,
     /// The last delete that what is hidden in the inputs goes by.
     deletes: u64,
     /// The highest sequence of a block of samples that there was.
@@ -126,22 +127,43 @@ fn source_of(tier: Tier, policy: &RetentionPolicy) -> Tier {
 }
 
 /// The finest rollups there are to be of a tier that goes.
-fn made_of(tier: Tier, policy: &RetentionPolicy) -> Option<Tier> {
+pub(crate) fn made_of(tier: Tier, policy: &RetentionPolicy) -> Option<Tier> {
     [Tier::FiveMinutes, Tier::OneHour].into_iter().find(|coarser| {
         coarser.width_ms() > tier.width_ms() && policy.has(*coarser) && source_of(*coarser, policy) == tier
     })
 }
 
+/// What of hours of a tier is neither `made` of the coarser one nor never will be, as one of both went for its size.
+fn to_be_made(hours: Spans, made: &Spans, rolled: &Rolled, (tier, coarser): (Tier, Tier)) -> Spans {
+    hours.without(made).without(rolled.gone(coarser)).without(&rolled.stood_for(tier, coarser))
+}
+
 impl Engine {
-    /// Whether a block is still needed to make rollups of it.
-    pub(crate) fn waits_for_rollups(&self, block: &LiveBlock, policy: &RetentionPolicy) -> bool {
-        let footer = block.footer();
-        let Some(coarser) = made_of(block.tier(), policy).filter(|_| footer.samples > 0 && policy.has(block.tier()))
-        else {
-            return false;
-        };
+    /// Whether a block that is too old is still needed to make rollups of it.
+    pub(crate) fn waits_for_rollups(&self, block: &LiveBlock, policy: &RetentionPolicy, now_ms: i64) -> bool {
+        self.unmade(block, policy, now_ms, |made| made.built.clone())
+    }
+
+    /// Whether rollups of a block that is not too old are not made yet, or are to be made anew.
+    pub(crate) fn lacks_rollups(&self, block: &LiveBlock, policy: &RetentionPolicy, now_ms: i64) -> bool {
+        self.unmade(block, policy, now_ms, Made::clean)
+    }
+
+    fn unmade(
+        &self,
+        block: &LiveBlock,
+        policy: &RetentionPolicy,
+        now_ms: i64,
+        enough: impl FnOnce(&Made) -> Spans,
+    ) -> bool {
+        let (footer, tier) = (block.footer(), block.tier());
+        let coarser = made_of(tier, policy).filter(|_| footer.samples > 0 && policy.has(tier));
+        let Some(coarser) = coarser else { return false };
         let (start, end) = whole_hours(footer.min_time_ms, footer.max_time_ms);
-        !Spans::of(start, end).without(&self.blocks().rolled().of(coarser).built).is_empty()
+        let (blocks, oldest_ms) = (self.blocks(), policy.oldest_ms(coarser, now_ms).saturating_sub(1));
+        let rolled = blocks.rolled();
+        let made = enough(rolled.of(coarser));
+        !to_be_made(Spans::of(start.max(oldest_ms), end), &made, rolled, (tier, coarser)).is_empty()
     }
 
     /// Whether samples are too old and not rolled up yet, so that they must not be left out of merges.
@@ -149,10 +171,13 @@ impl Engine {
         let policy = self.retention();
         let Some(coarser) = made_of(Tier::Raw, &policy) else { return false };
         let end_ms = policy.oldest_of_others_ms(now_ms).saturating_sub(1);
-        let built = &blocks.rolled().of(coarser).built;
+        let oldest_ms = policy.oldest_ms(coarser, now_ms).saturating_sub(1);
+        let rolled = blocks.rolled();
         blocks.of(Tier::Raw).any(|block| {
             let (start, end) = whole_hours(block.footer().min_time_ms, block.footer().max_time_ms);
-            block.footer().samples > 0 && !Spans::of(start, end.min(end_ms)).without(built).is_empty()
+            let hours = Spans::of(start.max(oldest_ms), end.min(end_ms));
+            let left = to_be_made(hours, &rolled.of(coarser).built, rolled, (Tier::Raw, coarser));
+            block.footer().samples > 0 && !left.is_empty()
         })
     }
 
@@ -166,6 +191,7 @@ impl Engine {
     ) -> Result<Option<(u64, u64)>, StorageError> {
         let mut rolling = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
         if rolling.is_none() {
+            *self.unrolled.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
             let (blocks, deletes) = {
                 let _head = self.head.read();
                 (self.blocks(), self.tombstones().applied())
@@ -229,15 +255,19 @@ impl Engine {
             wanted = wanted.and(&blocks.rolled().of(source).clean());
         }
         let oldest_ms = policy.oldest_ms(tier, now_ms).saturating_sub(1);
-        let wanted = wanted.without(&clean).within(oldest_ms, limit);
+        let wanted = wanted.without(&clean).without(blocks.rolled().gone(tier)).within(oldest_ms, limit);
+        let wanted = wanted.without(&blocks.rolled().stood_for(source, tier));
         let keep_ms = policy.shortest(source).map_or(i64::MAX, millis);
+        // What is about to go for its size waits for it.
+        let pressed_ms = self.waiting_until_ms(source, policy, now_ms);
         let mut at = wanted.iter().next().map(|(start, _)| start)?;
         loop {
             let window = window_of(tier, at.saturating_add(1));
             let hours = wanted.within(window.0, window.1);
             let first = hours.iter().next().map_or(i64::MAX, |(start, _)| start);
             let is_over = window.1.saturating_add(late_ms) <= now_ms;
-            let is_pressing = first.saturating_add(hour_ms) <= now_ms.saturating_sub(keep_ms / KEEP_SHARE);
+            let is_pressing = first.saturating_add(hour_ms) <= now_ms.saturating_sub(keep_ms / KEEP_SHARE)
+                || pressed_ms.is_some_and(|until_ms| first < until_ms);
             if extent == Extent::All || is_over || is_pressing {
                 let in_the_way = |block: &&Arc<LiveBlock>| block.tombstones() > 0 && reaches(block, window);
                 return Some(match blocks.of(source).find(in_the_way).filter(|_| source != Tier::Raw) {
@@ -284,6 +314,7 @@ impl Engine {
         let writer =
             BlockWriter::create(&*self.fs, &path, id, shape).map_err(io_error(&path, "writing a block of rollups"))?;
         let (worked, tally, rolled) = (Duration::ZERO, Tally::default(), Arc::clone(blocks.rolled()));
+        let stands = Stands::of(&policy, &rolled);
         let touched = Spans::default();
         Ok(Some(RollupJob {
             plan,
@@ -291,6 +322,7 @@ impl Engine {
             policy,
             now_ms,
             rolled,
+            stands,
             deletes,
             sequence,
             writer,
@@ -305,7 +337,19 @@ impl Engine {
     fn finish_rollup(&self, job: RollupJob) -> Result<(u64, u64), StorageError> {
         let began = self.options.clock.monotonic();
         let RollupJob {
-            plan, inputs, rolled, deletes, sequence, writer, path, metadata, worked, tally, touched, ..
+            plan,
+            inputs,
+            policy,
+            rolled,
+            deletes,
+            sequence,
+            writer,
+            path,
+            metadata,
+            worked,
+            tally,
+            touched,
+            ..
         } = job;
         let metadata: Vec<_> = metadata.into_iter().collect();
         let written = writer.finish(&metadata).map_err(io_error(&path, "writing a block of rollups"));
@@ -329,6 +373,12 @@ impl Engine {
         let mut list: Vec<Arc<LiveBlock>> = blocks.list().iter().filter(|block| !is_old(block)).cloned().collect();
         list.extend(made.map(|block| Arc::new(LiveBlock::new(block, deletes))));
         let mut next = Manifest { blocks: list.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
+        let made_of = source_of(plan.tier, &policy);
+        // What went meanwhile, and is in it.
+        let unrolled = self.unrolled.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = unrolled[usize::from(made_of != Tier::Raw)].and(&plan.hours);
+        drop(unrolled);
+        next.rolled.made_of_gone(made_of, &gone);
         let of_tier = next.rolled.of_mut(plan.tier);
         of_tier.built.add_all(&plan.hours);
         plan.hours.iter().for_each(|(start, end)| of_tier.dirty.remove(start, end));
@@ -429,10 +479,10 @@ impl RollupJob {
                 let chunks: Vec<ChunkRef> = one.chunks.iter().map(|(chunk, _)| *chunk).collect();
                 let at_hand = AtHand { block, taken: one };
                 match &one.hidden {
-                    None => rows::read(&chunks, tier, &at_hand, &place, layers.stored(tier))?,
+                    None => rows::read(&chunks, tier, Figures::ALL, &at_hand, &place, layers.stored(tier))?,
                     Some(hidden) => {
                         let mut all = Columns::default();
-                        rows::read(&chunks, tier, &at_hand, &place, &mut all)?;
+                        rows::read(&chunks, tier, Figures::ALL, &at_hand, &place, &mut all)?;
                         append_shown(&all, tier, hidden, layers.stored(tier));
                         touched[usize::from(tier == Tier::OneHour)].add_all(&hours_of(hidden));
                     }
@@ -457,8 +507,7 @@ impl RollupJob {
 
         let borders = Borders::of(&self.policy, labels.as_ref(), self.now_ms);
         let [fine, coarse] = &touched;
-        let made_of_fine = source_of(Tier::OneHour, &self.policy) == Tier::FiveMinutes;
-        layers.settle(&self.rolled, [fine, coarse], borders, made_of_fine);
+        layers.settle(&self.rolled, [fine, coarse], borders, &self.stands);
         let tier = self.plan.tier;
         let mine = &touched[usize::from(tier == Tier::OneHour)];
         let built = self.rolled.of(tier).built.within(start, end);

@@ -29,6 +29,70 @@ impl Borders {
     }
 }
 
+/// Where something coarser stands for what went for its size, of all series alike.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    has_fine: bool,
+    /// Five minutes for samples.
+    fine_for_samples: Spans,
+    /// Hours for samples.
+    coarse_for_samples: Spans,
+    /// Hours for five minutes.
+    coarse_for_fine: Spans,
+}
+
+impl Stands {
+    pub(super) fn of(policy: &RetentionPolicy, rolled: &Rolled) -> Stands {
+        let stood_for = |tier: Tier, coarser: Tier| match policy.has(tier) && policy.has(coarser) {
+            true => rolled.stood_for(tier, coarser),
+            false => Spans::default(),
+        };
+        let fine_for_samples = stood_for(Tier::Raw, Tier::FiveMinutes);
+        Stands {
+            has_fine: policy.has(Tier::FiveMinutes),
+            coarse_for_samples: stood_for(Tier::Raw, Tier::OneHour).without(&fine_for_samples),
+            coarse_for_fine: stood_for(Tier::FiveMinutes, Tier::OneHour),
+            fine_for_samples,
+        }
+    }
+
+    /// Whether samples in a window that is open to the left are stood for.
+    pub(super) fn reach(&self, start_ms: i64, end_ms: i64) -> bool {
+        let reach = |spans: &Spans| !spans.within(start_ms, end_ms).is_empty();
+        reach(&self.fine_for_samples) || reach(&self.coarse_for_samples)
+    }
+
+    /// The time up to which they reach.
+    pub(super) fn until_ms(&self) -> i64 {
+        let ends = [&self.fine_for_samples, &self.coarse_for_samples].into_iter().filter_map(Spans::end);
+        ends.max().unwrap_or(i64::MIN)
+    }
+
+    /// Which tier answers when, by rising time.
+    pub(super) fn zones(&self, borders: Borders) -> Vec<(i64, i64, Tier)> {
+        let Borders { raw, five_minutes, one_hour } = borders;
+        let end = i64::MAX;
+        let mut zones = vec![(one_hour, five_minutes, Tier::OneHour)];
+        let mut add = |spans: &Spans, within: (i64, i64), outside: Tier, inside: Tier| {
+            let pieces = spans.pieces(within.0, within.1).into_iter();
+            zones.extend(pieces.map(|(start, end, is_in)| (start, end, if is_in { inside } else { outside })));
+        };
+        if self.has_fine {
+            add(&self.coarse_for_fine, (five_minutes, raw), Tier::FiveMinutes, Tier::OneHour);
+        }
+        // Of samples: first where five minutes stand for them, and in what is left where hours do.
+        for (start, end, is_fine) in self.fine_for_samples.pieces(raw, end) {
+            if is_fine {
+                add(&Spans::default(), (start, end), Tier::FiveMinutes, Tier::FiveMinutes);
+            } else {
+                add(&self.coarse_for_samples, (start, end), Tier::Raw, Tier::OneHour);
+            }
+        }
+        zones.retain(|(start, end, _)| start < end);
+        zones
+    }
+}
+
 /// What there is of one series.
 #[derive(Default)]
 pub(super) struct Layers {
@@ -49,14 +113,18 @@ impl Layers {
     }
 
     /// Says which stored rows hold. Where `touched` since they were made, they do only if there is nothing finer.
-    pub(super) fn settle(&mut self, rolled: &Rolled, touched: [&Spans; 2], borders: Borders, made_of_fine: bool) {
-        self.made_of_fine = made_of_fine;
-        let until = [borders.raw, if made_of_fine { borders.five_minutes } else { borders.raw }];
+    pub(super) fn settle(&mut self, rolled: &Rolled, touched: [&Spans; 2], borders: Borders, stands: &Stands) {
+        self.made_of_fine = stands.has_fine;
+        let until = [borders.raw, if self.made_of_fine { borders.five_minutes } else { borders.raw }];
         for (at, tier) in [Tier::FiveMinutes, Tier::OneHour].into_iter().enumerate() {
             let made = rolled.of(tier);
             self.usable[at] = made.clean().without(touched[at]);
             self.usable[at].add_all(&made.built.within(i64::MIN, until[at]));
         }
+        let [fine, coarse] = &mut self.usable;
+        fine.add_all(&stands.fine_for_samples);
+        coarse.add_all(&stands.coarse_for_samples);
+        coarse.add_all(&stands.coarse_for_fine);
     }
 
     /// Appends the rows of a tier between two times, which end hours.

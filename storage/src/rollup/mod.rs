@@ -12,16 +12,16 @@
 //! Invariants: (1) what is made and not dirty says what the samples say, as long as those are kept; a query that asks for a tier rolls
 //! the rest up on its way; (2) an hour of samples goes only after it was rolled up, while rollups are kept; (3) a
 //! bucket whose samples are gone is carried from block to block, and never made anew from a part of them; (4) a delete
-//! hides every bucket it reaches into.
+//! hides every bucket it reaches into; (5) where samples went for their size after they were rolled up, what was rolled up
+//! answers and is never touched again.
 
 mod build;
 mod layers;
+mod measure;
 mod rows;
 mod select;
 mod spans;
 
-pub(crate) use build::RollupJob;
+pub(crate) use build::{RollupJob, made_of};
 pub(crate) use rows::GROUP;
-pub(crate) use spans::Rolled;
-#[cfg(test)]
-pub(crate) use spans::Spans;
+pub(crate) use spans::{Rolled, Spans, whole_hours};

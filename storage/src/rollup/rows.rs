@@ -12,6 +12,7 @@
 //! joins them. Mostly the last five share the times of the first chunk, so that they cost values only.
 
 use kymo_core::SelectError;
+use kymo_core::aggregate::rollup::Figures;
 use kymo_core::storage::{ColumnValue, Columns, FloatRollup, HistogramRollup, RunKind, Tier};
 
 use crate::block::{Block, BlockWriter, ChunkRef};
@@ -19,6 +20,9 @@ use crate::chunk::Samples;
 
 /// Chunks of a group.
 pub(crate) const GROUP: usize = 7;
+/// Which figure each chunk of a group holds; the first is always read.
+const COLUMNS: [Figures; GROUP] =
+    [Figures::NONE, Figures::FIRST, Figures::COUNT, Figures::SUM, Figures::MIN, Figures::MAX, Figures::LOST];
 /// Bytes of histograms in a group at about which it is cut; and rows, well below what a column of times may have.
 const HISTOGRAM_BYTES_MAX: usize = 2 << 20;
 const ROWS_MAX: usize = 3_000;
@@ -112,10 +116,11 @@ impl Payloads for Cached<'_> {
     }
 }
 
-/// Appends the rows that `chunks`, which are whole groups of a series in a block, hold.
+/// Appends the rows that `chunks`, which are whole groups of a series in a block, hold, with these figures.
 pub(crate) fn read(
     chunks: &[ChunkRef],
     tier: Tier,
+    figures: Figures,
     payloads: &dyn Payloads,
     place: &dyn Fn() -> String,
     into: &mut Columns,
@@ -127,9 +132,11 @@ pub(crate) fn read(
     }
     let mut columns: [Columns; GROUP] = Default::default();
     for (group, begin) in chunks.chunks(size).zip((0..).step_by(size)) {
-        for (at, chunk) in group.iter().enumerate() {
+        for ((at, chunk), of) in group.iter().enumerate().zip(COLUMNS) {
             columns[at].clear();
-            payloads.read(begin + at, chunk, &mut columns[at])?;
+            if figures.has(of) {
+                payloads.read(begin + at, chunk, &mut columns[at])?;
+            }
         }
         let [last, first, count, sum, min, max, lost] = &columns;
         let rows = last.floats.len() + last.histograms.len();
@@ -140,11 +147,15 @@ pub(crate) fn read(
             }
         } else {
             let floats = last.floats.len();
-            let is_whole = first.floats.len() == floats
-                && first.histograms.len() == last.histograms.len()
-                && count.floats.len() == rows
-                && [min, max].iter().all(|c| of_one(c) && c.floats.len() == floats)
-                && [sum, lost].iter().all(|c| of_one(c) && c.floats.len() == floats);
+            let is_read = |of: Figures, is_whole: bool| !figures.has(of) || is_whole;
+            let all = |c: &Columns| of_one(c) && c.floats.len() == floats;
+            let firsts = first.floats.len() == floats && first.histograms.len() == last.histograms.len();
+            let is_whole = is_read(Figures::FIRST, firsts)
+                && is_read(Figures::COUNT, count.floats.len() == rows)
+                && is_read(Figures::MIN, all(min))
+                && is_read(Figures::MAX, all(max))
+                && is_read(Figures::SUM, all(sum))
+                && is_read(Figures::LOST, all(lost));
             if !is_whole {
                 return Err(damaged("chunks of rollups do not go together"));
             }
@@ -168,20 +179,21 @@ pub(crate) fn read(
             if matches!(value, ColumnValue::Stale) {
                 continue;
             }
-            let (sum, lost, count) = (sums.next(), losts.next(), counts.next().unwrap_or_default());
+            let (sum, lost, count) = (sums.next(), losts.next(), counts.next().unwrap_or(f64::NAN));
             let time_of = |row: Option<usize>| row.map_or(time, |row| first.times[row]);
             if matches!(value, ColumnValue::Float(_)) {
                 let number = |value: Option<(i64, ColumnValue<'_>)>| match value {
                     Some((_, ColumnValue::Float(value))) => value,
                     _ => f64::NAN,
                 };
+                let at = |column: &Columns| column.floats.get(float).copied().unwrap_or(f64::NAN);
                 into.rollups.floats.push(FloatRollup {
                     first_ms: time_of(float_times.next()),
-                    first: first.floats[float],
+                    first: at(first),
                     count,
                     sum: number(sum),
-                    min: min.floats[float],
-                    max: max.floats[float],
+                    min: at(min),
+                    max: at(max),
                     lost: number(lost),
                 });
                 float += 1;
@@ -192,7 +204,7 @@ pub(crate) fn read(
                 };
                 into.rollups.histograms.push(HistogramRollup {
                     first_ms: time_of(histogram_times.next()),
-                    first: first.histograms[histogram].clone(),
+                    first: first.histograms.get(histogram).cloned().unwrap_or_default(),
                     count,
                     sum: value(sum),
                     lost: value(lost),

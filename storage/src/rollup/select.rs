@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use kymo_core::aggregate::rollup::append_rows;
+use kymo_core::aggregate::rollup::{Figures, append_rows};
 use kymo_core::storage::{Columns, Tier};
 use kymo_core::{Labels, QueryContext, Reservation, SelectError, Selector, SeriesSet};
 
-use super::layers::{Borders, Layers, append_shown, hours_of};
+use super::layers::{Borders, Layers, Stands, append_shown, hours_of};
 use super::rows::{self, Cached};
 use super::spans::{Spans, whole_hours};
 use crate::block::ChunkRef;
@@ -31,6 +31,9 @@ pub(crate) struct Tiered {
     end_ms: i64,
     asked: Option<Tier>,
     tier: Tier,
+    stands: Stands,
+    /// What rows are read with.
+    figures: Figures,
     series: Vec<Series>,
     _memory: Reservation,
 }
@@ -61,8 +64,24 @@ impl Engine {
             None => {
                 let policy = self.retention();
                 policy.has_rollups()
-                    && what.start_ms
+                    && (what.start_ms
                         < policy.oldest_of_some_ms(Tier::Raw, self.options.clock.now_ms()).saturating_sub(1)
+                        || Stands::of(&policy, self.blocks().rolled()).reach(what.start_ms, what.end_ms))
+            }
+        }
+    }
+
+    /// The time up to which rollups may answer a selection: what touches one of their buckets changes all of it.
+    pub(crate) fn rollups_until_ms(&self, what: &Selector) -> i64 {
+        if !self.asks_rollups(what) {
+            return i64::MIN;
+        }
+        let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
+        match what.tier {
+            Some(_) => i64::MAX,
+            None => {
+                let by_age = policy.oldest_of_some_ms(Tier::Raw, now_ms).saturating_sub(1);
+                by_age.max(Stands::of(&policy, self.blocks().rolled()).until_ms())
             }
         }
     }
@@ -112,7 +131,9 @@ impl Engine {
         });
         let series = joined(&raw, found);
         let (start_ms, end_ms, asked) = (what.start_ms, what.end_ms, what.tier);
-        Ok(Tiered { raw, blocks, policy, now_ms, start_ms, end_ms, asked, tier, series, _memory: memory })
+        let (stands, figures) = (Stands::of(&policy, blocks.rolled()), Figures::of(&what.hint));
+        let _memory = memory;
+        Ok(Tiered { raw, blocks, policy, now_ms, start_ms, end_ms, asked, tier, stands, figures, series, _memory })
     }
 }
 
@@ -153,10 +174,10 @@ impl Tiered {
             let place = || format!("{}: rollups of {}", block.path().display(), series.labels);
             let into = layers.stored(tier);
             match &stored.hidden {
-                None => rows::read(&stored.chunks, tier, &Cached(block), &place, into)?,
+                None => rows::read(&stored.chunks, tier, self.figures, &Cached(block), &place, into)?,
                 Some(hidden) => {
                     let mut all = Columns::default();
-                    rows::read(&stored.chunks, tier, &Cached(block), &place, &mut all)?;
+                    rows::read(&stored.chunks, tier, self.figures, &Cached(block), &place, &mut all)?;
                     append_shown(&all, tier, hidden, into);
                     touched.add_all(&hours_of(hidden));
                 }
@@ -167,12 +188,14 @@ impl Tiered {
 
     /// What answers unasked: the finest there is.
     fn read_finest(&self, layers: &Layers, borders: Borders, columns: &mut Columns) {
-        let (start, end) = (self.start_ms, self.end_ms);
-        let begin = |tier: Tier, border: i64| start.saturating_sub(tier.width_ms()).max(border);
-        let Borders { raw, five_minutes, one_hour } = borders;
-        append_rows(&layers.one_hour, begin(Tier::OneHour, one_hour), end.min(five_minutes), columns);
-        append_rows(&layers.five_minutes, begin(Tier::FiveMinutes, five_minutes), end.min(raw), columns);
-        append_rows(&layers.raw, start.max(raw), end, columns);
+        for (start, end, tier) in self.stands.zones(borders) {
+            let (rows, reach_ms) = match tier {
+                Tier::Raw => (&layers.raw, 0),
+                Tier::FiveMinutes => (&layers.five_minutes, tier.width_ms()),
+                Tier::OneHour => (&layers.one_hour, tier.width_ms()),
+            };
+            append_rows(rows, start.max(self.start_ms.saturating_sub(reach_ms)), end.min(self.end_ms), columns);
+        }
     }
 
     /// What was asked for, and where that is not kept any more what is coarser.
@@ -181,8 +204,12 @@ impl Tiered {
         let start = start.saturating_sub(Tier::OneHour.width_ms());
         let mut all = Columns::default();
         if tier == Tier::FiveMinutes {
-            append_rows(&layers.one_hour, start.max(borders.one_hour), end.min(borders.five_minutes), &mut all);
-            layers.rows(tier, start.max(borders.five_minutes), end, &mut all);
+            for (from, to, answers) in self.stands.zones(borders) {
+                match answers {
+                    Tier::OneHour => append_rows(&layers.one_hour, start.max(from), end.min(to), &mut all),
+                    Tier::FiveMinutes | Tier::Raw => layers.rows(tier, start.max(from), end.min(to), &mut all),
+                }
+            }
         } else {
             layers.rows(tier, start.max(borders.one_hour), end, &mut all);
         }
@@ -248,7 +275,7 @@ impl SeriesSet for Tiered {
             Some(tier) => {
                 let [fine, coarse] = &mut touched;
                 coarse.add_all(fine);
-                layers.settle(self.blocks.rolled(), [fine, coarse], borders, self.policy.has(Tier::FiveMinutes));
+                layers.settle(self.blocks.rolled(), [fine, coarse], borders, &self.stands);
                 self.read_asked(tier, &layers, borders, columns);
             }
         }

@@ -21,6 +21,11 @@ impl Spans {
         self.0.is_empty()
     }
 
+    /// The end of the last.
+    pub(crate) fn end(&self) -> Option<i64> {
+        self.0.last().map(|span| span.1)
+    }
+
     /// Joins a stretch in.
     pub(crate) fn add(&mut self, start_ms: i64, end_ms: i64) {
         if start_ms >= end_ms {
@@ -111,6 +116,8 @@ pub(crate) struct Made {
     pub(crate) built: Spans,
     /// Of that, where something came later: rolled up again while there are samples to do it from.
     pub(crate) dirty: Spans,
+    /// Retired for its size: not made again.
+    pub(crate) gone: Spans,
 }
 
 impl Made {
@@ -119,16 +126,18 @@ impl Made {
         self.built.without(&self.dirty)
     }
 
-    /// Notes that something was written between two times, both inclusive.
-    pub(crate) fn touch(&mut self, first_ms: i64, last_ms: i64) {
+    /// Notes that something was written between two times, both inclusive; where samples are `gone` nothing can be made anew.
+    fn touch(&mut self, first_ms: i64, last_ms: i64, gone: &Spans) {
         let (start, end) = whole_hours(first_ms, last_ms);
-        self.dirty.add_all(&self.built.within(start, end));
+        self.dirty.add_all(&self.built.within(start, end).without(gone));
     }
 }
 
-/// What is rolled up, by tier.
+/// What is rolled up, by tier, and where that is all there is because what it was made of went for its size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rolled {
+    /// Hours whose samples went for their size after they were rolled up.
+    samples_gone: Spans,
     five_minutes: Made,
     one_hour: Made,
 }
@@ -144,20 +153,63 @@ impl Rolled {
 
     /// Notes that samples were written between two times, both inclusive.
     pub(crate) fn touch(&mut self, first_ms: i64, last_ms: i64) {
-        self.five_minutes.touch(first_ms, last_ms);
-        self.one_hour.touch(first_ms, last_ms);
+        self.five_minutes.touch(first_ms, last_ms, &self.samples_gone);
+        self.one_hour.touch(first_ms, last_ms, &self.samples_gone);
+    }
+
+    /// Hours of a tier that went for their size.
+    pub(crate) fn gone(&self, tier: Tier) -> &Spans {
+        match tier {
+            Tier::Raw => &self.samples_gone,
+            Tier::FiveMinutes | Tier::OneHour => &self.of(tier).gone,
+        }
+    }
+
+    /// Hours of a tier in which `coarser`, which is made of it, is all that is left.
+    pub(crate) fn stood_for(&self, tier: Tier, coarser: Tier) -> Spans {
+        self.gone(tier).and(&self.of(coarser).built)
+    }
+
+    /// Notes that what a tier has in some hours goes for its size, of which `coarser` is made, if any; gives the hours that
+    /// are not made of it yet.
+    pub(crate) fn let_go(&mut self, tier: Tier, hours: &Spans, coarser: Option<Tier>) -> Spans {
+        let made = coarser.map(|coarser| self.of(coarser).built.and(hours)).unwrap_or_default();
+        match tier {
+            Tier::Raw => self.samples_gone.add_all(&made),
+            Tier::FiveMinutes | Tier::OneHour => {
+                let of_tier = self.of_mut(tier);
+                of_tier.gone.add_all(hours);
+                of_tier.built = of_tier.built.without(hours);
+                of_tier.dirty = of_tier.dirty.without(hours);
+            }
+        }
+        if let Some(coarser) = coarser {
+            let of_coarser = self.of_mut(coarser);
+            of_coarser.dirty = of_coarser.dirty.without(&made);
+        }
+        hours.without(&made)
+    }
+
+    /// Notes that rollups were made of what went meanwhile.
+    pub(crate) fn made_of_gone(&mut self, tier: Tier, hours: &Spans) {
+        if tier == Tier::Raw {
+            self.samples_gone.add_all(hours);
+        }
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        self.samples_gone.put(out);
         for made in [&self.five_minutes, &self.one_hour] {
             made.built.put(out);
             made.dirty.put(out);
+            made.gone.put(out);
         }
     }
 
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Rolled, Malformed> {
-        let mut made = || Ok(Made { built: Spans::read(from)?, dirty: Spans::read(from)? });
-        Ok(Rolled { five_minutes: made()?, one_hour: made()? })
+        let samples_gone = Spans::read(from)?;
+        let mut made = || Ok(Made { built: Spans::read(from)?, dirty: Spans::read(from)?, gone: Spans::read(from)? });
+        Ok(Rolled { samples_gone, five_minutes: made()?, one_hour: made()? })
     }
 }
 
@@ -189,10 +241,30 @@ mod tests {
     #[test]
     fn what_is_touched_is_dirty_where_it_was_rolled_up() {
         let hour = 3_600_000;
-        let mut made = Made { built: Spans::of(0, 10 * hour), dirty: Spans::default() };
-        made.touch(hour, hour);
+        let mut made = Made { built: Spans::of(0, 10 * hour), ..Made::default() };
+        made.touch(hour, hour, &Spans::default());
         assert_eq!(made.dirty.0, [(0, hour)], "the end of an hour belongs to it");
-        made.touch(9 * hour + 1, 12 * hour);
+        made.touch(9 * hour + 1, 12 * hour, &Spans::default());
         assert_eq!(made.clean().0, [(hour, 9 * hour)]);
+    }
+
+    #[test]
+    fn what_went_for_its_size_is_stood_for_where_it_was_rolled_up_and_is_not_touched() {
+        let (hour, fine) = (3_600_000, Tier::FiveMinutes);
+        let mut rolled = Rolled::default();
+        rolled.of_mut(fine).built = Spans::of(0, 4 * hour);
+        rolled.touch(1, 1);
+        let left = rolled.let_go(Tier::Raw, &Spans::of(0, 6 * hour), Some(fine));
+        assert_eq!(left.0, [(4 * hour, 6 * hour)], "nothing stands for these");
+        assert_eq!(rolled.stood_for(Tier::Raw, fine).0, [(0, 4 * hour)]);
+        rolled.touch(2, 2);
+        assert_eq!(rolled.of(fine).clean().0, [(0, 4 * hour)], "nothing can be made anew there");
+        // The rollups themselves go; hours of them were never made.
+        assert_eq!(rolled.let_go(fine, &Spans::of(0, hour), Some(Tier::OneHour)).0, [(0, hour)]);
+        assert_eq!(rolled.stood_for(Tier::Raw, fine).0, [(hour, 4 * hour)]);
+        assert_eq!(rolled.gone(fine).0, [(0, hour)]);
+        let mut out = Vec::new();
+        rolled.put(&mut out);
+        assert_eq!(Rolled::read(&mut Reader::new(&out)).ok(), Some(rolled));
     }
 }

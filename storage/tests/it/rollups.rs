@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kymo_core::aggregate::rollup::{append_rows, roll_up};
+use kymo_core::aggregate::rollup::{Figures, append_rows, roll_up};
 use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, NativeHistogram, ResetHint};
 use kymo_core::random::SeededRandom;
-use kymo_core::storage::{ColumnValue, Columns, Tier};
+use kymo_core::storage::{ColumnValue, Columns, SelectHint, Tier};
 use kymo_core::{
     Clock, Deletion, Labels, ManualClock, Matcher, MetricStorage, QueryContext, Random, SampleBatch, Selector,
 };
@@ -229,9 +229,16 @@ fn a_delete_takes_the_buckets_it_touches_and_the_others_stay() {
     let fine = all.rollups.tiers[0].1;
     // One delete among what is rolled up only, one where samples are.
     let (retired, kept) = (all.times[fine / 2], clock.now_ms() - 10 * HOUR as i64 * 1_000);
-    for at in [retired, kept] {
+    for (at, has_samples) in [(retired, false), (kept, true)] {
         let what = Deletion { any_of: vec![vec![Matcher::equal("n", "0")]], start_ms: at - 60_000, end_ms: at };
+        let measured = engine.measure_delete(&what, &QueryContext::unlimited()).expect("measure");
+        assert_eq!((measured.series, measured.samples > 0), (1, has_samples), "{measured:?}");
+        // A minute lies in one bucket of five, or two, and in one hour, or two, as far as they are made.
+        let is_made = usize::from(!has_samples) as u64;
+        assert!((is_made..=4).contains(&measured.buckets) && measured.bytes > 0, "{measured:?}");
         engine.delete(&what).expect("delete");
+        let again = engine.measure_delete(&what, &QueryContext::unlimited()).expect("measure");
+        assert_eq!(again, kymo_storage::DeleteReport::default(), "it is hidden at once");
     }
     let end = Tier::FiveMinutes.bucket_end_ms(retired);
     let check = |engine: &Engine, when: &str| {
@@ -296,4 +303,202 @@ fn without_rollups_in_the_policy_none_are_made_and_a_tier_is_made_on_the_way() {
     assert!(engine.statistics().block_bytes > bytes, "blocks of rollups were made");
     assert_same(&rows(&engine, &series(0), Some(Tier::OneHour)), &rolled_up(&raw, Tier::OneHour), "made");
     assert!(matches!(raw.iter().next(), Some((_, ColumnValue::Float(_)))));
+}
+
+/// Days of samples in blocks, all rolled up.
+fn days_rolled_up(seed: u64) -> (SimFs, Arc<ManualClock>, Engine, RetentionPolicy) {
+    let (disk, clock, random) = (SimFs::new(seed), clock(), SeededRandom::new(seed));
+    let kept = policy(24 * 30, 24 * 60, 24 * 90);
+    let (engine, _) = open(&disk, with(&clock, kept.clone())).expect("opens");
+    for _ in 0..6 {
+        hours(&clock, &engine, &random, 8);
+        engine.flush().expect("flush");
+        tend(&engine);
+    }
+    // So that the last hour is over.
+    clock.advance(Duration::from_secs(2 * HOUR));
+    engine.compact(|| true).expect("compact");
+    (disk, clock, engine, kept)
+}
+
+/// Bytes of the blocks of samples, of five minutes and of hours.
+fn bytes_of_tiers(engine: &Engine) -> [u64; 3] {
+    let of = |tier| engine.block_list().iter().filter(|block| block.tier == tier).map(|block| block.bytes).sum();
+    [Tier::Raw, Tier::FiveMinutes, Tier::OneHour].map(of)
+}
+
+/// How many samples the floats of a series stand for.
+fn count(columns: &Columns) -> f64 {
+    match columns.rollups.is_empty() {
+        true => columns.floats.len() as f64,
+        false => columns.rollups.floats.iter().map(|of| of.count).sum(),
+    }
+}
+
+fn retire(engine: &Engine) {
+    while engine.maintain(Lane::Flush, MaintainLimit::default()).expect("flush lane") == Next::Now {}
+}
+
+#[test]
+fn rollups_answer_where_samples_went_for_their_size() {
+    let (disk, clock, engine, kept) = days_rolled_up(7);
+    let [raw, fine, coarse] = bytes_of_tiers(&engine);
+    let all = raw + fine + coarse;
+    let before: Vec<Columns> = (0..3).map(|n| rows(&engine, &series(n), Some(Tier::FiveMinutes))).collect();
+    let counts: Vec<f64> = (0..3).map(|n| count(&rows(&engine, &series(n), None))).collect();
+    let of_bytes = |max_bytes| RetentionPolicy { max_bytes: Some(max_bytes), ..kept.clone() };
+
+    let preview = engine.preview_retention(&of_bytes(all - raw / 3), &QueryContext::unlimited()).expect("preview");
+    let version = engine.version();
+    engine.set_retention(of_bytes(all - raw / 3));
+    retire(&engine);
+    let left = bytes_of_tiers(&engine);
+    assert!(left[0] < raw && left[1..] == [fine, coarse], "samples go first: {left:?} of {:?}", [raw, fine, coarse]);
+    assert_eq!(preview.by_size.bytes, raw - left[0], "the dry run told the bytes");
+    let changes = engine.changed_since(version, &Selector::everything());
+    assert!(changes != kymo_core::Changes::Ranges(vec![]), "queries are told");
+    let check = |engine: &Engine, when: &str| {
+        for n in 0..3 {
+            let unasked = rows(engine, &series(n), None);
+            let [(Tier::FiveMinutes, of_fine), (Tier::Raw, of_raw)] = unasked.rollups.tiers[..] else {
+                panic!("{when}: five minutes and then samples: {:?}", unasked.rollups.tiers)
+            };
+            assert!(of_fine > 50 && of_raw > 1_000, "{when}: {of_fine} {of_raw}");
+            assert_eq!(count(&unasked), counts[n as usize], "{when}: every sample counts once");
+            let asked = rows(engine, &series(n), Some(Tier::FiveMinutes));
+            assert_same(&asked, &before[n as usize], &format!("{when}: the tier says what it said"));
+        }
+    };
+    check(&engine, "at once");
+    // What is there is not made anew of a part, and what comes late to where samples are gone changes nothing.
+    let gone = rows(&engine, &series(0), None).times[3];
+    let mut batch = SampleBatch::new();
+    batch.push_float(&series(0), gone + 1, 1e9);
+    engine.append(&batch).expect("append");
+    check(&engine, "with late samples in memory");
+    engine.flush().expect("flush");
+    engine.compact(|| true).expect("compact");
+    check(&engine, "compacted");
+    engine.close().expect("close");
+    drop(engine);
+    let (engine, _) = open(&disk, with(&clock, of_bytes(all - raw / 3))).expect("opens");
+    check(&engine, "after opening again");
+    let report = verify(&disk, std::path::Path::new(DIR), Depth::Samples, &mut |_, _| {}).expect("verify");
+    assert!(report.is_sound(), "{:?}", report.faults);
+
+    // With less room still five minutes go, and hours answer.
+    engine.set_retention(of_bytes(coarse * 4 - 1));
+    retire(&engine);
+    let left = bytes_of_tiers(&engine);
+    assert!(left[0] == 0 && left[1] < fine && left[2] == coarse, "{left:?}");
+    for n in 0..3 {
+        let unasked = rows(&engine, &series(n), None);
+        assert_eq!(unasked.rollups.tiers.first().map(|of| of.0), Some(Tier::OneHour), "{:?}", unasked.rollups.tiers);
+        assert_eq!(count(&unasked), counts[n as usize], "every sample counts once in some tier");
+    }
+    tend(&engine);
+    assert!(bytes_of_tiers(&engine)[1] <= left[1], "what went for its size is not made again");
+}
+
+#[test]
+fn samples_that_go_for_their_size_wait_until_they_are_rolled_up_if_there_is_room() {
+    let (disk, clock, random) = (SimFs::new(8), clock(), SeededRandom::new(8));
+    let kept = policy(24 * 30, 24 * 60, 24 * 90);
+    let (engine, _) = open(&disk, with(&clock, kept.clone())).expect("opens");
+    // A day that is not over, so that nothing is rolled up by itself yet.
+    for _ in 0..3 {
+        hours(&clock, &engine, &random, 4);
+        engine.flush().expect("flush");
+    }
+    let [raw, fine, coarse] = bytes_of_tiers(&engine);
+    assert!(raw > 0 && [fine, coarse] == [0, 0]);
+    let counts: Vec<f64> = (0..3).map(|n| count(&rows(&engine, &series(n), None))).collect();
+    engine.set_retention(RetentionPolicy { max_bytes: Some(raw - 1), ..kept.clone() });
+    retire(&engine);
+    assert_eq!(bytes_of_tiers(&engine)[0], raw, "they wait");
+    while engine.maintain(Lane::Merge, MaintainLimit::default()).expect("merge") == Next::Now {}
+    let [_, fine, _] = bytes_of_tiers(&engine);
+    assert!(fine > 0, "waiting makes it due");
+    retire(&engine);
+    for n in 0..3 {
+        let unasked = rows(&engine, &series(n), None);
+        assert_eq!(count(&unasked), counts[n as usize], "every sample counts once: {:?}", unasked.rollups.tiers);
+    }
+    // Far beyond the limit nothing waits.
+    hours(&clock, &engine, &random, 6);
+    engine.flush().expect("flush");
+    engine.set_retention(RetentionPolicy { max_bytes: Some(raw / 4), ..kept });
+    retire(&engine);
+    assert!(bytes_of_tiers(&engine).iter().sum::<u64>() <= raw / 4);
+}
+
+#[test]
+fn every_crash_while_samples_go_for_their_size_leaves_each_counted_once() {
+    let room = |engine: &Engine, kept: &RetentionPolicy| {
+        let [raw, fine, coarse] = bytes_of_tiers(engine);
+        RetentionPolicy { max_bytes: Some(raw / 2 + fine + coarse), ..kept.clone() }
+    };
+    let mut at = 1;
+    loop {
+        let (disk, clock, engine, kept) = days_rolled_up(9);
+        let counts: Vec<f64> = (0..3).map(|n| count(&rows(&engine, &series(n), None))).collect();
+        let limited = room(&engine, &kept);
+        engine.set_retention(limited.clone());
+        disk.crash_at(disk.op_count() + at);
+        let retired = engine.maintain(Lane::Flush, MaintainLimit::default());
+        let has_crashed = disk.has_crashed();
+        drop(engine);
+        let disk = if has_crashed { disk.crash(kymo_storage::fs::CrashKind::PowerLoss) } else { disk };
+        if !has_crashed {
+            assert_eq!(retired.expect("flush lane"), Next::Now);
+            disk.crash_at(u64::MAX);
+        }
+        let (engine, report) = open(&disk, with(&clock, limited)).expect("opens");
+        assert!(report.quarantined.is_empty(), "operation {at}");
+        for when in ["after the crash", "afterwards"] {
+            for n in 0..3 {
+                let found = count(&rows(&engine, &series(n), None));
+                assert_eq!(found, counts[n as usize], "operation {at}, series {n}, {when}");
+            }
+            retire(&engine);
+        }
+        let tiers = rows(&engine, &series(0), None).rollups.tiers;
+        assert_eq!(tiers.first().map(|of| of.0), Some(Tier::FiveMinutes), "operation {at}: {tiers:?}");
+        if !has_crashed {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 5, "{at} operations");
+}
+
+#[test]
+fn a_function_is_given_the_figures_it_is_told_from() {
+    let (_disk, _clock, engine, _) = days_rolled_up(10);
+    let functions = ["rate", "delta", "sum_over_time", "avg_over_time", "count_over_time", "min_over_time"];
+    let more = ["max_over_time", "first_over_time", "quantile_over_time", "stddev_over_time", "last_over_time"];
+    for n in 0..3 {
+        let matchers = || series(n).iter().map(|(name, value)| Matcher::equal(name, value)).collect();
+        let everything = Selector { tier: Some(Tier::FiveMinutes), ..Selector::new(matchers(), 0, i64::MAX) };
+        let read = |what: &Selector| {
+            let set = engine.select(what, &QueryContext::unlimited()).expect("select");
+            let mut columns = Columns::default();
+            set.read(0, &mut columns).expect("read");
+            columns
+        };
+        let all = read(&everything);
+        for function in functions.into_iter().chain(more) {
+            let hint = SelectHint { function: Some(function), step_ms: 0, range_ms: 3_600_000 };
+            let found = read(&Selector { hint: hint.clone(), ..everything.clone() });
+            let mut wanted = all.clone();
+            Figures::of(&hint).keep(&mut wanted);
+            let said = |columns: &Columns| {
+                let rollups = &columns.rollups;
+                let histograms: Vec<_> = rollups.histograms.iter().map(|of| (of.count, &of.sum, &of.lost)).collect();
+                format!("{:?} {:?} {:?} {histograms:?}", columns.times, columns.floats, rollups.floats)
+            };
+            assert_eq!(said(&found), said(&wanted), "series {n}, {function}");
+            assert_eq!(found.rollups.tiers, all.rollups.tiers, "series {n}, {function}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kymo_core::aggregate::rollup::{append_rows, roll_up};
+use kymo_core::aggregate::rollup::{Figures, append_rows, roll_up};
 use kymo_core::batch::{Exemplar, Metadata, SampleBatch, SeriesRef};
 use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, NativeHistogram, ResetHint};
 use kymo_core::memory::MemoryStorage;
@@ -33,6 +33,7 @@ struct RolledSet {
     end_ms: i64,
     tier: Tier,
     retired_ms: i64,
+    figures: Figures,
 }
 
 impl SeriesSet for RolledSet {
@@ -65,6 +66,8 @@ impl SeriesSet for RolledSet {
         columns.clear();
         append_rows(&rows, self.start_ms - HOUR_MS, self.end_ms, columns);
         append_rows(&raw, self.retired_ms.max(self.start_ms), self.end_ms, columns);
+        // As a store that reads what a function is told from, and nothing else.
+        self.figures.keep(columns);
         Ok(())
     }
 }
@@ -79,7 +82,8 @@ impl MetricStorage for RolledUp {
         let everything = Selector { start_ms: i64::MIN, end_ms: i64::MAX, ..what.clone() };
         let samples = self.samples.select(&everything, ctx)?;
         let (start_ms, end_ms, retired_ms) = (what.start_ms, what.end_ms, self.retired_ms);
-        Ok(Box::new(RolledSet { samples, start_ms, end_ms, tier, retired_ms }))
+        let figures = Figures::of(&what.hint);
+        Ok(Box::new(RolledSet { samples, start_ms, end_ms, tier, retired_ms, figures }))
     }
 
     fn version(&self) -> u64 {

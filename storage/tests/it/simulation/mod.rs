@@ -93,6 +93,8 @@ struct World {
     brief: Option<Duration>,
     /// Whether rollups are made.
     rolls_up: bool,
+    /// Up to here samples may have gone for their size, so that they do not tell what rollups say.
+    untold_ms: i64,
     sync: SyncPolicy,
     crash: CrashKind,
     disk: SimFs,
@@ -124,7 +126,7 @@ impl World {
             (CrashKind::ProcessKill, _) => SyncPolicy::Never,
         };
         let retention_bytes = (random.below(4) == 0).then(|| 2_000 + random.below(12_000));
-        let rolls_up = retention_bytes.is_none() && random.below(2) == 0;
+        let rolls_up = random.below(2) == 0;
         // Of what goes for its size only the range is known.
         let brief = brief.filter(|_| retention_bytes.is_none());
         let series = vec![Matcher::equal("s", BRIEF.to_string())];
@@ -140,6 +142,7 @@ impl World {
             retired: Vec::new(),
             brief,
             rolls_up,
+            untold_ms: i64::MIN,
             sync,
             crash,
             disk: SimFs::new(seed),
@@ -261,6 +264,7 @@ impl World {
                 // Whatever it had got to.
                 let (found, wanted) = (self.found(), self.wanted());
                 self.retired.extend(missing(&found, &wanted).into_iter().map(|time| (time, time)));
+                self.untold_ms = self.clock.now_ms();
             }
             return self.check("after a crash");
         }
@@ -272,6 +276,8 @@ impl World {
                 // Nothing is written meanwhile, so this is what was removed, and with a retention by age what is hidden.
                 Changes::Ranges(ranges) => {
                     let oldest_ms = self.oldest_ms();
+                    let newest = ranges.iter().map(|(_, last)| *last).max();
+                    self.untold_ms = self.untold_ms.max(newest.unwrap_or(i64::MIN));
                     self.retired.extend(ranges.into_iter().filter(|(_, last)| *last > oldest_ms));
                 }
                 Changes::Unknown => self.fail("the flush lane does not say what it removed"),
@@ -315,6 +321,7 @@ impl World {
                         i64::MIN => i64::MIN,
                         oldest => (oldest - 1).div_euclid(HOUR_MS) * HOUR_MS,
                     };
+                    let border = border.max(Tier::OneHour.bucket_end_ms(self.untold_ms));
                     let mut kept = Columns::default();
                     append_rows(columns, border, i64::MAX, &mut kept);
                     if !kept.times.is_empty() {
