@@ -146,6 +146,14 @@ pub trait StatusSource: Send + Sync {
         Ok(None)
     }
 
+    /// Who calls a service, and whom it calls, sorted by caller and callee.
+    ///
+    /// # Errors
+    /// As [`targets`](Self::targets).
+    fn service_edges(&self, _name: &str) -> Result<Vec<EdgeHealth>, StatusError> {
+        Ok(Vec::new())
+    }
+
     /// The configuration in force.
     ///
     /// # Errors
@@ -279,6 +287,10 @@ impl StatusSource for StatusSources {
         self.first(|part| part.service(name))
     }
 
+    fn service_edges(&self, name: &str) -> Result<Vec<EdgeHealth>, StatusError> {
+        self.join(|part| part.service_edges(name))
+    }
+
     fn configuration(&self) -> Result<Option<ConfigurationStatus>, StatusError> {
         self.first(|part| part.configuration())
     }
@@ -347,6 +359,12 @@ impl StatusSource for ServiceHealth {
         let Some(health) = self.get(name) else { return Ok(None) };
         let health = ServiceHealthMetrics::clone(&health);
         Ok(Some(ServiceStatus { name: name.to_owned(), health, operations: self.operations(name) }))
+    }
+
+    fn service_edges(&self, name: &str) -> Result<Vec<EdgeHealth>, StatusError> {
+        let mut edges = self.edges();
+        edges.retain(|edge| edge.caller == name || edge.callee == name);
+        Ok(edges)
     }
 }
 

@@ -159,6 +159,8 @@ pub struct App {
     /// A view wants to ask by then.
     wake_ms: Option<i64>,
     under_way: BTreeMap<Asker, u64>,
+    /// When questions of the visible view were answered last.
+    answered_ms: BTreeMap<Slot, i64>,
     asked: u64,
     lost: Option<Lost>,
     hits: Hits,
@@ -194,6 +196,7 @@ impl App {
             due_ms: i64::MIN,
             wake_ms: None,
             under_way: BTreeMap::new(),
+            answered_ms: BTreeMap::new(),
             asked: 0,
             lost: None,
             hits: Hits::default(),
@@ -330,7 +333,12 @@ impl App {
         }
         for (slot, ask) in self.view().asks(&self.cx()) {
             let asker = Asker::View(self.view_id, slot);
-            if anew || !self.under_way.contains_key(&asker) {
+            let is_due = || {
+                let age_ms = self.view().age_ms(slot);
+                let is_old = |answered: &i64| self.now_ms - answered >= age_ms;
+                !self.under_way.contains_key(&asker) && self.answered_ms.get(&slot).is_none_or(is_old)
+            };
+            if anew || is_due() {
                 self.ask(asker, ask, effects);
             }
         }
@@ -356,6 +364,7 @@ impl App {
         }
         match question.asker {
             Asker::View(id, slot) => {
+                self.answered_ms.insert(slot, self.now_ms);
                 let Some(mut view) = self.views.remove(&id) else { return };
                 view.answer(slot, answer, &self.cx());
                 self.views.insert(id, view);
@@ -637,6 +646,7 @@ impl App {
         self.settings.view = if id == ViewId::Service { ViewId::Services } else { id };
         // What another view asked is not waited for any more.
         self.under_way.retain(|asker, _| !matches!(asker, Asker::View(of, _) if *of != id));
+        self.answered_ms.clear();
         self.wake_ms = None;
         self.ask_now(effects);
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kymo_core::batch::{Exemplar, Metadata};
+use kymo_core::health::EdgeHealth;
 use kymo_core::ledger::Loss;
 use kymo_core::query::{CatalogRequest, QueryError, QueryRequest, QueryResult};
 use kymo_core::status::{
@@ -78,6 +79,11 @@ pub enum Ask {
         /// Its name.
         name: String,
     },
+    /// Who calls a service, and whom it calls.
+    ServiceEdges {
+        /// Its name.
+        name: String,
+    },
     /// Who answers; also the question that finds out whether a lost server is back.
     About,
 }
@@ -107,6 +113,8 @@ pub enum Answer {
     Services(Option<ServicesStatus>),
     /// To [`Ask::Service`].
     Service(Option<ServiceStatus>),
+    /// To [`Ask::ServiceEdges`].
+    ServiceEdges(Vec<EdgeHealth>),
     /// To [`Ask::About`].
     About(Option<BuildInfo>, Option<RuntimeInfo>),
 }
@@ -151,6 +159,7 @@ impl Ask {
             Ask::Cardinality => status.cardinality().map(Answer::Cardinality).map_err(fact_error),
             Ask::Services => status.services().map(Answer::Services).map_err(fact_error),
             Ask::Service { name } => status.service(name).map(Answer::Service).map_err(fact_error),
+            Ask::ServiceEdges { name } => status.service_edges(name).map(Answer::ServiceEdges).map_err(fact_error),
             Ask::Queries => status.queries().map(Answer::Queries).map_err(fact_error),
             Ask::About => {
                 let build = status.build_info().map_err(fact_error)?;

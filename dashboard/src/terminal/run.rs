@@ -26,6 +26,8 @@ use super::settings::Settings;
 
 /// How often the thread that waits for keys looks whether it should end.
 const KEYS_POLL: Duration = Duration::from_millis(100);
+/// How long a frame waits for answers that are under way, so that a round of questions makes one frame and not one for each.
+const HOLD: Duration = Duration::from_millis(30);
 /// Longest that a question may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -175,19 +177,29 @@ fn events_loop(
     if perform(effects, &mut app, running, send, &mut terminal)? {
         return Ok(());
     }
+    // Since when there is something new that is not drawn yet.
+    let mut held: Option<Duration> = None;
     loop {
-        let mut hits = None;
-        terminal.draw(|frame| hits = Some(screen::render(&app, frame.area(), frame.buffer_mut())))?;
-        app.saw(hits.unwrap_or_default());
+        let left = held.map(|since| (since + HOLD).saturating_sub(clock.monotonic())).filter(|left| !left.is_zero());
+        if left.is_none() {
+            let mut hits = None;
+            terminal.draw(|frame| hits = Some(screen::render(&app, frame.area(), frame.buffer_mut())))?;
+            app.saw(hits.unwrap_or_default());
+            held = None;
+        }
         // Answers come in bursts: all that are there are taken before the next frame.
         let mut waiting = Vec::new();
         let pause = Duration::from_millis(u64::try_from(app.wake_ms() - clock.now_ms()).unwrap_or(0).clamp(1, 1_000));
+        let pause = left.map_or(pause, |left| left.min(pause));
         match events.recv_timeout(pause) {
             Ok(event) => waiting.push(event),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         waiting.extend(std::iter::from_fn(|| events.try_recv().ok()).take(1_000));
+        // What a person does is shown at once.
+        let is_person = waiting.iter().any(|event| !matches!(event, Event::Answer(..)));
+        let mut is_new = !waiting.is_empty();
         waiting.insert(0, Event::Tick(clock.now_ms()));
         for event in waiting {
             if let Some(recorder) = &running.recorder {
@@ -199,10 +211,16 @@ fn events_loop(
                 }
             }
             let effects = app.update(event);
+            is_new |= !effects.is_empty();
             if perform(effects, &mut app, running, send, &mut terminal)? {
                 return Ok(());
             }
         }
+        held = match (is_person || !app.is_asking(), is_new) {
+            (true, _) => None,
+            (false, true) => held.or_else(|| Some(clock.monotonic())),
+            (false, false) => held,
+        };
     }
 }
 

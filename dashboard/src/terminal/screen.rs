@@ -216,7 +216,7 @@ fn help(area: Rect, scroll: usize, buffer: &mut Buffer, theme: &Theme) {
         }
     }
     let lines = help_lines();
-    let inner = boxed(area, buffer, "Keys and commands", "Up Down PgDn scroll, Esc closes", theme);
+    let inner = boxed(area, buffer, "Keys and commands", "Up Down PgDn scroll, Esc closes ", theme);
     let columns = if area.width >= 150 { 2 } else { 1 };
     let height = usize::from(inner.height);
     let first = scroll.min(lines.len().saturating_sub(height * columns));

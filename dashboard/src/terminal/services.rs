@@ -1,7 +1,8 @@
 //! Services and how they do: as the server judges them, and where it does not, by PromQL over RED-shaped metrics.
 //!
 //! A server that keeps service health tells figures, status and reason ([`Ask::Services`]); what was an hour ago, and the lines
-//! of the last ten minutes, are asked by PromQL in any case.
+//! of the last ten minutes, are asked by PromQL in any case. Once all services are known to be judged, PromQL is asked no more
+//! for what the server tells, but for their names, now and then.
 //!
 //! Families are found by name: latency histograms `*_request_duration_seconds` (classic or native) and counters
 //! `*_requests_total`; of clients' own (`_client_`), of disks (`node_`) and of Kymo itself (`kymo_`) none. A service is a value of the label
@@ -10,7 +11,8 @@
 //! Everything that knows how services are found and judged is in this module: views see only [`ServiceTable`] and
 //! [`Family`]'s texts.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kymo_core::health::{EdgeHealth, HealthStatus, ServiceHealthMetrics};
 use kymo_core::query::{Grid, QueryError, QueryRequest};
@@ -269,22 +271,28 @@ const ERRORS_BEFORE: Slot = 6;
 const P95_BEFORE: Slot = 7;
 const SPARKS: Slot = 8;
 const HEALTH: Slot = 9;
+const EDGES: Slot = 10;
 /// Slots from here on are free for a view that holds a table.
-pub(super) const SLOTS: Slot = 10;
+pub(super) const SLOTS: Slot = 11;
 
 /// Points of a sparkline.
 pub(super) const SPARK_POINTS: i64 = 20;
+/// How old figures of an hour ago may become: they change no faster than a window of rates slides.
+const BEFORE_AGE_MS: i64 = 15_000;
 
 /// All services with their figures; sorted by name.
 #[derive(Debug, Default)]
 pub(super) struct ServiceTable {
+    /// The one service it is about; empty for all.
+    only: String,
     columns: [BTreeMap<String, f64>; 8],
     sparks: BTreeMap<String, Vec<Option<f64>>>,
     /// As the server judges.
     judged: BTreeMap<String, ServiceHealthMetrics>,
     /// Who calls whom, as the server knows.
     edges: Vec<EdgeHealth>,
-    services: Vec<Service>,
+    /// Made of the above by the first who looks: answers come in bursts.
+    services: OnceCell<Vec<Service>>,
     /// Why the newest figures are missing.
     pub error: Option<String>,
     /// Whether there was an answer.
@@ -292,15 +300,21 @@ pub(super) struct ServiceTable {
 }
 
 impl ServiceTable {
+    /// A table of one service.
+    pub(super) fn of(name: &str) -> ServiceTable {
+        ServiceTable { only: name.to_owned(), ..ServiceTable::default() }
+    }
+
     /// The services, sorted by name.
     pub(super) fn list(&self) -> &[Service] {
-        &self.services
+        self.services.get_or_init(|| self.joined())
     }
 
     /// What to ask for the figures.
     pub(super) fn asks(&self, cx: &Cx<'_>) -> Vec<(Slot, Ask)> {
         let families = &cx.catalog.families;
         let grid = Grid::Instant { at_ms: cx.now_ms };
+        let matchers = if self.only.is_empty() { String::new() } else { matcher(&self.only) };
         let figures = [
             (RATE, Figure::Rate, ""),
             (ERRORS, Figure::Errors, ""),
@@ -311,11 +325,34 @@ impl ServiceTable {
             (ERRORS_BEFORE, Figure::Errors, BEFORE),
             (P95_BEFORE, Figure::Quantile(0.95), BEFORE),
         ];
-        let figures = figures.into_iter().filter_map(|(slot, figure, offset)| {
-            let text = of_all(families, figure, SERVICE_LABEL, "", cx.window, offset)?;
+        let is_told = self.all_are_judged();
+        let figures = figures.into_iter().filter(|(slot, _, _)| !is_told || !(ERRORS..=P99).contains(slot));
+        let figures = figures.filter_map(|(slot, figure, offset)| {
+            let text = of_all(families, figure, SERVICE_LABEL, &matchers, cx.window, offset)?;
             Some((slot, Ask::Query(QueryRequest::new(text, grid))))
         });
-        figures.chain([(HEALTH, Ask::Services)]).collect()
+        let told = match self.only.is_empty() {
+            true => vec![(HEALTH, Ask::Services)],
+            false => vec![
+                (HEALTH, Ask::Service { name: self.only.clone() }),
+                (EDGES, Ask::ServiceEdges { name: self.only.clone() }),
+            ],
+        };
+        figures.chain(told).collect()
+    }
+
+    /// How old the answer to one of [`asks`](Self::asks) may become, ms.
+    pub(super) fn age_ms(&self, slot: Slot) -> i64 {
+        match slot {
+            RATE_BEFORE | ERRORS_BEFORE | P95_BEFORE => BEFORE_AGE_MS,
+            // Only whether there are services that the server does not judge.
+            RATE if self.all_are_judged() => BEFORE_AGE_MS,
+            _ => 0,
+        }
+    }
+
+    fn all_are_judged(&self) -> bool {
+        !self.judged.is_empty() && self.columns[RATE as usize].keys().all(|name| self.judged.contains_key(name))
     }
 
     /// Calls each second by who calls `service`, and by whom it calls, as the server knows them.
@@ -338,44 +375,44 @@ impl ServiceTable {
         (!shown.is_empty()).then(|| (SPARKS, Ask::Query(QueryRequest::new(text, grid))))
     }
 
-    /// Takes an answer; whether the slot was one of the table's.
-    pub(super) fn answer(&mut self, slot: Slot, answer: &Result<Answer, QueryError>) -> bool {
-        if slot >= SLOTS {
-            return false;
-        }
+    /// Takes an answer to one of [`asks`](Self::asks) and [`ask_sparks`](Self::ask_sparks).
+    pub(super) fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>) {
         match answer {
             Ok(Answer::Query(answered)) if slot == SPARKS => {
-                let grid = answered_grid(answered);
-                for one in result::series_of(answered) {
+                let grid = answered_grid(&answered);
+                for one in result::series_of(&answered) {
                     let name = one.labels.get(SERVICE_LABEL).unwrap_or_default().to_owned();
                     let (start, end) = grid;
                     self.sparks.insert(name, result::on_grid(one, start, end, SPARK_STEP_MS));
                 }
             }
             Ok(Answer::Query(answered)) => {
-                self.columns[slot as usize] = result::by_label(answered, SERVICE_LABEL);
+                self.columns[slot as usize] = result::by_label(&answered, SERVICE_LABEL);
                 self.is_known = true;
                 self.error = None;
             }
             Ok(Answer::Services(Some(told))) => {
-                self.judged =
-                    told.services.iter().map(|service| (service.name.clone(), service.health.clone())).collect();
-                self.edges.clone_from(&told.edges);
+                self.judged = told.services.into_iter().map(|service| (service.name, service.health)).collect();
+                self.edges = told.edges;
                 self.is_known = true;
             }
+            Ok(Answer::Service(told)) => {
+                self.judged = told.into_iter().map(|service| (service.name, service.health)).collect();
+                self.is_known = true;
+            }
+            Ok(Answer::ServiceEdges(told)) => self.edges = told,
             Ok(_) => {}
             // A server that is no Kymo has no such fact.
-            Err(_) if slot == HEALTH => {}
-            Err(error) => self.error = Some(error.message.clone()),
+            Err(_) if slot == HEALTH || slot == EDGES => {}
+            Err(error) => self.error = Some(error.message),
         }
-        self.join();
-        true
+        self.services.take();
     }
 
-    fn join(&mut self) {
+    fn joined(&self) -> Vec<Service> {
         let [rate, errors, p50, p95, p99, rate_before, errors_before, p95_before] = &self.columns;
         let names = rate.keys().chain(rate_before.keys()).chain(self.judged.keys());
-        let names: std::collections::BTreeSet<&String> = names.collect();
+        let names: BTreeSet<&String> = names.collect();
         let services = names.into_iter().map(|name| {
             let real = |column: &BTreeMap<String, f64>| column.get(name).copied().filter(|value| value.is_finite());
             let rate_now = real(rate).unwrap_or_default();
@@ -403,7 +440,7 @@ impl ServiceTable {
             }
             service
         });
-        self.services = services.collect();
+        services.collect()
     }
 }
 

@@ -181,11 +181,14 @@ impl<F: Fn(usize, usize) -> Cell> Table<'_, F> {
             }
             hits.add(place, Target::Row(self.number, row));
         }
-        if self.rows > height {
-            let text = format!(" {}-{} of {} ", shown.start + 1, shown.end, self.rows);
-            let x = area.right().saturating_sub(text.len() as u16);
-            if text.len() < usize::from(area.width) && !self.columns[places[places.len() - 1].0].right {
-                buffer.set_string(x, area.y, text, theme.dim());
+        if self.rows > height
+            && let Some((last, x, width)) = places.last()
+        {
+            let text = format!("{}-{} of {}", shown.start + 1, shown.end, self.rows);
+            let title = self.columns[*last].title.len() as u16;
+            let needed = text.len() as u16 + if title > 0 { title + 2 } else { 0 };
+            if needed <= *width && !self.columns[*last].right {
+                buffer.set_string(x + width - text.len() as u16, area.y, text, theme.dim());
             }
         }
     }

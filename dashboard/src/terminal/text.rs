@@ -200,6 +200,21 @@ pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
+/// A text in lines of at most `width` columns, broken between words; a longer word is left whole.
+pub(super) fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if self::width(line) + 1 + self::width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// The text in at most `columns`, its cut end shown by `end`; what controls a terminal is shown as `?`.
 pub(super) fn fit(text: &str, columns: usize, end: &str) -> String {
     let clean: String = text.chars().map(|char| if char.is_control() { '?' } else { char }).collect();
@@ -222,6 +237,13 @@ pub(super) fn fit(text: &str, columns: usize, end: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_folded_between_words() {
+        assert_eq!(folded("one two  three four", 9), ["one two", "three", "four"]);
+        assert_eq!(folded("a verylongword", 5), ["a", "verylongword"]);
+        assert!(folded("", 5).is_empty());
+    }
 
     #[test]
     fn figures_are_short_and_keep_three_digits() {

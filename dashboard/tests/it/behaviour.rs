@@ -24,7 +24,11 @@ struct Desk {
 
 impl Desk {
     fn at(view: ViewId) -> Desk {
-        let world = Arc::new(World::default());
+        Desk::in_world(World::default(), view)
+    }
+
+    fn in_world(world: World, view: ViewId) -> Desk {
+        let world = Arc::new(world);
         let (app, effects) = App::new(options(view, (120, 40)));
         let mut desk = Desk { app, world, now_ms: NOW, asked: Vec::new(), effects: Vec::new() };
         desk.perform(effects);
@@ -102,6 +106,31 @@ fn only_the_visible_view_asks() {
     desk.keys(" ");
     desk.pass(2_000);
     assert_eq!(desk.asked, [], "a paused screen asks nothing");
+}
+
+#[test]
+fn what_the_server_judges_is_not_asked_of_promql_each_round() {
+    let quantiles = |desk: &Desk| -> usize {
+        let is_one = |ask: &&Ask| matches!(ask, Ask::Query(query) if query.text.contains("histogram_quantile"));
+        desk.asked.iter().filter(is_one).count()
+    };
+    for view in [ViewId::Services, ViewId::Overview] {
+        let mut desk = Desk::in_world(World { judges: true, ..World::default() }, view);
+        assert!(desk.shown().contains("errors 8.5 % of requests"), "{}", desk.shown());
+        desk.asked.clear();
+        desk.pass(2_000);
+        assert!(desk.asked.contains(&Ask::Services) && quantiles(&desk) == 0, "{:?}", desk.asked);
+        // What was an hour ago is asked now and then, and everything when a person wants it anew.
+        desk.pass(20_000);
+        assert_eq!(quantiles(&desk), 1, "{:?}", desk.asked);
+        desk.asked.clear();
+        desk.keys("r");
+        assert_eq!(quantiles(&desk), 1, "{:?}", desk.asked);
+    }
+    let mut desk = Desk::at(ViewId::Services);
+    desk.asked.clear();
+    desk.pass(2_000);
+    assert_eq!(quantiles(&desk), 3, "{:?}", desk.asked);
 }
 
 #[test]

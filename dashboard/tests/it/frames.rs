@@ -53,6 +53,18 @@ fn every_view_is_drawn_as_it_was_at_every_size() {
 }
 
 #[test]
+fn services_are_drawn_as_a_server_judges_them() {
+    let world = Arc::new(World { judges: true, ..World::default() });
+    for view in [ViewId::Overview, ViewId::Services, ViewId::Service] {
+        for size in SIZES {
+            let ctx = QueryContext::unlimited();
+            let text = frame(options(view, size), subject(view), &sources(&world), &ctx, Paint::Plain);
+            check(&format!("judged/{}-{}x{}.txt", view.name(), size.0, size.1), &text);
+        }
+    }
+}
+
+#[test]
 fn without_unicode_every_view_is_ascii() {
     for view in ViewId::ALL {
         let settings = Settings { unicode: Some(false), view, ..Settings::default() };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kymo_core::batch::{Exemplar, FamilyType, Metadata};
+use kymo_core::health::{EdgeHealth, HealthStatus, HealthWindow, OperationHealth, OperationKind, ServiceHealthMetrics};
 use kymo_core::ledger::{Loss, Received};
 use kymo_core::query::{
     CatalogRequest, Grid, Listed, NodeCost, PlanNode, PointTimes, QueryError, QueryRequest, QueryResult, QueryValue,
@@ -11,8 +12,8 @@ use kymo_core::query::{
 };
 use kymo_core::status::{
     BuildInfo, CardinalityStatus, ContextFinding, ContextHold, ContextRequests, ContextState, ContextStatus,
-    ContextWait, DoorStatus, LabelMap, QueriesStatus, QueryStatus, StatusError, StatusSource, TargetHealth,
-    TargetStatus,
+    ContextWait, DoorStatus, LabelMap, QueriesStatus, QueryStatus, ServiceStatus, ServicesStatus, StatusError,
+    StatusSource, TargetHealth, TargetStatus,
 };
 use kymo_core::{ErrorKind, Labels, QueryBackend, QueryContext};
 use kymo_dashboard::terminal::{Options, Settings, Sources, ViewId};
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) gone: AtomicBool,
     /// Services; 4 unless told.
     pub(crate) services: usize,
+    /// The server judges the services.
+    pub(crate) judges: bool,
 }
 
 pub(crate) fn sources(world: &Arc<World>) -> Sources {
@@ -259,6 +262,53 @@ impl QueryBackend for World {
 }
 
 impl World {
+    fn windows(rate: f64, error_ratio: f64, p95: f64) -> Vec<HealthWindow> {
+        let window = |window_ms: i64| {
+            let requests = (rate * window_ms as f64 / 1e3) as u64;
+            let errors = (requests as f64 * error_ratio) as u64;
+            let (p50, p95, p99) = (Some(p95 / 3.0), Some(p95), Some(p95 * 2.2));
+            HealthWindow { window_ms, requests, errors, rate, error_ratio, p50, p95, p99 }
+        };
+        [60_000, 300_000, 900_000, 3_600_000].map(window).to_vec()
+    }
+
+    /// As a server judges: the slowest is sick although PromQL alone would not say so.
+    fn judged((name, rate, error_ratio, p95): &(String, f64, f64, f64)) -> ServiceStatus {
+        let (status, reason) = match name.as_str() {
+            "checkout" => (HealthStatus::Unhealthy, "errors 8.5 % of requests in the last minute, limit 5 %"),
+            "payments" => (HealthStatus::Degraded, "p99 902 ms, 2.4 × its own last hour"),
+            "gateway" => (HealthStatus::Unknown, "9 requests in the last hour, 20 are needed"),
+            _ => (HealthStatus::Healthy, ""),
+        };
+        let health = ServiceHealthMetrics {
+            requests: 40_000,
+            errors: 3_100,
+            rate: *rate,
+            error_ratio: *error_ratio,
+            p50: Some(p95 / 3.0),
+            p95: Some(*p95),
+            p99: Some(p95 * 2.2),
+            windows: World::windows(*rate, *error_ratio, *p95),
+            usual_p99: Some(p95 / 1.1),
+            last_seen_ms: NOW - 1_000,
+            status,
+            status_since_ms: NOW - 300_000,
+            reason: reason.to_owned(),
+        };
+        ServiceStatus { name: name.clone(), health, operations: Vec::new() }
+    }
+
+    fn edges() -> Vec<EdgeHealth> {
+        let edge = |caller: &str, callee: &str, rate: f64| EdgeHealth {
+            caller: caller.to_owned(),
+            callee: callee.to_owned(),
+            requests: 9_000,
+            errors: 12,
+            windows: World::windows(rate, 0.001, 0.05),
+        };
+        vec![edge("checkout", "catalog", 22.0), edge("checkout", "payments", 5.5), edge("gateway", "checkout", 9.4)]
+    }
+
     fn told<T>(&self, facts: T) -> Result<T, StatusError> {
         match self.is_there() {
             Ok(()) => Ok(facts),
@@ -408,6 +458,37 @@ impl StatusSource for World {
             memory_bytes: 4_194_304,
             memory_limit_bytes: 1_073_741_824,
         }))
+    }
+
+    fn services(&self) -> Result<Option<ServicesStatus>, StatusError> {
+        if !self.judges {
+            return self.told(None);
+        }
+        let services = self.list().iter().map(World::judged).collect();
+        self.told(Some(ServicesStatus { services, edges: World::edges() }))
+    }
+
+    fn service(&self, name: &str) -> Result<Option<ServiceStatus>, StatusError> {
+        let found = self.list().into_iter().find(|(known, ..)| self.judges && known == name);
+        let operation = |operation: &str, kind: OperationKind, rate: f64, error_ratio: f64| OperationHealth {
+            operation: operation.to_owned(),
+            kind,
+            windows: World::windows(rate, error_ratio, 0.14),
+            ..OperationHealth::default()
+        };
+        self.told(found.map(|service| {
+            let operations = vec![
+                operation("GET /orders/{id}", OperationKind::Server, 3.5, 0.0),
+                operation("POST /orders", OperationKind::Server, 6.0, 0.1),
+                operation("SELECT orders", OperationKind::Client, 9.5, 0.0),
+            ];
+            ServiceStatus { operations, ..World::judged(&service) }
+        }))
+    }
+
+    fn service_edges(&self, name: &str) -> Result<Vec<EdgeHealth>, StatusError> {
+        let of = |edge: &EdgeHealth| self.judges && (edge.caller == name || edge.callee == name);
+        self.told(World::edges().into_iter().filter(of).collect())
     }
 
     fn build_info(&self) -> Result<Option<BuildInfo>, StatusError> {

@@ -135,6 +135,8 @@ const RULES: &[Parameter] = &[
     ("group_next_token", Text, false, "Goes on where an answer ended."),
 ];
 
+const SERVICES: &[Parameter] =
+    &[("windows", Count, false, "How many of the windows are told, the shortest first; all unless it is given.")];
 const SERVICE: &[Parameter] = &[("name", Name, true, "The service.")];
 const SERVICE_HISTORY: &[Parameter] = &[
     ("name", Name, true, "The service."),
@@ -242,7 +244,7 @@ const ROUTES: &[Row] = &[
     ("/status/queries", GET, "status", "Queries that run, and the slowest", &[], Envelope),
     ("/status/queries/{id}", &[Delete], "status", "Cancels a query", &[ID], Empty),
     ("/status/queries/{id}/cancel", POST, "status", "Cancels a query", &[ID], Empty),
-    ("/services", GET, "services", "How every service does, and who calls whom", &[], Envelope),
+    ("/services", GET, "services", "How every service does, and who calls whom", SERVICES, Envelope),
     ("/services/{name}", GET, "services", "How a service does, with its operations", SERVICE, Envelope),
     ("/services/{name}/edges", GET, "services", "Who calls a service, and whom it calls", SERVICE, Envelope),
     ("/services/{name}/history", GET, "services", "How a service did", SERVICE_HISTORY, Envelope),

@@ -2,7 +2,7 @@
 //!
 //! | Path below `/api/v1` | Answer |
 //! |---|---|
-//! | `services` | every service with its figures, all of one moment, and who calls whom |
+//! | `services?windows=…` | every service with its figures, all of one moment, and who calls whom |
 //! | `services/{name}` | one, with its operations |
 //! | `services/{name}/edges` | who calls it, and whom it calls |
 //! | `services/{name}/history?start=…&end=…&step=…` | its figures over the last minute, as they were stored |
@@ -14,7 +14,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use kymo_core::matcher::MatchOp;
 use kymo_core::query::POINTS_MAX;
-use kymo_core::status::StatusError;
+use kymo_core::status::{ServicesStatus, StatusError};
 use kymo_core::storage::ColumnValue;
 use kymo_core::{Columns, ErrorKind, METRIC_NAME, Matcher, MetricStorage, QueryContext, Selector};
 use serde::Serialize;
@@ -41,12 +41,27 @@ fn unknown(name: &str) -> ApiError {
     ApiError::of_kind(ErrorKind::NotFound, format!("no requests to a service {name:?} are known"))
 }
 
-/// `GET /api/v1/services`
-pub(super) async fn list(State(state): State<ApiState>) -> Result<Response, ApiError> {
+/// `GET /api/v1/services?windows=…`
+pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+    let params = Params::read(request, state.options.form_bytes_max).await?;
+    let windows = match params.first("windows") {
+        "" => usize::MAX,
+        text => text.parse().map_err(|_| ApiError::invalid_parameter("windows", "expected a number"))?,
+    };
     let sources = state.sources.clone();
     // Operations and edges are read under locks that are held for a moment: not on an async thread.
     let services = run(&state, state.options.timeout_max, move |_| sources.services().map_err(unavailable)).await?;
-    Ok(answer(services.unwrap_or_default()))
+    let mut services = services.unwrap_or_default();
+    services.services.iter_mut().for_each(|service| service.health.windows.truncate(windows));
+    services.edges.iter_mut().for_each(|edge| edge.windows.truncate(windows));
+    // As text at once: a tree of values of all services would be several times as large.
+    Ok(Json(Listed { data: services, status: "success" }).into_response())
+}
+
+#[derive(Serialize)]
+struct Listed {
+    data: ServicesStatus,
+    status: &'static str,
 }
 
 /// `GET /api/v1/services/{name}`
@@ -62,11 +77,11 @@ pub(super) async fn one(State(state): State<ApiState>, Path(name): Path<String>)
 pub(super) async fn edges(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, ApiError> {
     let sources = state.sources.clone();
     let found = run(&state, state.options.timeout_max, move |_| {
-        let all = sources.services().map_err(unavailable)?.unwrap_or_default();
-        let calls: Vec<_> = all.edges.iter().filter(|edge| edge.caller == name).collect();
-        let called_by: Vec<_> = all.edges.iter().filter(|edge| edge.callee == name).collect();
+        let all = sources.service_edges(&name).map_err(unavailable)?;
+        let calls: Vec<_> = all.iter().filter(|edge| edge.caller == name).collect();
+        let called_by: Vec<_> = all.iter().filter(|edge| edge.callee == name).collect();
         // A database, say, is called and tells nothing itself.
-        if calls.is_empty() && called_by.is_empty() && !all.services.iter().any(|service| service.name == name) {
+        if all.is_empty() && sources.service(&name).map_err(unavailable)?.is_none() {
             return Err(unknown(&name));
         }
         Ok(json!({"called_by": called_by, "calls": calls}))

@@ -13,7 +13,7 @@ use crate::terminal::screen::{Hits, boxed};
 use crate::terminal::table::{Cell, Column, Table, TableState};
 use crate::terminal::text::{Unit, figure};
 
-const COLUMNS: [Column; 3] = [Column::wide("NAME"), Column::figure("COUNT", 8), Column::text("", 10).from(36)];
+const COLUMNS: [Column; 3] = [Column::wide("NAME"), Column::figure("COUNT", 8), Column::text("", 12).from(36)];
 
 #[derive(Debug)]
 pub(super) struct Cardinality {

@@ -114,7 +114,7 @@ impl View for Drops {
         let inner = boxed(Rect { height: doors, ..area }, buffer, "What came in", "samples since the start ", theme);
         let empty = match (&self.error, self.is_known) {
             (Some(error), _) => error,
-            (None, true) => "nothing yet",
+            (None, true) => "nothing is told; of a data directory what its server collected of itself (--collect self)",
             (None, false) => "asking …",
         };
         let table = Table {
@@ -149,7 +149,7 @@ impl View for Drops {
             rows: shown.len(),
             state: Some(&self.state),
             cell: |row, column| cell(shown[row], column, cx),
-            empty: if self.is_known { "nothing was ever refused" } else { "" },
+            empty: if self.is_known && !self.doors.is_empty() { "nothing was ever refused" } else { "" },
             number: 0,
         };
         table.render(list, buffer, theme, hits);

@@ -194,6 +194,13 @@ pub trait View {
     /// What should be known for what is shown now.
     fn asks(&self, cx: &Cx<'_>) -> Vec<(Slot, Ask)>;
 
+    /// How old an answer may become, milliseconds, before its question is due again; 0 for every round. What a person wants
+    /// anew is asked at any age.
+    fn age_ms(&self, slot: Slot) -> i64 {
+        let _ = slot;
+        0
+    }
+
     /// Takes what was answered to a question of [`asks`](Self::asks).
     fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, cx: &Cx<'_>);
 

@@ -15,8 +15,8 @@ use crate::terminal::keys::Action;
 use crate::terminal::result;
 use crate::terminal::screen::{Hits, boxed};
 use crate::terminal::services::{SLOTS, ServiceTable};
-use crate::terminal::table::{Cell, Column, Table, TableState};
-use crate::terminal::text::{Unit, figure, span};
+use crate::terminal::table::{Cell, Column, Table, TableState, put};
+use crate::terminal::text::{self, Unit, figure, span};
 use crate::terminal::theme::Mood;
 
 const TARGETS: Slot = SLOTS;
@@ -25,10 +25,15 @@ const DROPS: Slot = SLOTS + 2;
 const RESTARTS: Slot = SLOTS + 3;
 const FLIPS: Slot = SLOTS + 4;
 const PANELS: Slot = SLOTS + 5;
+/// How old what changed within an hour may become.
+const CHANGES_AGE_MS: i64 = 10_000;
 /// A loss is worth a line for so long.
 const LOSS_MS: i64 = 15 * 60_000;
 
-const COLUMNS: [Column; 3] = [Column::text("", 1), Column::wide("WHAT"), Column::wide("WHY")];
+/// Columns of the terminal that names get at most: the reason is what one reads.
+const WHAT_MAX: usize = 24;
+/// Lines for the whole reason of the chosen line, below lists that are long enough.
+const DETAIL_LINES: u16 = 3;
 
 /// Charts along the foot: title, unit, expression.
 const CHARTS: [(&str, Unit, &str); 4] = [
@@ -145,12 +150,18 @@ impl Overview {
         };
         let note = if lines.is_empty() { String::new() } else { format!("{} ", lines.len()) };
         let inner = boxed(area, buffer, title, &note, cx.theme);
+        let is_here = (number == 1) == self.in_changes;
+        let detail = if is_here && inner.height >= 9 { DETAIL_LINES } else { 0 };
+        let foot = Rect { y: inner.bottom() - detail, height: detail, ..inner };
+        let inner = Rect { height: inner.height - detail, ..inner };
         // A heading would say nothing here: its line is given to the list.
         let inner = Rect { y: inner.y.saturating_sub(1), height: inner.height + 1, ..inner };
         let kept: Vec<_> = (area.x..area.right()).map(|x| buffer[(x, area.y)].clone()).collect();
-        let is_here = (number == 1) == self.in_changes;
+        let longest = lines.iter().map(|line| text::width(&line.what)).max().unwrap_or(0);
+        let columns =
+            [Column::text("", 1), Column::text("WHAT", longest.clamp(8, WHAT_MAX) as u16), Column::wide("WHY")];
         let table = Table {
-            columns: &COLUMNS,
+            columns: &columns,
             rows: lines.len(),
             state: is_here.then_some(&self.states[number]),
             cell: |row, column| {
@@ -167,6 +178,11 @@ impl Overview {
         table.render(inner, buffer, cx.theme, hits);
         for (x, cell) in (area.x..area.right()).zip(kept) {
             buffer[(x, area.y)] = cell;
+        }
+        let Some(line) = lines.get(self.states[number].chosen.min(lines.len().saturating_sub(1))) else { return };
+        let said = text::folded(&format!("{}: {}", line.what, line.why), usize::from(foot.width));
+        for (y, said) in (foot.top()..foot.bottom()).zip(said) {
+            put(buffer, (foot.x, y, foot.width), &said, cx.theme.mood(line.mood), false, cx.theme);
         }
     }
 
@@ -219,7 +235,8 @@ impl View for Overview {
     }
 
     fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
-        if self.services.answer(slot, &answer) {
+        if slot < SLOTS {
+            self.services.answer(slot, answer);
             return;
         }
         match (slot, answer) {
@@ -255,6 +272,13 @@ impl View for Overview {
                     panel.answer(&answer);
                 }
             }
+        }
+    }
+
+    fn age_ms(&self, slot: Slot) -> i64 {
+        match slot {
+            RESTARTS | FLIPS => CHANGES_AGE_MS,
+            slot => self.services.age_ms(slot),
         }
     }
 

@@ -124,6 +124,7 @@ impl View for Queries {
             figure(status.memory_bytes as f64, Unit::Bytes),
             figure(status.memory_limit_bytes as f64, Unit::Bytes)
         );
+        let note = if self.is_told { note } else { String::new() };
         let inner = boxed(area, buffer, "Queries: running, then the slowest", &note, cx.theme);
         let below = if inner.height >= 12 { 3 } else { 1 };
         let list = Rect { height: inner.height.saturating_sub(below), ..inner };
@@ -131,7 +132,9 @@ impl View for Queries {
         let empty = match (&self.error, self.is_known, self.is_told) {
             (Some(error), _, _) => error,
             (None, false, _) => "asking …",
-            (None, true, false) => "this server does not tell its queries",
+            (None, true, false) => {
+                "none are told: a data directory runs no queries, and of servers only Kymo tells its own"
+            }
             (None, true, true) => "none runs, none was slow",
         };
         let table = Table {

@@ -31,7 +31,6 @@ const CALLEES: Slot = SLOTS + 4;
 const HEAT: Slot = SLOTS + 5;
 const EXEMPLARS: Slot = SLOTS + 6;
 const RATE: Slot = SLOTS + 7;
-const JUDGED: Slot = SLOTS + 8;
 
 /// Labels that tell operations of a service apart; those that a metric lacks are empty.
 const OPERATION_LABELS: &str = "http_request_method, method, http_route, route, handler, operation, rpc_method";
@@ -50,8 +49,8 @@ struct Operation {
     p95: Option<f64>,
 }
 
-impl From<OperationHealth> for Operation {
-    fn from(told: OperationHealth) -> Operation {
+impl From<&OperationHealth> for Operation {
+    fn from(told: &OperationHealth) -> Operation {
         let minute = told.windows.first().copied().unwrap_or_default();
         let name = match (told.operation.as_str(), told.kind) {
             ("", OperationKind::Server) => "all requests".to_owned(),
@@ -250,12 +249,16 @@ impl View for ServiceView {
         if let Some(text) = of_all(families, Figure::Rate, "job", &one, cx.window, "") {
             asks.push((RATE, Panel::ask(&text, cx)));
         }
-        asks.push((JUDGED, Ask::Service { name: self.name.clone() }));
         asks
     }
 
     fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
-        if self.table.answer(slot, &answer) {
+        if slot < SLOTS {
+            if let Ok(Answer::Service(told)) = &answer {
+                let operations = told.iter().flat_map(|service| &service.operations);
+                self.judged = operations.map(Operation::from).collect();
+            }
+            self.table.answer(slot, answer);
             return;
         }
         match (slot, answer) {
@@ -270,10 +273,6 @@ impl View for ServiceView {
             (OPERATION_P95, Ok(Answer::Query(answered))) => self.take(&answered, slot),
             (CALLERS, Ok(Answer::Query(answered))) => self.callers = result::by_label(&answered, "client"),
             (CALLEES, Ok(Answer::Query(answered))) => self.callees = result::by_label(&answered, "server"),
-            (JUDGED, Ok(Answer::Service(told))) => {
-                let operations = told.unwrap_or_default().operations;
-                self.judged = operations.into_iter().map(Operation::from).collect();
-            }
             (HEAT, Ok(Answer::Query(answered))) => self.heat = result::heat(&answered),
             (RATE, answer) => self.rate.answer(&answer),
             (EXEMPLARS, Ok(Answer::Exemplars(found))) => {
@@ -286,6 +285,10 @@ impl View for ServiceView {
             }
             _ => {}
         }
+    }
+
+    fn age_ms(&self, slot: Slot) -> i64 {
+        self.table.age_ms(slot)
     }
 
     fn act(&mut self, action: Action, cx: &Cx<'_>) -> Then {
@@ -378,8 +381,7 @@ impl View for ServiceView {
 
     fn set_subject(&mut self, subject: &str) {
         if self.name != subject {
-            *self =
-                ServiceView { name: subject.to_owned(), table: std::mem::take(&mut self.table), ..Default::default() };
+            *self = ServiceView { name: subject.to_owned(), table: ServiceTable::of(subject), ..Default::default() };
         }
     }
 

@@ -11,7 +11,7 @@ use crate::terminal::chart::spark;
 use crate::terminal::keys::Action;
 use crate::terminal::screen::{Hits, boxed};
 use crate::terminal::services::{SPARK_POINTS, Service, ServiceTable};
-use crate::terminal::table::{Cell, Column, Table, TableState, window};
+use crate::terminal::table::{Cell, Column, Table, TableState, put, window};
 use crate::terminal::text::{Unit, figure};
 use crate::terminal::theme::Mood;
 
@@ -24,7 +24,7 @@ pub(super) const COLUMNS: [Column; 9] = [
     Column::figure("P95", 7),
     Column::figure("P99", 7).from(70),
     Column::text("LAST 10 MIN", SPARK_POINTS as u16).from(90),
-    Column { title: "WHY", width: 36, right: false, from_width: 120 },
+    Column::wide("WHY").from(110),
 ];
 
 #[derive(Debug)]
@@ -123,16 +123,17 @@ impl View for Services {
     }
 
     fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
-        self.table.answer(slot, &answer);
+        self.table.answer(slot, answer);
+    }
+
+    fn age_ms(&self, slot: Slot) -> i64 {
+        self.table.age_ms(slot)
     }
 
     fn act(&mut self, action: Action, cx: &Cx<'_>) -> Then {
         let rows = self.shown(cx).len();
         if self.state.act(action, rows, COLUMNS.len(), cx.page()) {
-            return match action {
-                Action::Left | Action::Right => Then::Done,
-                _ => Then::Done,
-            };
+            return Then::Done;
         }
         let Some(name) = self.chosen(cx) else { return Then::NotMine };
         match action {
@@ -174,7 +175,16 @@ impl View for Services {
             empty: &empty,
             number: 0,
         };
-        table.render(inner, buffer, cx.theme, hits);
+        // Below the list, the whole reason of the chosen one, where it has one.
+        let list = Rect { height: inner.height.saturating_sub(1), ..inner };
+        table.render(list, buffer, cx.theme, hits);
+        if let Some(service) = shown.get(self.state.chosen.min(shown.len().saturating_sub(1)))
+            && !service.health.reason.is_empty()
+        {
+            let text = format!("{}: {}", service.name, service.health.reason);
+            let style = cx.theme.mood(mood(service.health.status));
+            put(buffer, (inner.x, list.bottom(), inner.width), &text, style, false, cx.theme);
+        }
     }
 
     fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {
