@@ -87,7 +87,18 @@ pub(crate) fn run(args: &CardinalityArgs) -> Result<ExitCode, Failure> {
 }
 
 fn table(data: &Value) -> String {
-    let mut text = format!("{} series in the last hour, {} known to the head\n", data["series"], data["activeSeries"]);
+    let mut text = format!("{} series in the last hour, {} known to the head", data["series"], data["activeSeries"]);
+    if let Some(limit) = data["seriesLimit"].as_u64() {
+        let _ = write!(text, " of {limit} at most");
+    }
+    text.push('\n');
+    if let Some(refused) = data["refusedSamples"].as_array().filter(|refused| !refused.is_empty()) {
+        let _ = writeln!(text, "\n  refused  by a limit of series or labels since the start: metric, label");
+        for row in refused {
+            let [metric, label] = ["metric", "label"].map(|key| row[key].as_str().unwrap_or_default());
+            let _ = writeln!(text, "{:>9}  {metric}, {label}", number(&row["samples"]));
+        }
+    }
     for (key, title) in LISTS {
         let _ = writeln!(text, "\n   series  {title}");
         for row in data[key].as_array().into_iter().flatten() {

@@ -246,6 +246,7 @@ fn metrics_page() -> String {
         .chain(otlp::metrics::METRICS)
         .chain(kymo_ingest::scrape::metrics::METRICS)
         .chain(kymo_ingest::collect::metrics::METRICS)
+        .chain(kymo_core::ledger::METRICS)
         .chain(kymo_storage::METRICS)
         .chain(kymo_storage::state::STATE_METRICS)
         .chain(kymo_context::metrics::METRICS)
@@ -323,7 +324,7 @@ fn writing_limits() -> Vec<Limit> {
             "413, not to be repeated",
         ),
         Limit::new(
-            "series that take samples at once",
+            "series that take samples at once (`--series-limit`)",
             engine.active_series,
             "new series are rejected as `series_limit`",
         ),

@@ -2,11 +2,35 @@
 //!
 //! Whoever calls `append` books the report here; engines only report. In the sender's unit,
 //! received = stored + identical + replaced + rejected, always.
+//!
+//! A ledger that counts in a registry tells the same as metrics, so that it can be read from what a server stored of itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::metric::MetricKind;
+use crate::registry::{Counter, Family, MetricDesc, RegisterError, Registry};
 use crate::storage::{AppendReport, RowCounts};
+
+/// The metrics of a ledger; the reference page is made from it.
+pub const METRICS: &[MetricDesc] = &[RECEIVED, REFUSED];
+
+/// Totals by door: its labels are the fields of [`Received`] but the first.
+pub const RECEIVED: MetricDesc = MetricDesc {
+    name: "kymo_received_samples_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "Samples that arrived, by door and by what became of them.",
+    labels: &["source", "outcome"],
+};
+/// Losses by door and reason.
+pub const REFUSED: MetricDesc = MetricDesc {
+    name: "kymo_refused_samples_total",
+    kind: MetricKind::Counter,
+    unit: "",
+    help: "Samples that were refused, or requests where nothing could be decoded, by door and reason.",
+    labels: &["source", "reason"],
+};
 
 /// Distinct (source, reason) pairs kept; sources are doors, reasons are code, so this is never met in practice.
 const ENTRIES_MAX: usize = 1_024;
@@ -46,6 +70,13 @@ pub struct Received {
 pub struct LossLedger {
     /// Guards both maps; held only to count.
     books: Mutex<Books>,
+    counters: Option<Counters>,
+}
+
+#[derive(Debug)]
+struct Counters {
+    received: Family<Counter, 2>,
+    refused: Family<Counter, 2>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +86,16 @@ struct Books {
 }
 
 impl LossLedger {
+    /// A ledger that also counts in a registry.
+    ///
+    /// # Errors
+    /// [`RegisterError`] where the registry has other metrics of these names.
+    pub fn counted(registry: &Registry) -> Result<LossLedger, RegisterError> {
+        let received = registry.counter(&RECEIVED).labels(["source", "outcome"]).family()?;
+        let refused = registry.counter(&REFUSED).labels(["source", "reason"]).family()?;
+        Ok(LossLedger { books: Mutex::default(), counters: Some(Counters { received, refused }) })
+    }
+
     /// Books `count` refusals of `source` for `reason`; `example` is only built when it is kept.
     pub fn refuse(
         &self,
@@ -66,6 +107,10 @@ impl LossLedger {
     ) {
         if count == 0 {
             return;
+        }
+        if let Some(counters) = &self.counters {
+            counters.refused.with([source, reason]).add(count);
+            counters.received.with([source, "rejected"]).add(count);
         }
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let full = books.losses.len() >= ENTRIES_MAX;
@@ -93,6 +138,13 @@ impl LossLedger {
         }
         let all = |c: &RowCounts| c.samples();
         let (stored, identical, replaced) = (all(&report.stored), all(&report.identical), all(&report.replaced));
+        if let Some(counters) = &self.counters {
+            for (outcome, count) in [("stored", stored), ("identical", identical), ("replaced", replaced)] {
+                if count > 0 {
+                    counters.received.with([source, outcome]).add(count);
+                }
+            }
+        }
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let door = books.received.entry(source).or_default();
         door.received += stored + identical + replaced;
@@ -122,7 +174,8 @@ mod tests {
 
     #[test]
     fn received_is_the_sum_of_its_parts() {
-        let ledger = LossLedger::default();
+        let registry = Registry::new();
+        let ledger = LossLedger::counted(&registry).unwrap();
         let report = AppendReport {
             stored: RowCounts { floats: 5, stale: 1, ..RowCounts::default() },
             identical: RowCounts { floats: 2, ..RowCounts::default() },
@@ -140,5 +193,24 @@ mod tests {
             (losses[1].reason.as_str(), losses[1].count, losses[1].example.as_str()),
             ("too_far_in_future", 2, "row 4")
         );
+        // The metrics say the same.
+        let told = |name: &str| -> Vec<(Vec<String>, f64)> {
+            let families = registry.snapshot();
+            let family = families.iter().find(|family| family.name == name).unwrap();
+            let mut told: Vec<_> = family
+                .series
+                .iter()
+                .map(|series| {
+                    (series.labels.iter().map(|(_, value)| value.to_string()).collect(), series.value.value())
+                })
+                .collect();
+            told.sort_by(|a: &(Vec<String>, f64), b| a.0.cmp(&b.0));
+            told
+        };
+        let outcomes: f64 = told(RECEIVED.name).iter().map(|(_, count)| count).sum();
+        assert_eq!(outcomes, totals.received as f64);
+        let refused = told(REFUSED.name);
+        assert_eq!(refused.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [1.0, 2.0], "{refused:?}");
+        assert!(refused[0].0.contains(&"bad_snappy".to_owned()), "{refused:?}");
     }
 }

@@ -310,8 +310,16 @@ impl Engine {
                     }
                 }
                 (None, Some(reason)) => {
-                    if let (RejectReason::SeriesLimit, RowSeries::Labels(labels)) = (reason, row.series) {
-                        self.metrics.overflow.note(labels);
+                    if let RowSeries::Labels(labels) = row.series {
+                        match reason {
+                            RejectReason::SeriesLimit | RejectReason::TooManyLabels => {
+                                self.metrics.overflow.note(labels)
+                            }
+                            RejectReason::LabelTooLong => {
+                                self.metrics.overflow.note_long(labels, self.options.limits.label_bytes);
+                            }
+                            _ => {}
+                        }
                     }
                     report.rejected.push((number, reason));
                     report.rejected_counts += one_of(&row);

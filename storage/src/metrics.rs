@@ -5,6 +5,7 @@ use kymo_core::registry::{Counter, Family, Gauge, Histogram, MetricDesc, Registe
 use kymo_core::storage::StorageStatistics;
 use kymo_core::{AppendError, AppendReport};
 
+use crate::options::Limits;
 use crate::overflow::Overflow;
 
 /// Every metric of this crate; the reference page is made from it.
@@ -29,6 +30,7 @@ pub const METRICS: &[MetricDesc] = &[
     RETIRED,
     DELETES,
     SERIES,
+    SERIES_LIMIT,
     HEAD_SAMPLES,
     HEAD_BYTES,
     LOG_BYTES,
@@ -153,6 +155,8 @@ const RETIRED: MetricDesc = desc(
 );
 const DELETES: MetricDesc =
     desc("kymo_storage_deletes_total", MetricKind::Counter, "", &[], "Deletes of series in a range of time.");
+const SERIES_LIMIT: MetricDesc =
+    desc("kymo_storage_series_limit", MetricKind::Gauge, "", &[], "Series that can take samples at most.");
 const SERIES: MetricDesc =
     desc("kymo_storage_active_series", MetricKind::Gauge, "", &[], "Series that can take samples by ref.");
 const HEAD_SAMPLES: MetricDesc =
@@ -180,7 +184,8 @@ const OVERFLOW: MetricDesc = desc(
     MetricKind::Counter,
     "",
     &["metric", "label"],
-    "Samples of new series beyond the limit of active series, by their metric and its label of most values.",
+    "Samples of new series beyond the limit of active series, of labels or of their length, by their metric and its label \
+     of most values, or the one that is too long.",
 );
 
 /// The handles of one engine.
@@ -249,9 +254,10 @@ impl Outcomes {
 }
 
 impl StorageMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<StorageMetrics, RegisterError> {
+    pub(crate) fn new(registry: &Registry, limits: &Limits) -> Result<StorageMetrics, RegisterError> {
         let rows = registry.counter(&ROWS).labels(["outcome"]).family()?;
         let gauge = |desc: &MetricDesc| registry.gauge(desc).register();
+        gauge(&SERIES_LIMIT)?.set(limits.active_series as f64);
         Ok(StorageMetrics {
             rows: ["stored", "identical", "replaced", "rejected", "unknown"].map(|outcome| rows.with([outcome])),
             append_failures: registry.counter(&APPEND_FAILURES).labels(["reason"]).family()?,

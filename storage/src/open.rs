@@ -118,7 +118,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         }
     }
     let memory = options.budget.try_reserve(0)?;
-    let metrics = StorageMetrics::new(&options.registry)?;
+    let metrics = StorageMetrics::new(&options.registry, &options.limits)?;
     let policy = Arc::new(options.retention.clone());
     let numbers = blocks.iter().map(LiveBlock::deletes_through);
     let tombstones = Tombstones::new(manifest.tombstones.clone(), manifest.deletes, numbers);

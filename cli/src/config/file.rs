@@ -248,6 +248,10 @@ pub struct KymoSection {
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ByteSize")]
     pub memory_limit: Option<MemoryBytes>,
+    /// Series that take samples at once; samples of new ones beyond are rejected and counted by metric and label. Default
+    /// `10000000`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series_limit: Option<u32>,
     /// When the log is synced against power loss. Default `interval`.
     #[serde(deserialize_with = "text", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Sync")]

@@ -8,7 +8,7 @@ use kymo_core::registry::Registry;
 use kymo_core::text::write_size_rounded;
 use kymo_core::{Budget, Clock, ServiceHealth};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, LogDamage, OpenReport, Options, StorageError};
+use kymo_storage::{Engine, Limits, LogDamage, OpenReport, Options, StorageError};
 
 use super::plan::Plan;
 use crate::failure::{Failure, chain};
@@ -34,6 +34,7 @@ pub(super) async fn open(
         registry,
         retention: plan.retention.clone(),
         sync: plan.sync,
+        limits: Limits { active_series: plan.series_limit, ..Limits::default() },
         health: Some(health.clone()),
         ..Options::default()
     };

@@ -66,6 +66,10 @@ pub(crate) struct ServeArgs {
     /// Memory for everything together, in bytes or with KiB, MiB, GiB [default: 60 % of what the process may have]
     #[arg(long, env = "KYMO_MEMORY_LIMIT", hide_env_values = true, value_name = "SIZE")]
     pub(super) memory_limit: Option<MemoryBytes>,
+    /// Series that take samples at once; samples of new ones beyond are rejected and counted by metric and label
+    /// [default: 10000000]
+    #[arg(long, env = "KYMO_SERIES_LIMIT", hide_env_values = true, value_name = "COUNT")]
+    pub(super) series_limit: Option<u32>,
     /// When the log is synced against power loss; a kill of the process loses nothing under any policy [default: interval]
     #[arg(long, env = "KYMO_SYNC", hide_env_values = true, value_name = "POLICY")]
     pub(super) sync: Option<SyncPolicy>,

@@ -120,7 +120,9 @@ impl Parts {
         let remembered = facts.remembered.clone();
         let engine = Arc::new(engine);
         let storage: Arc<dyn MetricStorage> = engine.clone();
-        let ledger = Arc::new(LossLedger::default());
+        let ledger = LossLedger::counted(&registry)
+            .map_err(|error| Failure::because("cannot register the metrics of what comes in", &error))?;
+        let ledger = Arc::new(ledger);
         let tree = Tree::start(&registry, plan.status_socket)?;
         let queries = &plan.queries;
         let ingest_pool = tree.pool(pool("kymo-ingest", INGEST_THREADS, INGEST_QUEUE)?, "ingest", "kymo-ingest");
@@ -222,6 +224,10 @@ impl Parts {
             ..ApiOptions::default()
         };
         let admin = plan.enable_admin_api.then(|| admin(&engine));
+        let families = {
+            let registry = registry.clone();
+            move || registry.snapshot()
+        };
         Ok(Parts {
             upkeep: Upkeep::start(&engine, &clock, &tree.global)?,
             tree,
@@ -238,7 +244,8 @@ impl Parts {
                 .with_options(options)
                 .with_query_log(query_log)
                 .with_storage(storage)
-                .with_sources(sources),
+                .with_sources(sources)
+                .with_families(families),
             admin,
             remembered,
             collectors,

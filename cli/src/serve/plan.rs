@@ -12,7 +12,7 @@ use kymo::config::{
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::status::FlagStatus;
 use kymo_export::server::{BearerTokens, CorsOrigins};
-use kymo_storage::{RetentionPolicy, SyncPolicy};
+use kymo_storage::{Limits, RetentionPolicy, SyncPolicy};
 
 use super::features::{self, Feature};
 use super::memory::MemoryLimit;
@@ -84,6 +84,8 @@ pub(super) struct Plan {
     /// What the flags say of it, which a file that is read again cannot change.
     pub(super) retention_flags: RetentionFlags,
     pub(super) memory_limit: MemoryLimit,
+    /// Series that take samples at once.
+    pub(super) series_limit: usize,
     pub(super) sync: SyncPolicy,
     pub(super) state: StateSection,
     pub(super) ports_file: Option<PathBuf>,
@@ -105,7 +107,18 @@ impl Plan {
         let retention_flags =
             RetentionFlags { age: args.retention, size: args.retention_size, disk_share: args.retention_disk_share };
         let retention = retention_flags.over(&file);
-        let KymoSection { data_dir, listen, otlp, collect, memory_limit, sync, state, auth_token_file, .. } = file;
+        let KymoSection {
+            data_dir,
+            listen,
+            otlp,
+            collect,
+            memory_limit,
+            series_limit,
+            sync,
+            state,
+            auth_token_file,
+            ..
+        } = file;
         let tokens = match args.auth_token_file.or(auth_token_file) {
             Some(file) => tokens(&file)?,
             None => BearerTokens::default(),
@@ -133,6 +146,10 @@ impl Plan {
                 .memory_limit
                 .or(memory_limit)
                 .map_or_else(MemoryLimit::of_this_process, |limit| MemoryLimit::asked_for(limit.0)),
+            series_limit: args
+                .series_limit
+                .or(series_limit)
+                .map_or_else(|| Limits::default().active_series, |limit| limit as usize),
             state,
             sync: args.sync.or(sync).unwrap_or_default(),
             ports_file: args.ports_file,
@@ -186,6 +203,7 @@ impl Plan {
             ("retention", Retention(self.retention.raw).to_string()),
             ("retention-disk-share", text(self.retention.max_disk_share.map(DiskShare))),
             ("retention-size", self.retention.max_bytes.map_or("0".to_owned(), |bytes| bytes.to_string())),
+            ("series-limit", self.series_limit.to_string()),
             ("status-socket", self.status_socket.to_string()),
             ("sync", self.sync.to_string()),
         ];

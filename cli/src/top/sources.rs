@@ -1,14 +1,16 @@
 //! Whom the screen asks: a server, a data directory that is only read, or one program.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kymo_context::Status;
 use kymo_core::batch::Metadata;
+use kymo_core::ledger::{Loss, RECEIVED, REFUSED, Received};
 use kymo_core::query::{CatalogRequest, Listed, QueryError, QueryRequest, QueryResult};
 use kymo_core::status::{
-    BuildInfo, CardinalityStatus, ContextFinding, ContextStatus, StatusError, StatusSource, StatusSources,
+    BuildInfo, CardinalityStatus, ContextFinding, ContextStatus, DoorStatus, StatusError, StatusSource, StatusSources,
     TargetHealth, TargetStatus,
 };
 use kymo_core::storage::RunKind;
@@ -140,7 +142,7 @@ fn directory(dir: &Path, clock: impl FnOnce(Option<i64>) -> Arc<dyn Clock>) -> R
     Ok(Opened { sources, name, only_contexts: false, clock, _runtime: None })
 }
 
-/// What a data directory tells of the server that wrote it: its series, and the targets by what was stored of them.
+/// What a data directory tells of the server that wrote it: its series, and targets and drops by what was stored of them.
 struct Stored {
     engine: Arc<Engine>,
     clock: Arc<dyn Clock>,
@@ -149,6 +151,31 @@ struct Stored {
 impl Stored {
     fn failed(source: SelectError) -> StatusError {
         StatusError { part: "data directory".to_owned(), source: Box::new(source) }
+    }
+
+    /// Each series of a metric that was alive when the server stored of itself last, with all its samples. That may have been
+    /// some time before the newest sample of others.
+    fn whole(&self, metric: &str) -> Result<Whole, SelectError> {
+        let selector = Selector::new(vec![Matcher::equal(METRIC_NAME, metric)], i64::MIN, self.clock.now_ms());
+        let set = self.engine.select(&selector, &QueryContext::unlimited())?;
+        let (mut found, mut columns): (Whole, _) = (Vec::new(), Columns::default());
+        for index in 0..set.len() {
+            set.read(index, &mut columns)?;
+            let (mut times, mut floats) = (columns.times.iter().copied(), columns.floats.iter().copied());
+            let mut samples = Vec::with_capacity(columns.floats.len());
+            for run in &columns.runs {
+                let times = times.by_ref().take(run.len);
+                match run.kind {
+                    RunKind::Float => samples.extend(times.zip(floats.by_ref())),
+                    RunKind::Histogram | RunKind::Stale => times.for_each(drop),
+                }
+            }
+            found.push((set.labels(index).to_owned(), samples));
+        }
+        let newest_ms = found.iter().filter_map(|(_, samples)| samples.last()).map(|(time_ms, _)| *time_ms).max();
+        let since_ms = newest_ms.unwrap_or_default() - LOOKBACK_MS;
+        found.retain(|(_, samples)| samples.last().is_some_and(|(time_ms, _)| *time_ms >= since_ms));
+        Ok(found)
     }
 
     /// The newest value of each series of a metric in the last minutes, with its time.
@@ -168,6 +195,9 @@ impl Stored {
         Ok(found)
     }
 }
+
+/// Series with their samples.
+type Whole = Vec<(Labels, Vec<(i64, f64)>)>;
 
 impl StatusSource for Stored {
     fn targets(&self) -> Result<Vec<TargetStatus>, StatusError> {
@@ -189,6 +219,36 @@ impl StatusSource for Stored {
             }
         };
         Ok(self.newest("up").map_err(Self::failed)?.into_iter().map(target).collect())
+    }
+
+    fn received(&self) -> Result<Vec<DoorStatus>, StatusError> {
+        let mut doors: BTreeMap<String, Received> = BTreeMap::new();
+        for (labels, samples) in self.whole(RECEIVED.name).map_err(Self::failed)? {
+            let (Some(source), Some((_, value))) = (labels.get("source"), samples.last()) else { continue };
+            let (door, count) = (doors.entry(source.to_owned()).or_default(), *value as u64);
+            door.received += count;
+            match labels.get("outcome") {
+                Some("stored") => door.stored += count,
+                Some("identical") => door.identical += count,
+                Some("replaced") => door.replaced += count,
+                _ => door.rejected += count,
+            }
+        }
+        Ok(doors.into_iter().map(|(source, received)| DoorStatus { source, received }).collect())
+    }
+
+    /// As the server counted them since it started last; the example is not stored.
+    fn drops(&self) -> Result<Vec<Loss>, StatusError> {
+        let of = |labels: &Labels, label: &str| labels.get(label).unwrap_or_default().to_owned();
+        let loss = |(labels, samples): (Labels, Vec<(i64, f64)>)| {
+            let (_, count) = *samples.last()?;
+            // The newest sample that is not the one before it: its count grew, or began, just then.
+            let grown = samples.windows(2).rev().find(|pair| pair[1].1 != pair[0].1).map(|pair| pair[1].0);
+            let last_ms = grown.or_else(|| samples.first().map(|(time_ms, _)| *time_ms))?;
+            let (source, reason) = (of(&labels, "source"), of(&labels, "reason"));
+            Some(Loss { source, reason, count: count as u64, last_ms, example: String::new() })
+        };
+        Ok(self.whole(REFUSED.name).map_err(Self::failed)?.into_iter().filter_map(loss).collect())
     }
 
     fn cardinality(&self) -> Result<Option<CardinalityStatus>, StatusError> {

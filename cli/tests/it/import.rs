@@ -114,3 +114,20 @@ fn a_server_s_cardinality_is_told() {
     let data: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((&data["series"], data["hours"].as_array().unwrap().len()), (&3.into(), 3), "{data}");
 }
+
+#[test]
+fn the_offender_is_named_when_a_limit_of_series_bites() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start_with(folder.path(), &["--series-limit", "20"]);
+    // Forty of these find no room.
+    let mut request = Request::default();
+    for n in 0..60 {
+        let (code, user) = ((n % 3).to_string(), n.to_string());
+        request = request.floats(&[("__name__", "hits"), ("code", &code), ("user", &user)], &[(now_ms(), 1.0)]);
+    }
+    let said = (request.send(server.port), run(["cardinality", "--server", &server.url()]));
+    assert!(said.1.out.starts_with("20 series in the last hour, 20 known to the head of 20 at most"), "{said:?}");
+    assert!(said.1.out.contains("hits, user"), "{said:?}");
+    let drops = crate::http::get(server.port, "/api/v1/status/drops").unwrap().body;
+    assert!(drops.contains("series_limit"), "{drops}");
+}

@@ -66,6 +66,8 @@ fn every_view_is_told_by_a_server_and_stored_facts_by_its_directory() {
     told(&directory, "targets", &["gone", "127.0.0.1:1", "shop", "1 up, 1 down"]);
     told(&directory, "cardinality", &["kymo_", "instance", "job=shop"]);
     told(&directory, "metrics", &["kymo_"]);
+    told(&directory, "drops", &["scrape", "RECEIVED"]);
+    told(&directory, "queries", &["a data directory runs no queries"]);
     told(&directory, "overview", &["target 127.0.0.1:1"]);
     assert_eq!(files(&data), before, "a directory that is looked at stays as it is");
 }

@@ -3,11 +3,14 @@
 //! Series go by one after another. What is counted per metric, job, and pair of label and value is kept for the largest
 //! ones ([`Top`]); how many values a label has, and which series were there the hour before, is estimated ([`Distinct`]): so a
 //! million series cost a pass over their labels, and memory that does not depend on them.
+//!
+//! What limits refused is told by metric and label, the worst first, as the engine counted it since the start.
 
 use std::collections::HashMap;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use kymo_core::registry::FamilySnapshot;
 use kymo_core::{Distinct, METRIC_NAME, MetricStorage, QueryContext, Selector};
 use serde_json::{Value, json};
 
@@ -25,6 +28,9 @@ const KEPT_PER_SHOWN: usize = 20;
 const KEPT_MIN: usize = 2_000;
 /// Label names whose values are counted; there are far fewer.
 const LABELS_MAX: usize = 10_000;
+/// What the engine counts of samples that a limit of series or labels refused, and that limit of series.
+const OVERFLOW: &str = "kymo_overflow_samples_total";
+const SERIES_LIMIT: &str = "kymo_storage_series_limit";
 
 /// `GET /api/v1/status/cardinality?limit=…&hours=…&match[]=…`
 pub(super) async fn cardinality(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
@@ -36,9 +42,29 @@ pub(super) async fn cardinality(State(state): State<ApiState>, request: Request)
         false => Vec::new(),
     };
     let storage = state.storage()?;
-    run(&state, state.options.timeout_max, move |ctx| report(&*storage, &matchers, limit, hours, ctx))
-        .await
-        .map(|data| axum::Json(json!({"status": "success", "data": data})).into_response())
+    let families = (state.families)();
+    let reported = run(&state, state.options.timeout_max, move |ctx| report(&*storage, &matchers, limit, hours, ctx));
+    let mut data = reported.await?;
+    data["seriesLimit"] = series_limit(&families);
+    data["refusedSamples"] = refused(&families, limit);
+    Ok(axum::Json(json!({"status": "success", "data": data})).into_response())
+}
+
+fn series_limit(families: &[FamilySnapshot]) -> Value {
+    let limit = families.iter().find(|family| family.name == SERIES_LIMIT).and_then(|family| family.series.first());
+    limit.map_or(Value::Null, |series| json!(series.value.value() as u64))
+}
+
+/// Metrics and labels that limits refused most samples of.
+fn refused(families: &[FamilySnapshot], limit: usize) -> Value {
+    let mut all: Vec<(&str, &str, u64)> = Vec::new();
+    for series in families.iter().filter(|family| family.name == OVERFLOW).flat_map(|family| &family.series) {
+        let of = |label: &str| series.labels.iter().find(|(name, _)| *name == label).map_or("", |(_, value)| &**value);
+        all.push((of("metric"), of("label"), series.value.value() as u64));
+    }
+    all.sort_by(|a, b| b.2.cmp(&a.2).then(a.cmp(b)));
+    all.truncate(limit);
+    all.into_iter().map(|(metric, label, count)| json!({"metric": metric, "label": label, "samples": count})).collect()
 }
 
 fn hours(text: &str) -> Result<usize, ApiError> {
@@ -257,11 +283,18 @@ mod tests {
         }
         assert!(storage.append(&batch).unwrap().rejected.is_empty());
         let state = ApiState { storage: Some(storage), ..state(FakeBackend::new(|_, _| Ok(Default::default()))) };
-        let router = routes(state);
+        let registry = kymo_core::Registry::new();
+        let overflow = registry.counter(OVERFLOW).labels(["metric", "label"]).family().unwrap();
+        overflow.with(["up", "pod"]).add(40);
+        overflow.with(["down", "path"]).add(2);
+        registry.gauge(SERIES_LIMIT).register().unwrap().set(600.0);
+        let router = routes(state.with_families(move || registry.snapshot()));
         let (status, body) = get(&router, "/api/v1/status/cardinality?limit=1&hours=1").await;
         assert_eq!(status, 200, "{body}");
         let data = &serde_json::from_str::<Value>(&body).unwrap()["data"];
         assert_eq!(data["series"], 507);
+        assert_eq!(data["seriesLimit"], 600);
+        assert_eq!(data["refusedSamples"], json!([{"metric": "up", "label": "pod", "samples": 40}]));
         assert_eq!(data["seriesCountByMetricName"], json!([{"name": "up", "value": 500}]));
         assert_eq!(data["seriesCountByJob"], json!([{"name": "a", "value": 500}]));
         assert_eq!(data["seriesCountByLabelValuePair"], json!([{"name": "__name__=up", "value": 500}]));

@@ -61,6 +61,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{delete, get, post};
 use kymo_core::query::EngineOptions;
+use kymo_core::registry::FamilySnapshot;
 use kymo_core::status::{StatusSource, StatusSources};
 use kymo_core::{BlockingPool, Budget, Clock, LossLedger, MetricStorage, QueryBackend};
 use kymo_query::parser::ParseOptions;
@@ -76,6 +77,7 @@ pub use admin_state::{StateValue, hex, state_routes};
 pub use blocks::{BlockFacts, block_routes};
 pub use book::QueryLog;
 pub use lifecycle::{Lifecycle, lifecycle_routes};
+use self_metrics::Families;
 pub use self_metrics::self_metrics_routes;
 pub use status_facts::{FactsState, status_routes};
 pub use target_metadata::{TargetFamilies, target_metadata_routes};
@@ -111,6 +113,7 @@ pub struct ApiState {
     pub sources: Arc<dyn StatusSource>,
     /// The storage behind the backend, if it is here: for remote read and `status/tsdb`.
     pub storage: Option<Arc<dyn MetricStorage>>,
+    families: Families,
     buffers: AnswerBuffers,
     queue: QueryQueue,
     book: QueryBook,
@@ -139,6 +142,7 @@ impl ApiState {
             options: Arc::new(options),
             sources: Arc::new(StatusSources::new()),
             storage: None,
+            families: Arc::new(Vec::new),
             buffers: AnswerBuffers::default(),
         }
     }
@@ -160,6 +164,12 @@ impl ApiState {
     #[must_use]
     pub fn with_storage(self, storage: Arc<dyn MetricStorage>) -> ApiState {
         ApiState { storage: Some(storage), ..self }
+    }
+
+    /// The same with what the server counts about itself, for what `status/cardinality` tells of limits.
+    #[must_use]
+    pub fn with_families(self, families: impl Fn() -> Vec<FamilySnapshot> + Send + Sync + 'static) -> ApiState {
+        ApiState { families: Arc::new(families), ..self }
     }
 
     /// The same with what the parts say of themselves.

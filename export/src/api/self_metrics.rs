@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::status_facts::answer;
 use crate::status::ApiError;
 
-type Families = Arc<dyn Fn() -> Vec<FamilySnapshot> + Send + Sync>;
+pub(super) type Families = Arc<dyn Fn() -> Vec<FamilySnapshot> + Send + Sync>;
 
 /// The route over whatever `families` gives when it is asked.
 pub fn self_metrics_routes(families: impl Fn() -> Vec<FamilySnapshot> + Send + Sync + 'static) -> Router {
