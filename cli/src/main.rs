@@ -24,6 +24,7 @@
 
 mod administer;
 mod cardinality;
+mod checkpoint;
 mod command;
 mod compact;
 mod delete;

@@ -8,12 +8,12 @@ use tempfile::TempDir;
 use crate::process::{Said, Server, run};
 use crate::remote_write::{Request, now_ms};
 
-fn export(data: &Path, file: &Path, more: &[&str]) -> Said {
+pub(crate) fn export(data: &Path, file: &Path, more: &[&str]) -> Said {
     let arguments = ["export".as_ref(), file.as_os_str(), "--data-dir".as_ref(), data.as_os_str()];
     run(arguments.into_iter().chain(more.iter().map(AsRef::as_ref)))
 }
 
-fn import(kind: &str, file: &Path, into: &[&str]) -> Said {
+pub(crate) fn import(kind: &str, file: &Path, into: &[&str]) -> Said {
     run(["import".as_ref(), kind.as_ref(), file.as_os_str()].into_iter().chain(into.iter().map(AsRef::as_ref)))
 }
 

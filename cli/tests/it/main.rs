@@ -21,6 +21,7 @@ mod queries;
 mod query;
 mod refusals;
 mod remote_write;
+mod resume;
 mod routes;
 mod scrape_peers;
 mod serve;

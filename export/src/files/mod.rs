@@ -6,7 +6,8 @@
 //! | [CSV](FileFormat::Csv) | floats and staleness markers by their bits, start timestamps | native histograms, exemplars, metadata |
 //! | [OpenMetrics text](FileFormat::OpenMetrics) | floats, times to the millisecond | NaN but the normal one, staleness markers, native histograms, start timestamps, exemplars, metadata |
 //!
-//! Metric by metric, series by series: memory is bounded by the series of one metric, and the samples of one series.
+//! Metric by metric, series by series: memory is bounded by the series of one metric, and the samples of one series. After each
+//! series a [`Destination`] learns the [`ExportPlace`] from which an export that broke off can go on.
 
 mod csv;
 mod json_lines;
@@ -17,6 +18,7 @@ use std::io::{self, Write};
 
 use kymo_core::storage::Columns;
 use kymo_core::{Exemplar, Labels, METRIC_NAME, Matcher, Metadata, MetricStorage, QueryContext, SelectError, Selector};
+use serde::{Deserialize, Serialize};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +45,7 @@ pub struct FileExport {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exported {
     /// Series with a sample in the range.
     pub series: u64,
@@ -53,6 +55,41 @@ pub struct Exported {
     pub left_out: u64,
     /// Exemplars.
     pub exemplars: u64,
+}
+
+/// Where an export stands: what was written before is whole. The default is the beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExportPlace {
+    /// The metric that was written last.
+    metric: Option<String>,
+    /// How many of its series were.
+    series: usize,
+    /// What was written.
+    exported: Exported,
+}
+
+impl ExportPlace {
+    /// What was written before.
+    #[must_use]
+    pub fn exported(&self) -> Exported {
+        self.exported
+    }
+}
+
+/// Takes what is written.
+pub trait Destination: Write {
+    /// Is told, after each series, where that is: a destination that ends with just the bytes it has now is one that an
+    /// export of the same data may go on with.
+    ///
+    /// # Errors
+    /// Whatever keeps it from more.
+    fn reached(&mut self, place: &ExportPlace) -> io::Result<()>;
+}
+
+impl Destination for Vec<u8> {
+    fn reached(&mut self, _: &ExportPlace) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Why an export stopped.
@@ -67,62 +104,76 @@ pub enum FileError {
     Write(#[from] io::Error),
 }
 
-/// Writes what `what` says to `out`. `progress` is told how many samples are done.
+/// Writes what `what` says to `out`, from `begin` on. From the same data, both parts are what one whole would be.
 ///
 /// # Errors
 /// [`FileError`]; what was written until then is no whole file.
 pub fn export(
     storage: &dyn MetricStorage,
     what: &FileExport,
-    out: &mut dyn Write,
+    begin: &ExportPlace,
+    out: &mut dyn Destination,
     ctx: &QueryContext,
-    progress: &mut dyn FnMut(u64),
 ) -> Result<Exported, FileError> {
-    let mut exported = Exported::default();
+    let mut place = begin.clone();
     let all = Selector::new(what.matchers.clone(), what.start_ms.saturating_sub(1), what.end_ms);
     let mut text = String::new();
     match what.format {
         FileFormat::JsonLines | FileFormat::OpenMetrics => {}
-        FileFormat::Csv => text.push_str(csv::HEADER),
+        FileFormat::Csv if begin.metric.is_none() => text.push_str(csv::HEADER),
+        FileFormat::Csv => {}
     }
     let (mut columns, mut families) = (Columns::default(), BTreeSet::new());
     for name in storage.label_values(METRIC_NAME, &all, ctx)? {
-        let mut of_name = all.clone();
-        of_name.matchers.push(Matcher::equal(METRIC_NAME, &*name));
-        let set = storage.select(&of_name, ctx)?;
+        let is_begun = begin.metric.as_deref().is_some_and(|last| *name <= *last);
+        let is_last = begin.metric.as_deref() == Some(&*name);
         let is_whole = what.format == FileFormat::JsonLines;
-        let mut exemplars = if is_whole { storage.exemplars(&of_name, ctx)? } else { Vec::new() };
         if is_whole {
             for (family, metadata) in families_of(storage, &name, ctx)? {
-                if families.insert(family.clone()) {
+                if families.insert(family.clone()) && !is_begun {
                     // Oldest first, so that whoever reads them in order ends with the newest.
                     metadata.iter().rev().for_each(|version| json_lines::metadata(&mut text, &family, version));
                 }
             }
         }
+        if is_begun && !is_last {
+            continue;
+        }
+        let done = if is_last { begin.series } else { 0 };
+        let mut of_name = all.clone();
+        of_name.matchers.push(Matcher::equal(METRIC_NAME, &*name));
+        let set = storage.select(&of_name, ctx)?;
+        let mut exemplars = if is_whole { storage.exemplars(&of_name, ctx)? } else { Vec::new() };
         for index in 0..set.len() {
             ctx.check()?;
-            set.read(index, &mut columns)?;
             let labels = set.labels(index);
             let own = take_of(&mut exemplars, &labels);
+            if index < done {
+                continue;
+            }
+            set.read(index, &mut columns)?;
             let samples = columns.times.len() as u64;
             let left_out = match what.format {
                 FileFormat::JsonLines => json_lines::series(&mut text, &labels, &columns, &own),
                 FileFormat::Csv => csv::series(&mut text, &labels, &columns),
                 FileFormat::OpenMetrics => open_metrics::series(&mut text, &labels, &columns),
             };
-            exported.series += 1;
-            exported.samples += samples - left_out;
-            exported.left_out += left_out;
-            exported.exemplars += own.len() as u64;
+            place.exported.series += 1;
+            place.exported.samples += samples - left_out;
+            place.exported.left_out += left_out;
+            place.exported.exemplars += own.len() as u64;
             out.write_all(text.as_bytes())?;
             text.clear();
-            progress(exported.samples);
+            if place.metric.as_deref() != Some(&*name) {
+                place.metric = Some(name.to_string());
+            }
+            place.series = index + 1;
+            out.reached(&place)?;
         }
         // Of series that have no sample in the range.
         for (labels, own) in exemplars {
             json_lines::series(&mut text, &labels, &Columns::default(), &own);
-            exported.exemplars += own.len() as u64;
+            place.exported.exemplars += own.len() as u64;
         }
     }
     if what.format == FileFormat::OpenMetrics {
@@ -130,7 +181,7 @@ pub fn export(
     }
     out.write_all(text.as_bytes())?;
     out.flush()?;
-    Ok(exported)
+    Ok(place.exported)
 }
 
 fn take_of(exemplars: &mut Vec<(Labels, Vec<Exemplar>)>, labels: &Labels) -> Vec<Exemplar> {

@@ -110,22 +110,23 @@ fn dump(storage: &MemoryStorage) -> Vec<String> {
 fn exported(storage: &MemoryStorage, format: FileFormat) -> (String, Exported) {
     let what = FileExport { matchers: Vec::new(), start_ms: 0, end_ms: i64::MAX, format };
     let (mut out, ctx) = (Vec::new(), QueryContext::unlimited());
-    let exported = export(storage, &what, &mut out, &ctx, &mut |_| {}).unwrap();
+    let exported = export(storage, &what, &ExportPlace::default(), &mut out, &ctx).unwrap();
     (String::from_utf8(out).unwrap(), exported)
 }
 
 fn imported(text: &str, format: FileFormat) -> MemoryStorage {
     let storage = storage();
-    let mut sink = |batch: &SampleBatch| {
+    let mut sink = |batch: &SampleBatch, _: &import::Place| {
         let report = storage.append(batch)?;
         assert!(report.rejected.is_empty(), "{report:?}");
         Ok(())
     };
     let mut from = text.as_bytes();
+    let begin = import::Place::default();
     let read = match format {
-        FileFormat::JsonLines => import::json_lines(&mut from, &mut sink, &mut |_| {}),
-        FileFormat::Csv => import::csv(&mut from, &mut sink, &mut |_| {}),
-        FileFormat::OpenMetrics => import::open_metrics(&mut from, &mut sink, &mut |_| {}),
+        FileFormat::JsonLines => import::json_lines(&mut from, &begin, &mut sink, &mut |_| {}),
+        FileFormat::Csv => import::csv(&mut from, &begin, &mut sink, &mut |_| {}),
+        FileFormat::OpenMetrics => import::open_metrics(&mut from, &begin, &mut sink, &mut |_| {}),
     };
     read.unwrap_or_else(|error| panic!("{error:?}"));
     storage
@@ -160,6 +161,113 @@ fn csv_and_open_metrics_bring_back_what_they_hold_and_count_the_rest() {
     assert!(text.ends_with("# EOF\n"));
 }
 
+/// Imports until the sink was given `batches`, then goes on where it was; gives what is there then, and how many samples were
+/// read both times.
+fn imported_in_two(text: &str, format: FileFormat, batches: usize) -> (MemoryStorage, u64, u64) {
+    let storage = storage();
+    let (mut reached, mut given) = (import::Place::default(), 0);
+    let mut read = |begin: &import::Place, batches_max: usize, reached: &mut import::Place| {
+        let (mut from, mut taken, mut count) = (&text.as_bytes()[begin.bytes() as usize..], 0, 0);
+        let mut sink = |batch: &SampleBatch, place: &import::Place| {
+            if count == batches_max {
+                return Err("enough".into());
+            }
+            count += 1;
+            storage.append(batch)?;
+            taken += batch.rows().count() as u64;
+            reached.clone_from(place);
+            Ok(())
+        };
+        let read = match format {
+            FileFormat::JsonLines => import::json_lines(&mut from, begin, &mut sink, &mut |_| {}),
+            FileFormat::Csv => import::csv(&mut from, begin, &mut sink, &mut |_| {}),
+            FileFormat::OpenMetrics => import::open_metrics(&mut from, begin, &mut sink, &mut |_| {}),
+        };
+        given += usize::from(read.is_ok());
+        taken
+    };
+    let first = read(&import::Place::default(), batches, &mut reached);
+    let begin = reached.clone();
+    let second = read(&begin, usize::MAX, &mut reached);
+    assert_eq!(given, 1, "the first is stopped, the second is not");
+    (storage, first, second)
+}
+
+#[test]
+fn an_import_that_broke_off_goes_on_where_it_was() {
+    let original = storage();
+    let mut batch = SampleBatch::new();
+    for n in 0..20 {
+        let labels = Labels::from_pairs([("__name__", "many"), ("n", &*n.to_string())]);
+        (0..2_500).for_each(|m| batch.push_float(&labels, NOW_MS - 1_000 * m, (n * m) as f64 * 0.1));
+    }
+    original.append(&batch).unwrap();
+    for format in [FileFormat::JsonLines, FileFormat::Csv, FileFormat::OpenMetrics] {
+        let (text, exported) = exported(&original, format);
+        for (batches, line_ends) in [(1, "\n"), (2, "\r\n")] {
+            let text = if format == FileFormat::OpenMetrics { text.clone() } else { text.replace('\n', line_ends) };
+            let (back, first, second) = imported_in_two(&text, format, batches);
+            assert_eq!(dump(&back), dump(&original), "{format:?} after {batches} batches");
+            // A line of JSON, or a piece of some 25,000 samples of text, may be read again.
+            assert!(first > 0 && first + second >= exported.samples, "{format:?}: {first}, {second}");
+            let again = if format == FileFormat::OpenMetrics { 30_000 } else { 10_000 };
+            assert!(first + second < exported.samples + again, "{format:?}: {first} and {second} again");
+        }
+    }
+}
+
+/// Stops taking after so many series.
+struct Stopping {
+    bytes: Vec<u8>,
+    series_left: usize,
+    /// The place, and the bytes, after the last series that was taken.
+    reached: (ExportPlace, usize),
+}
+
+impl Write for Stopping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Destination for Stopping {
+    fn reached(&mut self, place: &ExportPlace) -> io::Result<()> {
+        self.reached = (place.clone(), self.bytes.len());
+        self.series_left = self.series_left.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn an_export_that_broke_off_goes_on_to_the_same_file() {
+    let original = storage();
+    fill(&original, true);
+    // An exemplar of a series without samples stands behind the series of its metric.
+    let mut batch = SampleBatch::new();
+    batch.push_float(&Labels::from_pairs([("__name__", "mixed"), ("z", "1")]), NOW_MS, 1.0);
+    original.append(&batch).unwrap();
+    for format in [FileFormat::JsonLines, FileFormat::Csv, FileFormat::OpenMetrics] {
+        let (whole, counts) = exported(&original, format);
+        let what = FileExport { matchers: Vec::new(), start_ms: 0, end_ms: i64::MAX, format };
+        for series_left in 0..counts.series as usize {
+            let ctx = QueryContext::unlimited();
+            let mut out = Stopping { bytes: Vec::new(), series_left, reached: Default::default() };
+            let stopped = export(&original, &what, &ExportPlace::default(), &mut out, &ctx);
+            assert!(matches!(stopped, Err(FileError::Write(_))), "{stopped:?}");
+            out.bytes.extend_from_slice(b"what was on its way");
+            out.bytes.truncate(out.reached.1);
+            let again = export(&original, &what, &out.reached.0, &mut out.bytes, &ctx).unwrap();
+            assert_eq!(again, counts, "{format:?} after {series_left} series");
+            assert!(out.bytes == whole.as_bytes(), "{format:?} after {series_left} series");
+        }
+    }
+}
+
 #[test]
 fn only_what_matches_in_the_range_is_written() {
     let original = storage();
@@ -171,7 +279,7 @@ fn only_what_matches_in_the_range_is_written() {
         format: FileFormat::Csv,
     };
     let mut out = Vec::new();
-    let exported = export(&original, &what, &mut out, &QueryContext::unlimited(), &mut |_| {}).unwrap();
+    let exported = export(&original, &what, &ExportPlace::default(), &mut out, &QueryContext::unlimited()).unwrap();
     assert_eq!((exported.series, exported.samples), (1, 2));
     assert_eq!(String::from_utf8(out).unwrap().lines().count(), 3);
 }
@@ -180,6 +288,7 @@ fn only_what_matches_in_the_range_is_written() {
 fn what_cannot_be_read_is_named_by_its_line() {
     type Reader = fn(
         &mut dyn io::BufRead,
+        &import::Place,
         &mut import::BatchSink<'_>,
         &mut dyn FnMut(u64),
     ) -> Result<import::Imported, import::ImportError>;
@@ -195,7 +304,9 @@ fn what_cannot_be_read_is_named_by_its_line() {
         (import::open_metrics, "up 1\n# EOF\n", "no timestamp"),
     ];
     for (read, text, wanted) in rows {
-        let error = read(&mut text.as_bytes(), &mut |_| Ok(()), &mut |_| {}).unwrap_err().to_string();
+        let error = read(&mut text.as_bytes(), &import::Place::default(), &mut |_, _| Ok(()), &mut |_| {})
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(wanted), "{text:?}: {error}");
     }
 }
@@ -203,7 +314,8 @@ fn what_cannot_be_read_is_named_by_its_line() {
 #[test]
 fn tables_of_others_and_numbers_of_others_are_read() {
     let table = "__name__,job,timestamp,value\nup,a,1000,1\nup,\"b \"\"c\"\"\",1000,0x1p0\n";
-    let error = import::csv(&mut table.as_bytes(), &mut |_| Ok(()), &mut |_| {}).unwrap_err();
+    let error =
+        import::csv(&mut table.as_bytes(), &import::Place::default(), &mut |_, _| Ok(()), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("line 3"), "{error}");
     let storage = imported(&table.replace("0x1p0", "+Inf"), FileFormat::Csv);
     assert_eq!(dump(&storage).len(), 2);

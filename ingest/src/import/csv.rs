@@ -8,6 +8,7 @@ use std::io::BufRead;
 use kymo_core::LabelsBuilder;
 use kymo_core::text::parse_series_text;
 
+use super::place::{Of, Place};
 use super::rows::{BatchSink, Imported, Rows};
 use super::{ImportError, number, read_line};
 
@@ -20,23 +21,29 @@ enum Column {
     Label(String),
 }
 
-/// Imports CSV. `progress` is told how many bytes were read.
+/// Imports CSV, of which `from` gives the lines behind `begin`. `progress` is told how many bytes were read, those before
+/// included.
 ///
 /// # Errors
 /// [`ImportError`]; a malformed line is named by its number.
 pub fn csv(
     from: &mut dyn BufRead,
+    begin: &Place,
     sink: &mut BatchSink<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, ImportError> {
     let mut rows = Rows::new(sink);
-    let (mut line, mut read) = (Vec::new(), 0u64);
+    let (mut line, mut read) = (Vec::new(), begin.bytes());
     let bad =
         |number: u64, what: &str| ImportError::Malformed { place: format!("line {number}"), what: what.to_owned() };
-    if !read_line(from, &mut line, 1)? {
-        return rows.end();
+    if begin.is_beginning() {
+        match read_line(from, &mut line, 1)? {
+            Some(bytes) => read += bytes,
+            None => return rows.end(),
+        }
+    } else {
+        line.extend_from_slice(begin.context().as_bytes());
     }
-    read += line.len() as u64 + 1;
     let mut fields = Vec::new();
     split(&line, &mut fields).ok_or_else(|| bad(1, "this is no CSV"))?;
     let columns: Vec<Column> = fields
@@ -53,12 +60,15 @@ pub fn csv(
     if !has(|column| matches!(column, Column::Time)) || !has(|column| matches!(column, Column::Value)) {
         return Err(bad(1, "the header must name one column timestamp and one value"));
     }
+    rows.of(Of::Text(String::from_utf8_lossy(&line).into_owned()));
+    progress(read);
     let mut labels = LabelsBuilder::new();
     // What the labels were made of last: neighbours are mostly of one series.
     let mut last: Vec<String> = Vec::new();
-    let mut number = 2;
-    while read_line(from, &mut line, number)? {
-        read += line.len() as u64 + 1;
+    let mut number = begin.items.max(1) + 1;
+    while let Some(bytes) = read_line(from, &mut line, number)? {
+        rows.at(read, number - 1);
+        read += bytes;
         if !line.is_empty() {
             split(&line, &mut fields).ok_or_else(|| bad(number, "quotes are not closed, or this is no UTF-8"))?;
             if fields.len() != columns.len() {

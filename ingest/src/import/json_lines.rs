@@ -21,6 +21,7 @@ use kymo_core::{LabelsBuilder, NativeHistogram};
 use serde::Deserialize;
 
 use super::number::Number;
+use super::place::{Of, Place};
 use super::rows::{BatchSink, Imported, Rows};
 use super::{ImportError, read_line};
 
@@ -118,20 +119,25 @@ impl Histogram {
     }
 }
 
-/// Imports JSON lines. `progress` is told how many bytes were read.
+/// Imports JSON lines, of which `from` gives those behind `begin`. `progress` is told how many bytes were read, those before
+/// included.
 ///
 /// # Errors
 /// [`ImportError`]; a malformed line is named by its number.
 pub fn json_lines(
     from: &mut dyn BufRead,
+    begin: &Place,
     sink: &mut BatchSink<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, ImportError> {
     let mut rows = Rows::new(sink);
-    let (mut line, mut number, mut read) = (Vec::new(), 1, 0u64);
+    rows.of(Of::Text(String::new()));
+    let (mut line, mut number, mut read) = (Vec::new(), begin.items + 1, begin.bytes());
+    progress(read);
     let (mut labels, mut of_exemplar) = (LabelsBuilder::new(), LabelsBuilder::new());
-    while read_line(from, &mut line, number)? {
-        read += line.len() as u64 + 1;
+    while let Some(bytes) = read_line(from, &mut line, number)? {
+        rows.at(read, number - 1);
+        read += bytes;
         let bad = |what: String| ImportError::Malformed { place: format!("line {number}"), what };
         if !line.iter().all(u8::is_ascii_whitespace) {
             let parsed: Line = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything streams: memory is bounded by a batch, a line, and, for Prometheus, the symbols of one block or the series of
-//! its log. Nothing remembers where it was: a sample that is there already is not stored again, so an import that broke off
-//! is simply run again.
+//! its log. With each batch comes the [`Place`] that was reached: an import that broke off goes on there. A sample that is
+//! there already is not stored again, so that what lies across that place may be read twice.
 //!
 //! Rules: (1) no bytes make a reader panic; what is damaged is an error with its place. (2) Floats are kept by their bits as
 //! far as a format has them: JSON lines and CSV hold every one, OpenMetrics text has one NaN only.
@@ -17,12 +17,14 @@ mod csv;
 mod json_lines;
 mod number;
 mod open_metrics;
+mod place;
 pub mod prometheus;
 mod rows;
 
 pub use csv::csv;
 pub use json_lines::json_lines;
 pub use open_metrics::open_metrics;
+pub use place::Place;
 pub use rows::{BatchSink, Imported};
 
 /// Longest line of a file, and most bytes of one piece of it.
@@ -57,14 +59,15 @@ pub enum ImportError {
     },
 }
 
-/// Reads a line into `line`, its end cut off; `false` at the end of the file.
-fn read_line(from: &mut dyn std::io::BufRead, line: &mut Vec<u8>, number: u64) -> Result<bool, ImportError> {
+/// Reads a line into `line`, its end cut off; gives how many bytes that took, none at the end of the file.
+fn read_line(from: &mut dyn std::io::BufRead, line: &mut Vec<u8>, number: u64) -> Result<Option<u64>, ImportError> {
     use std::io::{BufRead as _, Read as _};
     line.clear();
     let read = from.take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line);
     let place = || format!("line {number}");
-    if read.map_err(|source| ImportError::Read { place: place(), source })? == 0 {
-        return Ok(false);
+    let read = read.map_err(|source| ImportError::Read { place: place(), source })?;
+    if read == 0 {
+        return Ok(None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
@@ -75,5 +78,5 @@ fn read_line(from: &mut dyn std::io::BufRead, line: &mut Vec<u8>, number: u64) -
         let what = format!("longer than {LINE_BYTES_MAX} bytes");
         return Err(ImportError::Malformed { place: place(), what });
     }
-    Ok(true)
+    Ok(Some(read as u64))
 }

@@ -5,6 +5,7 @@ use std::io::BufRead;
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::{FamilyType, LabelsBuilder};
 
+use super::place::{Of, Place};
 use super::rows::{BatchSink, Imported, Rows};
 use super::{ImportError, read_line};
 use crate::exposition::{Entry, OpenMetricsParser, SampleValue, push_exemplar_labels, push_labels};
@@ -13,7 +14,8 @@ use crate::exposition::{Entry, OpenMetricsParser, SampleValue, push_exemplar_lab
 const PIECE_BYTES: usize = 1 << 20;
 const END: &[u8] = b"# EOF\n";
 
-/// Imports OpenMetrics text; every sample must have a timestamp. `progress` is told how many bytes were read.
+/// Imports OpenMetrics text, of which `from` gives the lines behind `begin`; every sample must have a timestamp. `progress` is
+/// told how many bytes were read, those before included.
 ///
 /// A missing `# EOF` means that the file was cut, and is an error after what is there was taken.
 ///
@@ -21,29 +23,33 @@ const END: &[u8] = b"# EOF\n";
 /// [`ImportError`]; what cannot be read is named by its line.
 pub fn open_metrics(
     from: &mut dyn BufRead,
+    begin: &Place,
     sink: &mut BatchSink<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Imported, ImportError> {
     let mut rows = Rows::new(sink);
     let (mut line, mut piece) = (Vec::new(), Vec::new());
-    let (mut number, mut read, mut is_ended) = (1, 0u64, false);
+    let (mut number, mut read, mut is_ended) = (begin.items + 1, begin.bytes(), false);
+    progress(read);
     // The type declared last holds beyond the end of a piece.
-    let mut declared = Vec::new();
+    let mut declared = begin.context().as_bytes().to_vec();
     while !is_ended {
         piece.clear();
         piece.extend_from_slice(&declared);
         let first = number;
+        rows.of(Of::Text(String::from_utf8_lossy(&declared).into_owned()));
+        rows.at(read, first - 1);
         while piece.len() < PIECE_BYTES {
-            if !read_line(from, &mut line, number)? {
+            let Some(bytes) = read_line(from, &mut line, number)? else {
                 if !piece.is_empty() {
                     take(&mut piece, first, declared.len(), &mut rows)?;
                 }
                 rows.flush()?;
                 let (place, what) = (format!("line {number}"), "the file ends without # EOF".to_owned());
                 return Err(ImportError::Malformed { place, what });
-            }
+            };
             number += 1;
-            read += line.len() as u64 + 1;
+            read += bytes;
             if line == b"# EOF" {
                 is_ended = true;
                 break;
@@ -58,7 +64,7 @@ pub fn open_metrics(
         take(&mut piece, first, before, &mut rows)?;
         progress(read);
     }
-    if read_line(from, &mut line, number)? {
+    if read_line(from, &mut line, number)?.is_some() {
         let (place, what) = (format!("line {number}"), "there is something behind # EOF".to_owned());
         return Err(ImportError::Malformed { place, what });
     }

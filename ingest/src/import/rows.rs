@@ -4,6 +4,7 @@ use kymo_core::batch::{BatchSeries, Exemplar, Metadata};
 use kymo_core::{Labels, LabelsRef, NativeHistogram, SampleBatch};
 
 use super::ImportError;
+use super::place::{Of, Place};
 
 /// Rows of a batch: enough that a log frame is cheap, few enough that memory does not show it.
 const BATCH_ROWS: usize = 20_000;
@@ -12,8 +13,8 @@ const BATCH_HISTOGRAM_BYTES: usize = 4 << 20;
 /// Series of a batch.
 const BATCH_SERIES: usize = 5_000;
 
-/// Takes a batch; an error ends the import.
-pub type BatchSink<'a> = dyn FnMut(&SampleBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+/// Takes a batch, and where an import that has it may go on; an error ends the import.
+pub type BatchSink<'a> = dyn FnMut(&SampleBatch, &Place) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +34,8 @@ pub(super) struct Rows<'a, 'b> {
     /// The series of the rows that come, and where the batch has it.
     current: Labels,
     kept: Option<BatchSeries>,
+    /// Where what the rows that come are of begins.
+    place: Place,
     pub(super) imported: Imported,
 }
 
@@ -45,8 +48,19 @@ impl<'a, 'b> Rows<'a, 'b> {
             series: 0,
             current: Labels::empty(),
             kept: None,
+            place: Place::default(),
             imported: Imported::default(),
         }
+    }
+
+    /// Lines, series or records from now on are of this.
+    pub(super) fn of(&mut self, of: Of) {
+        self.place = Place { bytes: 0, items: 0, of };
+    }
+
+    /// Rows from now on are of what begins here, with so many lines or records before it.
+    pub(super) fn at(&mut self, bytes: u64, items: u64) {
+        (self.place.bytes, self.place.items) = (bytes, items);
     }
 
     /// Rows from now on are of this series.
@@ -106,7 +120,7 @@ impl<'a, 'b> Rows<'a, 'b> {
     /// Gives away what is there.
     pub(super) fn flush(&mut self) -> Result<(), ImportError> {
         if !self.batch.is_empty() {
-            (self.sink)(&self.batch).map_err(|source| ImportError::Store { source })?;
+            (self.sink)(&self.batch, &self.place).map_err(|source| ImportError::Store { source })?;
         }
         self.batch.clear();
         self.histogram_bytes = 0;

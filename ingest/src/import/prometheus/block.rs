@@ -27,17 +27,25 @@ const SERIES_BYTES_MAX: u64 = 64 << 20;
 const CHUNK_BYTES_MAX: u64 = 64 << 20;
 const READ_BYTES: usize = 1 << 20;
 
-/// Imports a block. `progress` is told how many of its bytes were gone through.
-pub(super) fn import(dir: &Path, rows: &mut Rows<'_, '_>, progress: &mut dyn FnMut(u64)) -> Result<(), ImportError> {
+/// Imports a block from the series at this byte of its index on. `progress` is told how many of its bytes were gone through.
+pub(super) fn import(
+    dir: &Path,
+    begin_at: u64,
+    rows: &mut Rows<'_, '_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), ImportError> {
     let path = dir.join("index");
     let mut index = Index::open(&path)?;
     let tombstones = Tombstones::read(dir)?;
     let mut chunks = Chunks::open(dir)?;
     let total = bytes_below(dir);
-    let span = (index.series_end - index.series_at).max(1);
+    let (index_begin, span) = (index.series_at, (index.series_end - index.series_at).max(1));
     let (mut labels, mut entry, mut metas) = (LabelsBuilder::new(), Vec::new(), Vec::new());
-    let mut at = index.series_at;
+    let mut at = begin_at.clamp(index.series_at, index.series_end);
+    let share = |at: u64| ((at - index_begin) as f64 / span as f64 * total as f64) as u64;
+    progress(share(at));
     while let Some(place) = index.next_series(&mut at, &mut entry)? {
+        rows.at(place, 0);
         let broken = |what: &str| malformed(&path, place, what);
         let deleted = tombstones.of(place / SERIES_ALIGN);
         labels.clear();
@@ -54,8 +62,7 @@ pub(super) fn import(dir: &Path, rows: &mut Rows<'_, '_>, progress: &mut dyn FnM
                 }
             })?;
         }
-        let share = (at - index.series_at) as f64 / span as f64;
-        progress((share * total as f64) as u64);
+        progress(share(at));
     }
     Ok(())
 }

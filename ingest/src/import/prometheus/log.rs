@@ -27,9 +27,11 @@ const RECORD_BYTES_MAX: usize = 256 << 20;
 const SNAPPY: u8 = 1 << 3;
 const ZSTD: u8 = 1 << 4;
 
-/// Imports the logs of a data directory: of each the newest checkpoint, then the segments behind it.
+/// Imports the logs of a data directory: of each the newest checkpoint, then the segments behind it. Samples of the first
+/// `known` records are left out.
 pub(super) fn import(
     logs: &[PathBuf],
+    known: u64,
     rows: &mut Rows<'_, '_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), ImportError> {
@@ -55,7 +57,13 @@ pub(super) fn import(
             read += bytes;
             progress(read);
         },
-        &mut |number, record| reader.record(number, record, rows),
+        &mut |number, record| {
+            if number <= known && record.first().is_some_and(|kind| !matches!(*kind, SERIES | METADATA)) {
+                return Ok(Ok(()));
+            }
+            rows.at(0, number - 1);
+            reader.record(number, record, rows)
+        },
     )
 }
 
@@ -472,7 +480,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
     let _ = each_of_page(bytes, &mut Vec::new(), &mut |_, _| Ok(()));
     let mut reader = Reader { series: HashMap::new(), deletions: HashMap::new(), labels: LabelsBuilder::new() };
-    let sink: &mut crate::import::BatchSink<'_> = &mut |_| Ok(());
+    let sink: &mut crate::import::BatchSink<'_> = &mut |_, _| Ok(());
     let mut rows = Rows::new(sink);
     let _ = reader.record(1, bytes, &mut rows);
 }
@@ -512,7 +520,7 @@ mod tests {
     /// Name, time, start and value (of a histogram its count) of every row.
     fn read(records: &[Vec<u8>]) -> Vec<(String, i64, i64, f64)> {
         let mut found = Vec::new();
-        let mut sink = |batch: &kymo_core::SampleBatch| {
+        let mut sink = |batch: &kymo_core::SampleBatch, _: &crate::import::Place| {
             for row in batch.rows() {
                 let value = match row.value {
                     kymo_core::batch::RowValue::Float(value) => value,
@@ -565,7 +573,7 @@ mod tests {
         // Cut anywhere but between two rows it is no record.
         let mut reader = Reader { series: HashMap::new(), deletions: HashMap::new(), labels: LabelsBuilder::new() };
         let whole = |len: usize, reader: &mut Reader| {
-            let mut sink = |_: &kymo_core::SampleBatch| Ok(());
+            let mut sink = |_: &kymo_core::SampleBatch, _: &crate::import::Place| Ok(());
             reader.record(1, &record[..len], &mut Rows::new(&mut sink)).unwrap().is_ok()
         };
         let cuts = (1..record.len()).filter(|len| whole(*len, &mut reader)).count();

@@ -17,6 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ImportError;
+use super::place::{Of, Place};
 use super::rows::{BatchSink, Imported, Rows};
 
 #[cfg(feature = "fuzz")]
@@ -24,7 +25,8 @@ pub use self::chunk::fuzz as fuzz_chunk;
 #[cfg(feature = "fuzz")]
 pub use self::log::fuzz as fuzz_log;
 
-/// Imports a data directory: every block, then the logs. `progress` is told how many bytes were gone through of how many.
+/// Imports a data directory from `begin` on: every block, then the logs. `progress` is told how many bytes were gone through of
+/// how many, those before included.
 ///
 /// Samples that stand in several places are given once for each: whoever stores them tells them apart.
 ///
@@ -32,6 +34,7 @@ pub use self::log::fuzz as fuzz_log;
 /// [`ImportError`], with file and byte.
 pub fn data_directory(
     dir: &Path,
+    begin: &Place,
     sink: &mut BatchSink<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Imported, ImportError> {
@@ -45,12 +48,24 @@ pub fn data_directory(
     let mut rows = Rows::new(sink);
     let mut done = 0;
     for block in &blocks {
-        block::import(block, &mut rows, &mut |read| progress(done + read, total))?;
+        let name = block.file_name().unwrap_or_default().to_string_lossy();
+        let begin_at = match &begin.of {
+            Of::Block(at) if at.as_str() > &*name => None,
+            Of::Block(at) if at.as_str() == &*name => Some(begin.bytes),
+            Of::Logs => None,
+            Of::Block(_) | Of::Text(_) | Of::Nothing => Some(0),
+        };
+        if let Some(begin_at) = begin_at {
+            rows.of(Of::Block(name.into_owned()));
+            block::import(block, begin_at, &mut rows, &mut |read| progress(done + read, total))?;
+        }
         done += bytes_below(block);
         progress(done, total);
     }
     if !logs.is_empty() {
-        log::import(&logs, &mut rows, &mut |read| progress(done + read, total))?;
+        rows.of(Of::Logs);
+        let known = if begin.of == Of::Logs { begin.items } else { 0 };
+        log::import(&logs, known, &mut rows, &mut |read| progress(done + read, total))?;
     }
     progress(total, total);
     rows.end()

@@ -50,7 +50,7 @@ fn numbers_of_all_lengths_read_back() {
 
 /// Reads a directory; what is given goes nowhere.
 fn read(dir: &Path) -> Result<Imported, ImportError> {
-    data_directory(dir, &mut |_: &SampleBatch| Ok(()), &mut |_, _| {})
+    data_directory(dir, &Place::default(), &mut |_: &SampleBatch, _: &Place| Ok(()), &mut |_, _| {})
 }
 
 #[test]

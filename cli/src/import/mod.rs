@@ -1,8 +1,10 @@
 //! `kymo import`: files of samples, or a Prometheus' data directory, into a data directory or a server.
 
+mod course;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +14,13 @@ use std::time::Instant;
 use kymo_core::text::parse_duration_ms;
 use kymo_core::{AppendReport, MetricStorage, QueryContext, SampleBatch};
 use kymo_export::client::{ClientOptions, PrometheusClient};
-use kymo_ingest::import::{self, BatchSink, ImportError, Imported};
+use kymo_ingest::import::{self, ImportError, Imported, Place};
 use kymo_storage::fs::RealFs;
 use kymo_storage::{Engine, Lane, MaintainLimit, Options, RetentionPolicy};
 use tokio::runtime::Runtime;
 
-use crate::failure::{Failure, chain};
+use self::course::{Course, Reached, Target};
+use crate::failure::Failure;
 use crate::output;
 use crate::progress::Progress;
 use crate::query::bearer;
@@ -27,7 +30,8 @@ use crate::verify::rate;
 /// Bring samples in from files, or everything from a Prometheus
 ///
 /// Samples of any age are taken, in any order, into a data directory that no server has open, or, with --server, into a
-/// running server. A sample that is there already is not stored again: an import that broke off is run again.
+/// running server. An import that broke off goes on where it was when the same command is run again, if its files have not
+/// changed; a sample that is there already is not stored again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,6 +57,12 @@ pub(crate) struct ImportArgs {
     /// Leave out what is older than this [default: nothing]
     #[arg(long, value_name = "DURATION", conflicts_with = "server", value_parser = duration)]
     retention: Option<Duration>,
+    /// Where it is kept how far the import came [default: in the data directory; with --server, beside the first file]
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Begin at the beginning, even if this import broke off before
+    #[arg(long)]
+    restart: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -135,18 +145,21 @@ fn into_directory(args: &ImportArgs) -> Result<(Imported, Tally, u64), Failure> 
     })?;
     let mut tally = Tally::default();
     let mut report = AppendReport::default();
-    let mut sink = |batch: &SampleBatch| {
+    let mut course = Course::begin(args, Target::Directory(dir))?;
+    let mut take = |batch: &SampleBatch, reached: Reached, course: &mut Course| {
         engine.append_into(batch, &mut report)?;
         tally.add(&report);
-        engine.maintain(Lane::Sync, MaintainLimit::default())?;
         engine.maintain(Lane::Flush, MaintainLimit::default())?;
-        Ok(())
+        course.reached(reached, || Ok::<(), TakeError>(engine.sync_now()?))
     };
-    let read = read_all(args, &mut sink);
+    let read = read_all(args, &mut course, &mut take);
     // What was read before a fault stays.
     let closed = engine.close();
+    let cannot =
+        |error: &dyn std::error::Error| Failure::because(format_args!("cannot write {}", dir.display()), error);
+    course.end(read.is_ok() && closed.is_ok(), closed.is_ok()).map_err(|error| cannot(&error))?;
     let (imported, bytes) = read?;
-    closed.map_err(|error| Failure::new(format!("cannot write {}: {}", dir.display(), chain(&error))))?;
+    closed.map_err(|error| cannot(&error))?;
     Ok((imported, tally, bytes))
 }
 
@@ -158,23 +171,32 @@ fn into_server(args: &ImportArgs, server: &str) -> Result<(Imported, Tally, u64)
         .map_err(|error| Failure::because("cannot ask the server", &error))?;
     let mut tally = Tally::default();
     let ctx = QueryContext::unlimited();
-    let mut sink = |batch: &SampleBatch| {
+    let mut take = |batch: &SampleBatch, reached: Reached, course: &mut Course| {
         let written = client.write(batch, &ctx)?;
         // Which of them were there before, the server does not tell.
         tally.stored += written.written;
         if let Some(reason) = written.reason {
             *tally.refused.entry(format!("the server says: {reason}")).or_default() += written.refused;
         }
-        Ok(())
+        course.reached(reached, || Ok::<(), TakeError>(()))
     };
-    let (imported, bytes) = read_all(args, &mut sink)?;
+    let mut course = Course::begin(args, Target::Server(server))?;
+    let read = read_all(args, &mut course, &mut take);
+    course.end(read.is_ok(), false).map_err(|error| Failure::because("cannot end the import", &error))?;
+    let (imported, bytes) = read?;
     Ok((imported, tally, bytes))
 }
 
-/// Reads every file; gives what was read, and how many bytes.
-fn read_all(args: &ImportArgs, sink: &mut BatchSink<'_>) -> Result<(Imported, u64), Failure> {
+type TakeError = Box<dyn std::error::Error + Send + Sync>;
+/// Takes a batch, everything before which was taken, and books it.
+type Take<'a> = dyn FnMut(&SampleBatch, Reached, &mut Course) -> Result<(), TakeError> + 'a;
+
+/// Reads every file from where the course begins; gives what was read, and how many bytes.
+fn read_all(args: &ImportArgs, course: &mut Course, take: &mut Take<'_>) -> Result<(Imported, u64), Failure> {
     let (mut all, mut bytes) = (Imported::default(), 0);
-    for from in &args.from {
+    let begin = course.begin.clone();
+    for (number, from) in args.from.iter().enumerate().skip(begin.file) {
+        let begin = if number == begin.file { begin.place.clone() } else { Place::default() };
         let cannot = |error: ImportError| {
             let failure = Failure::because(format_args!("cannot import {}", from.display()), &error);
             match error {
@@ -185,40 +207,48 @@ fn read_all(args: &ImportArgs, sink: &mut BatchSink<'_>) -> Result<(Imported, u6
                 _ => failure,
             }
         };
-        let mut read = 0;
+        let mut sink =
+            |batch: &SampleBatch, place: &Place| take(batch, Reached { file: number, place: place.clone() }, course);
+        // Bytes that were gone through before this began, and until now.
+        let (mut first, mut read) = (None, 0);
         let imported = if args.kind == Kind::Prometheus {
             let progress = Progress::bytes("importing");
-            import::prometheus::data_directory(from, sink, &mut |done, total| {
+            import::prometheus::data_directory(from, &begin, &mut sink, &mut |done, total| {
+                first.get_or_insert(done);
                 read = done;
                 progress.at(done, total);
             })
         } else {
-            let (mut file, total) = open(from)?;
+            let (mut file, total) = open(from, begin.bytes())?;
             let progress = Progress::bytes("importing");
             let progress = &mut |done: u64| {
+                first.get_or_insert(done);
                 read = done;
                 progress.at(done, total.max(done));
             };
             match args.kind {
-                Kind::Jsonl => import::json_lines(&mut *file, sink, progress),
-                Kind::Csv => import::csv(&mut *file, sink, progress),
-                Kind::Openmetrics | Kind::Prometheus => import::open_metrics(&mut *file, sink, progress),
+                Kind::Jsonl => import::json_lines(&mut *file, &begin, &mut sink, progress),
+                Kind::Csv => import::csv(&mut *file, &begin, &mut sink, progress),
+                Kind::Openmetrics | Kind::Prometheus => import::open_metrics(&mut *file, &begin, &mut sink, progress),
             }
         };
         let imported = imported.map_err(cannot)?;
         all.samples += imported.samples;
         all.exemplars += imported.exemplars;
-        bytes += read;
+        bytes += read - first.unwrap_or(read);
+        course.ended(number);
     }
     Ok((all, bytes))
 }
 
-fn open(path: &Path) -> Result<(Box<dyn BufRead>, u64), Failure> {
+/// A file behind its first bytes, and its length.
+fn open(path: &Path, skipped: u64) -> Result<(Box<dyn BufRead>, u64), Failure> {
     if path == Path::new("-") {
         return Ok((Box::new(BufReader::with_capacity(1 << 20, io::stdin())), 0));
     }
     let cannot = |error| Failure::because(format_args!("cannot read {}", path.display()), &error);
-    let file = File::open(path).map_err(cannot)?;
+    let mut file = File::open(path).map_err(cannot)?;
+    file.seek(SeekFrom::Start(skipped)).map_err(cannot)?;
     let len = file.metadata().map_err(cannot)?.len();
     Ok((Box::new(BufReader::with_capacity(1 << 20, file)), len))
 }
