@@ -49,13 +49,26 @@ pub fn on_core<T: Send>(core: Option<usize>, work: impl FnOnce() -> T + Send) ->
 pub fn process_cpu(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    cpu_of_stat(&text).with_context(|| format!("{path} has no CPU times: {text}"))
+    cpu_of_stat(&text, OWN).with_context(|| format!("{path} has no CPU times: {text}"))
 }
 
-/// Fields 14 and 15 are ticks in user and kernel mode; the name before them may hold anything.
-fn cpu_of_stat(text: &str) -> Option<Duration> {
+/// CPU time of the children of this process that have ended and were waited for.
+///
+/// # Errors
+/// No `/proc`.
+pub fn children_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    cpu_of_stat(&text, CHILDREN).with_context(|| format!("/proc/self/stat has no CPU times: {text}"))
+}
+
+/// Fields behind the name: 14 and 15 of the file are ticks of the process in user and kernel mode, 16 and 17 those of its
+/// children; the name before them may hold anything.
+const OWN: usize = 11;
+const CHILDREN: usize = 13;
+
+fn cpu_of_stat(text: &str, first: usize) -> Option<Duration> {
     let (_, after_name) = text.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let mut fields = after_name.split_ascii_whitespace().skip(first);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
@@ -112,7 +125,7 @@ mod tests {
     fn cpu_times_stand_behind_any_name() {
         let text = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 100 1000 10";
         let ticks = rustix::param::clock_ticks_per_second() as f64;
-        assert_eq!(cpu_of_stat(text), Some(Duration::from_secs_f64(300.0 / ticks)));
-        assert_eq!(cpu_of_stat("42 (a) S 1"), None);
+        assert_eq!(cpu_of_stat(text, OWN), Some(Duration::from_secs_f64(300.0 / ticks)));
+        assert_eq!(cpu_of_stat("42 (a) S 1", OWN), None);
     }
 }

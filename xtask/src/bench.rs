@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 pub(crate) const PROFILE: &str = "dist";
 /// Groups for which servers are started.
-const OF_SERVERS: [&str; 4] = ["engine", "ingest", "otlp", "query"];
+const OF_SERVERS: [&str; 5] = ["engine", "ingest", "otlp", "query", "tending"];
 /// The group that `benches/peers` measures with other crates beside ours, in one table.
 const OF_CRATES: &str = "hot-path";
 /// Groups that take figures of other crates into their table.
@@ -23,7 +23,7 @@ const MICRO: &str = "micro";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Rows to measure: hot-path, context, decode, otlp, engine, ingest or query; micro for the criterion benches; all rows when absent
+    /// Rows to measure: hot-path, context, decode, otlp, engine, ingest, query or tending; micro for the criterion benches; all rows when absent
     group: Option<String>,
     /// Measure the reference servers and other crates beside ours
     #[arg(long)]

@@ -11,6 +11,7 @@ pub mod otlp;
 pub mod pages;
 pub mod query;
 pub mod scrape;
+pub mod tending;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub enum Group {
     Ingest,
     /// PromQL over HTTP from servers that hold the load
     Query,
+    /// Files out and in, checks, rollups, and the report on a million series
+    Tending,
 }
 
 /// With what to measure.
@@ -130,6 +133,9 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     };
     if wants(Group::Query) {
         attempt(&mut report, "evaluation", |report| evaluation::run(setup, report));
+    }
+    if wants(Group::Tending) {
+        attempt(&mut report, "tending", |report| tending::run(setup, report));
     }
     if of_servers.any() {
         attempt(&mut report, "servers", |report| servers(setup, report, of_servers));

@@ -47,6 +47,17 @@ pub struct Binary {
     pub version: String,
 }
 
+/// A program of the table that is no server.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn tool(peers: Option<&Path>, name: &str) -> Result<Option<PathBuf>> {
+    let Some(table) = peers else { return Ok(None) };
+    let text = fs::read_to_string(table).with_context(|| format!("cannot read {}", table.display()))?;
+    let table: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", table.display()))?;
+    Ok(table[name]["path"].as_str().map(PathBuf::from))
+}
+
 /// Ours first, then the peers that the table of `cargo xtask peers` has, and why others are missing.
 ///
 /// # Errors
