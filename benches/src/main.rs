@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use kymo_benches::groups::engine::{Held, Rows};
-use kymo_benches::groups::{self, Group, Setup, hot_path};
+use kymo_benches::groups::{self, Group, Setup, hot_path, otlp};
 use kymo_benches::load::{self, SCRAPES_MEASURED, SERIES_MEASURED};
 use kymo_benches::{heap, instructions};
 
@@ -59,7 +59,10 @@ struct Cli {
 static ALLOCATOR: heap::Counting = heap::Counting;
 
 fn main() -> ExitCode {
-    let counted = instructions::serve(|name, times| hot_path::by_name(name, times, &[]));
+    let counted = instructions::serve(|name, times| match otlp::by_name(name, times)? {
+        true => Ok(()),
+        false => hot_path::by_name(name, times, &[]),
+    });
     let result = match counted {
         Ok(true) => Ok(true),
         Ok(false) => run(Cli::parse()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use clap_complete::Shell;
 use kymo::config::reference;
+use kymo_core::health::HealthOptions;
 use kymo_core::metric::MetricKind;
 use kymo_core::query::{DEFAULT_LOOKBACK, POINTS_MAX};
 use kymo_core::registry::MetricDesc;
@@ -226,6 +227,7 @@ fn limits_page() -> String {
         ("Memory and queues", serve::limits()),
         ("Writing", writing_limits()),
         ("OTLP", otlp_limits()),
+        ("Health of services", health_limits()),
         ("Querying", querying_limits()),
         ("HTTP", http_limits()),
     ] {
@@ -299,6 +301,23 @@ fn otlp_limits() -> Vec<Limit> {
             "memory of series known by their bytes",
             size(otlp::KNOWN_SERIES_BYTES_MAX),
             "the least used are decoded again",
+        ),
+    ]
+}
+
+fn health_limits() -> Vec<Limit> {
+    let options = HealthOptions::default();
+    let shared = "others are counted as `kymo_overflow`";
+    vec![
+        Limit::new("memory of all of it", size(options.bytes_max as u64), "new names are counted as `kymo_overflow`"),
+        Limit::new("services", options.services_max, shared),
+        Limit::new("operations of one service", options.operations_of_service_max, shared),
+        Limit::new("operations of all services", options.operations_max, shared),
+        Limit::new("pairs of services that call each other", options.edges_max, shared),
+        Limit::new(
+            "series of metrics of requests that are followed",
+            kymo_ingest::services::FOLLOWED_SERIES_MAX,
+            "others are not counted",
         ),
     ]
 }

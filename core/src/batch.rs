@@ -333,6 +333,7 @@ impl SampleBatch {
     }
 
     /// Adds a float sample; the stale NaN makes it a staleness marker.
+    #[inline]
     pub fn push_float<'a>(&mut self, series: impl Into<PushSeries<'a>>, time_ms: i64, value: f64) {
         let kind = if value.to_bits() == STALE_NAN_BITS { RowKind::Stale } else { RowKind::Float };
         self.push(series.into(), time_ms, kind, value.to_bits());
@@ -369,12 +370,13 @@ impl SampleBatch {
     }
 
     /// Gives the newest row a start timestamp.
+    #[inline]
     pub fn set_start(&mut self, start_ms: i64) {
-        if start_ms != 0 || !self.starts.is_empty() {
+        if self.starts.is_empty() && start_ms != 0 {
             self.starts.resize(self.times.len(), 0);
-            if let Some(last) = self.starts.last_mut() {
-                *last = start_ms;
-            }
+        }
+        if let Some(last) = self.starts.last_mut() {
+            *last = start_ms;
         }
     }
 
@@ -440,6 +442,7 @@ impl SampleBatch {
         &self.metadata
     }
 
+    #[inline]
     fn push(&mut self, series: PushSeries<'_>, time_ms: i64, kind: RowKind, payload: u64) {
         let named = self.name(series);
         self.series.push(named);
@@ -451,6 +454,7 @@ impl SampleBatch {
         }
     }
 
+    #[inline]
     fn name(&mut self, series: PushSeries<'_>) -> Named {
         match series {
             PushSeries::Ref(series) => Named(series.get()),

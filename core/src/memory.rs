@@ -353,7 +353,7 @@ impl MetricStorage for MemoryStorage {
                 .map(|(&time, (start, value))| (time, *start, value.clone()))
                 .collect();
             if !samples.is_empty() {
-                shared = SharedSeries::with(shared, state.series[index].totals.independent_writers());
+                shared = SharedSeries::with(shared, &state.series[index].totals);
                 series.push((labels.clone(), samples));
             }
         }

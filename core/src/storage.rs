@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::ErrorKind;
 use crate::health::{ServiceHealth, ServiceHealthMetrics, ServiceName};
 use crate::histogram::NativeHistogram;
+use crate::increments::SeriesTotals;
 use crate::labels::{Labels, LabelsRef};
 use crate::matcher::Matcher;
 
@@ -644,25 +645,33 @@ pub trait SeriesSet: Send + Sync {
     fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError>;
 }
 
-/// Series that several writers count in: their labels do not tell the writers apart, so each is kept by itself, and the
-/// series is their sum. See [`increments`](crate::increments).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Series that several writers count in, or that a writer left gaps in: their labels do not tell the writers apart, so each is kept
+/// by itself, and the series is their sum. See [`increments`](crate::increments).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SharedSeries {
-    /// How many such series.
+    /// How many series have several writers.
     pub series: usize,
     /// Most writers of one of them.
     pub writers: usize,
+    /// Times between what writers told that nobody told of, in all series; of those that are remembered.
+    pub gaps: usize,
 }
 
 impl SharedSeries {
-    /// With one series more, of so many writers; one writer shares nothing.
+    /// With one series more; one writer without gaps is nothing to tell of.
     #[must_use]
-    pub fn with(shared: Option<SharedSeries>, writers: usize) -> Option<SharedSeries> {
-        if writers < 2 {
+    pub fn with(shared: Option<SharedSeries>, totals: &SeriesTotals) -> Option<SharedSeries> {
+        let (writers, gaps) = (totals.independent_writers(), totals.gaps());
+        if writers < 2 && gaps == 0 {
             return shared;
         }
-        let SharedSeries { series, writers: most } = shared.unwrap_or(SharedSeries { series: 0, writers });
-        Some(SharedSeries { series: series + 1, writers: most.max(writers) })
+        let mut shared = shared.unwrap_or_default();
+        if writers >= 2 {
+            shared.series += 1;
+            shared.writers = shared.writers.max(writers);
+        }
+        shared.gaps += gaps;
+        Some(shared)
     }
 }
 

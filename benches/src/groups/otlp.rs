@@ -1,6 +1,7 @@
 //! What an OTLP point costs: ns from the body to rows, within this process, and CPU µs of a server that takes it over
 //! HTTP and gRPC, from a sender that encoded its requests before.
 
+use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +15,41 @@ use tokio::net::TcpStream;
 
 use super::Setup;
 use crate::cases::otlp::{self, Otlp, Spans};
-use crate::report::{Goal, Report, Row};
+use crate::instructions;
+use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::{self, Case};
 use crate::servers::{self, Kind, Server};
 
 const ROUNDS: usize = 41;
+/// Names of what callgrind counts, and how many requests it counts.
+const POINTS: &str = "otlp points";
+const SPANS: &str = "otlp spans";
+const COUNTED: u64 = 40;
 /// Requests of known series that the server is measured with.
 const REQUESTS: u64 = 1_000;
+
+/// Does by name what is to be counted by callgrind, for [`instructions::serve`]; `false` when it is nothing of this group.
+///
+/// # Errors
+/// A point or span is not taken.
+pub fn by_name(name: &str, times: u64) -> Result<bool> {
+    match name {
+        POINTS => {
+            let otlp = Otlp::new()?;
+            (0..times).for_each(|_| {
+                black_box(otlp.export());
+            });
+        }
+        SPANS => {
+            let spans = Spans::new()?;
+            (0..times).for_each(|_| {
+                black_box(spans.export());
+            });
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
 
 /// Adds the rows of this group.
 ///
@@ -43,6 +72,16 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
     let counted = found[2].per(spans.spans()).median;
     let cost = "OTLP span counted, known operation, 5 attributes";
     report.row(Row::new(cost, "ns/span", counted).goal(Goal::AtMost(1_000.0)));
+    for (what, name, of) in [
+        ("OTLP decode per point, known series, 5 attributes: instructions", POINTS, otlp.points()),
+        ("OTLP span counted, known operation, 5 attributes: instructions", SPANS, spans.spans()),
+    ] {
+        let each = match instructions::of_times(name, COUNTED) {
+            Figure::Of(request) => Figure::Of(request / of as f64),
+            missing @ Figure::Missing(_) => missing,
+        };
+        report.row(Row::new(what, "", each));
+    }
     let (binaries, _) = servers::find(setup.kymo.as_deref(), None)?;
     let Some(kymo) = binaries.iter().find(|binary| binary.kind == Kind::Kymo) else {
         report.later("OTLP over HTTP and gRPC", "no binary was given (cargo xtask bench builds it)");

@@ -320,6 +320,7 @@ impl Parts {
         self.watching.spawn(global.child("scrape").begin().run(async move { scrape.run(until).await }));
         self.watching.spawn(self.remembered.runs.clone().watch(stop.clone()));
         let collect = global.child("collect").begin();
+        self.watching.spawn(collect.run(self.otlp.clone().settle(stop.clone())));
         if let Some(services) = self.services.take() {
             self.watching.spawn(collect.run(services.run(stop.clone())));
         }

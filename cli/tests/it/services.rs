@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http;
-use crate::process::{Server, run, wait_for};
+use crate::process::{DEADLINE, Server, kymo, run, wait_for, wait_until};
 use crate::remote_write::now_ms;
 
 /// Callers before those whom they call.
@@ -206,4 +206,67 @@ fn traced_service_turns_when_it_is_slow_and_its_callers_are_known() {
     assert_eq!((&callers[0]["caller"], &callees[0]["callee"]), (&json!("gateway"), &json!(SLOW)), "{edges}");
     let screen = run(["top", "--once", "--view", "service", "--service", SLOW, "--server", &server.url()]);
     assert!(screen.out.contains("its own last hour") && screen.out.contains("checkout"), "{screen:?}");
+    let before = service(port, SLOW).unwrap();
+    server.kill();
+    let server = Server::start(&folder);
+    let after = wait_for("the operations of before", || {
+        let found = service(server.port, SLOW)?;
+        (last_hour(&found) >= last_hour(&before) * 9 / 10 && found["operations"][0]["operation"] == "POST /buy")
+            .then_some(found)
+    });
+    let (operation, told) = (&after["operations"][0], &before["operations"][0]);
+    // What was acknowledged is counted, and nothing twice: by operation to the last span.
+    assert_eq!((&operation["kind"], &operation["requests"]), (&told["kind"], &told["requests"]), "{after}");
+    assert!(operation["windows"][0]["p99"].as_f64() > Some(1.0), "{after}");
+    assert!(after["requests"].as_u64() <= before["requests"].as_u64(), "{after}");
+    let edges = http::get(server.port, "/api/v1/services/checkout/edges").unwrap().json();
+    assert_eq!(edges["data"]["calls"][0]["callee"], SLOW, "{edges}");
+    assert_eq!(edges["data"]["calls"][0]["requests"], told["requests"], "{edges}");
+}
+
+/// `kymo demo` as it is, without its screen.
+#[test]
+fn service_of_the_demo_turns_when_it_is_made_slow_and_says_why() {
+    let folder = TempDir::new().unwrap();
+    let out = std::fs::File::create(folder.path().join("out")).unwrap();
+    let demo = kymo(["demo", "--serve-only", "--slow-after", "20s"]).stdout(out).spawn().unwrap();
+    let mut demo = Demo(demo);
+    // An hour of spans comes first.
+    let port: u16 = wait_until("the demo's address", 3 * DEADLINE, || {
+        assert!(demo.0.try_wait().unwrap().is_none(), "the demo ended");
+        let said = std::fs::read_to_string(folder.path().join("out")).unwrap();
+        said.trim_end_matches('\n').rsplit_once(':').filter(|_| said.ends_with('\n'))?.1.parse().ok()
+    });
+    let well = wait_for("the services, well", || {
+        let all = SERVICES.map(|name| service(port, name));
+        let is_well = |one: &Option<Value>| one.as_ref().is_some_and(|one| one["status"] == "healthy");
+        all.iter().all(is_well).then(|| service(port, SLOW)).flatten()
+    });
+    let slow = wait_until("the slow service", 3 * DEADLINE, || service(port, SLOW).filter(is_slow_by_its_last_hour));
+    assert!(slow["p99"].as_f64() > Some(3.0 * well["p99"].as_f64().unwrap()), "{slow}, before {well}");
+    assert_ne!(service(port, "gateway").unwrap()["status"], "unhealthy", "who waits is no more than degraded");
+    // Who calls whom, from spans of both sides.
+    let edges = http::get(port, "/api/v1/services/checkout/edges").unwrap().json();
+    assert_eq!(edges["data"]["called_by"][0]["caller"], "gateway", "{edges}");
+    let calls = edges["data"]["calls"].as_array().unwrap();
+    assert!(calls.iter().any(|call| call["callee"] == SLOW), "{edges}");
+    // The spans that were counted, by operation, with a trace to look at.
+    let text = r#"kymo_service_requests_total{service="payments",operation="POST /charge",kind="server"} > 0"#;
+    let answer = http::get(port, &format!("/api/v1/query?query={}", http::encoded(text))).unwrap().json();
+    assert_eq!(answer["data"]["result"].as_array().map(Vec::len), Some(1), "{answer}");
+    let text = r#"kymo_service_duration_seconds{service="payments"}"#;
+    let range = format!("start={}&end={}", now_ms() / 1000 - 600, now_ms() / 1000 + 1);
+    let path = format!("/api/v1/query_exemplars?query={}&{range}", http::encoded(text));
+    let answer = http::get(port, &path).unwrap().json();
+    assert!(answer["data"][0]["exemplars"][0]["labels"]["trace_id"].is_string(), "{answer}");
+}
+
+/// Ended as from the keyboard, so that its server ends with it.
+struct Demo(std::process::Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("sh").arg("-c").arg(format!("kill -INT {}", self.0.id())).status();
+        let _ = self.0.wait();
+    }
 }

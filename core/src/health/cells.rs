@@ -25,6 +25,8 @@ pub(super) const FIRST_INDEX: i32 = FIRST_OCTAVE * PER_OCTAVE as i32 + 1;
 const UNTIMED: u16 = BUCKETS as u16;
 /// Counters of one outcome.
 const STRIDE: u16 = UNTIMED + 1;
+/// Places there are.
+pub(super) const PLACES: usize = 3 * STRIDE as usize;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +39,17 @@ pub enum Outcome {
     LatencyOnly,
 }
 
+impl Outcome {
+    /// How many requests `count` of these are, and how many of them failed.
+    pub(super) fn counts(self, count: u64) -> (u64, u64) {
+        match self {
+            Outcome::Ok => (count, 0),
+            Outcome::Failed => (count, count),
+            Outcome::LatencyOnly => (0, 0),
+        }
+    }
+}
+
 /// The number of the counter of an outcome and a latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u16);
@@ -44,6 +57,16 @@ pub(super) struct Place(u16);
 impl Place {
     pub(super) fn new(outcome: Outcome, bucket: Option<usize>) -> Place {
         Place(outcome as u16 * STRIDE + bucket.map_or(UNTIMED, |bucket| bucket as u16))
+    }
+
+    /// Below [`PLACES`].
+    pub(super) fn number(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub(super) fn of_number(number: usize) -> Place {
+        debug_assert!(number < PLACES);
+        Place(number as u16)
     }
 
     pub(super) fn outcome(self) -> Outcome {
@@ -91,6 +114,11 @@ impl Buckets {
         }
     }
 
+    fn bytes(&self) -> usize {
+        let octaves = self.octaves.iter().filter(|octave| octave.get().is_some()).count();
+        octaves * size_of::<[AtomicU64; PER_OCTAVE]>()
+    }
+
     fn all(&self) -> impl Iterator<Item = (Option<usize>, &AtomicU64)> {
         let octaves = self.octaves.iter().enumerate().filter_map(|(octave, counters)| Some((octave, counters.get()?)));
         let timed = octaves.flat_map(|(octave, counters)| {
@@ -136,6 +164,12 @@ impl Cells {
                 take(place, counter.swap(0, Ordering::Relaxed));
             }
         }
+    }
+
+    /// Bytes it holds on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        let boxed = [&self.failed, &self.latency_only].into_iter().filter_map(OnceLock::get);
+        self.ok.bytes() + boxed.map(|buckets| size_of::<Buckets>() + buckets.bytes()).sum::<usize>()
     }
 
     pub(super) fn is_empty(&self) -> bool {

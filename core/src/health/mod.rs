@@ -65,8 +65,8 @@ pub use figures::{
 };
 pub use history::WINDOWS_MS;
 pub use options::{
-    EDGES_MAX_DEFAULT, HealthOptions, HealthThresholds, OPERATIONS_MAX_DEFAULT, OPERATIONS_OF_SERVICE_MAX_DEFAULT,
-    SERVICES_MAX_DEFAULT,
+    EDGES_MAX_DEFAULT, HEALTH_BYTES_MAX_DEFAULT, HealthOptions, HealthThresholds, OPERATIONS_MAX_DEFAULT,
+    OPERATIONS_OF_SERVICE_MAX_DEFAULT, SERVICES_MAX_DEFAULT,
 };
 pub use table::{HealthFigures, Request, ServiceHealth};
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 pub const SERVICES_MAX_DEFAULT: usize = 4_096;
 /// Operations of one service kept at most; a route with an id in its name makes many.
 pub const OPERATIONS_OF_SERVICE_MAX_DEFAULT: usize = 256;
-/// Operations of all services kept at most, about 12 kB each when they are busy with many latencies.
+/// Operations of all services kept at most.
 pub const OPERATIONS_MAX_DEFAULT: usize = 16_384;
 /// Edges kept at most.
 pub const EDGES_MAX_DEFAULT: usize = 16_384;
+
+/// Bytes of all of it. A busy operation takes some 20 kB, so that is about as many as there may be.
+pub const HEALTH_BYTES_MAX_DEFAULT: usize = 256 << 20;
 
 /// How much is kept, and how it is judged.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,9 @@ pub struct HealthOptions {
     pub operations_max: usize,
     /// Edges; those beyond count as one from [`OVERFLOW`](super::OVERFLOW) to it.
     pub edges_max: usize,
+    /// Bytes of all of it, as found out once a second; where they are used up, new services, operations and edges count as
+    /// [`OVERFLOW`](super::OVERFLOW), until some are forgotten.
+    pub bytes_max: usize,
     /// How long a service is remembered that nobody asks anything.
     pub forget_after: Duration,
     /// From where on a service is no longer healthy.
@@ -35,6 +41,7 @@ impl Default for HealthOptions {
             operations_of_service_max: OPERATIONS_OF_SERVICE_MAX_DEFAULT,
             operations_max: OPERATIONS_MAX_DEFAULT,
             edges_max: EDGES_MAX_DEFAULT,
+            bytes_max: HEALTH_BYTES_MAX_DEFAULT,
             forget_after: Duration::from_secs(24 * 3_600),
             thresholds: HealthThresholds::default(),
         }

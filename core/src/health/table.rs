@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use super::OVERFLOW;
-use super::cells::{BUCKETS, Cells, FIRST_INDEX, LATENCY_SCHEMA, Outcome, Place, bounds, bucket_of};
+use super::cells::{BUCKETS, Cells, FIRST_INDEX, LATENCY_SCHEMA, Outcome, PLACES, Place, bounds, bucket_of};
 use super::counts::Counts;
 use super::figures::{EdgeHealth, OperationHealth, OperationKind, ServiceHealthMetrics, ServiceName};
-use super::history::{History, Shown, Tally};
+use super::history::{History, Shown, Slot, Tally};
 use super::judge::Judged;
 use super::options::{HealthOptions, HealthThresholds};
 use crate::clock::Clock;
@@ -53,6 +53,13 @@ struct Track {
     history: Mutex<History>,
 }
 
+impl Track {
+    /// Bytes of it and its place under a name, in a table that may double.
+    fn bytes(&self, name: &str, history: &History) -> usize {
+        2 * size_of::<(Box<str>, Track)>() + name.len() + self.cells.bytes() + history.bytes()
+    }
+}
+
 #[derive(Debug)]
 struct Service {
     name: ServiceName,
@@ -67,17 +74,66 @@ struct Service {
 }
 
 /// The requests of a service, whatever their operation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Whole {
     history: History,
     /// Everything ever counted, by outcome and latency, for who stores it.
-    totals: BTreeMap<Place, u64>,
+    totals: Slot,
+}
+
+impl Default for Whole {
+    fn default() -> Whole {
+        Whole { history: History::followed(), totals: Slot::default() }
+    }
 }
 
 impl Whole {
-    fn add(&mut self, at_ms: i64, place: Place, count: u64) {
-        self.history.add(at_ms, place, count);
-        *self.totals.entry(place).or_default() += count;
+    fn add(&mut self, at_ms: i64, places: &[(Place, u64)]) {
+        self.history.add(at_ms, places);
+        self.totals.add(places);
+    }
+}
+
+/// What one round needs beside, used again for the next.
+struct Round {
+    tally: Tally,
+    /// Bytes met so far.
+    bytes: usize,
+    /// What was taken out of the cells of an operation, and of all that make their service.
+    drained: Vec<(Place, u64)>,
+    entries: Entries,
+    merged: Vec<(Place, u64)>,
+}
+
+/// Counts by place, to be taken out in order: a number for each, and a bit for each that is not 0.
+struct Entries {
+    counts: Box<[u64; PLACES]>,
+    present: [u64; PLACES.div_ceil(64)],
+}
+
+impl Entries {
+    fn new() -> Entries {
+        Entries { counts: Box::new([0; PLACES]), present: [0; PLACES.div_ceil(64)] }
+    }
+
+    fn add(&mut self, places: &[(Place, u64)]) {
+        for &(place, count) in places {
+            let number = place.number();
+            self.counts[number] += count;
+            self.present[number / 64] |= 1 << (number % 64);
+        }
+    }
+
+    /// Moves all to `out`, in the order of places.
+    fn take(&mut self, out: &mut Vec<(Place, u64)>) {
+        out.clear();
+        for (at, present) in self.present.iter_mut().enumerate() {
+            while *present != 0 {
+                let number = at * 64 + present.trailing_zeros() as usize;
+                *present &= *present - 1;
+                out.push((Place::of_number(number), std::mem::take(&mut self.counts[number])));
+            }
+        }
     }
 }
 
@@ -95,11 +151,13 @@ pub struct ServiceHealth {
     edges: RwLock<ByName<ByName<Track>>>,
     operations_count: AtomicUsize,
     edges_count: AtomicUsize,
+    /// Bytes of all of it, as of the last round.
+    bytes: AtomicUsize,
     /// Requests whose service, operation or edge was beyond a limit.
     overflowed: AtomicU64,
     published: ArcSwap<Published>,
     /// Held by whoever aggregates: one at a time. Ranks before all other locks here.
-    turn: Mutex<Tally>,
+    turn: Mutex<Round>,
 }
 
 impl std::fmt::Debug for ServiceHealth {
@@ -138,9 +196,16 @@ impl ServiceHealth {
             edges: RwLock::default(),
             operations_count: AtomicUsize::new(0),
             edges_count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             overflowed: AtomicU64::new(0),
             published: ArcSwap::default(),
-            turn: Mutex::new(Tally::new()),
+            turn: Mutex::new(Round {
+                tally: Tally::new(),
+                bytes: 0,
+                drained: Vec::new(),
+                entries: Entries::new(),
+                merged: Vec::new(),
+            }),
         }
     }
 
@@ -178,28 +243,7 @@ impl ServiceHealth {
         let outcome = if is_error { Outcome::Failed } else { Outcome::Ok };
         let place = Place::new(outcome, bucket_of(duration_seconds));
         let at_ms = self.when(end_ms).at_ms;
-        let count = |track: &Track| self.add(track, at_ms, &[(place, 1)]);
-        {
-            let edges = read(&self.edges);
-            let find = |caller: &str, callee: &str| edges.get(caller).and_then(|callees| callees.get(callee));
-            if let Some(track) = find(caller, callee) {
-                return count(track);
-            }
-            if self.edges_count.load(Ordering::Relaxed) >= self.options.edges_max {
-                self.overflowed.fetch_add(1, Ordering::Relaxed);
-                if let Some(track) = find(OVERFLOW, OVERFLOW) {
-                    return count(track);
-                }
-            }
-        }
-        let mut edges = write(&self.edges);
-        let is_full = self.edges_count.load(Ordering::Relaxed) >= self.options.edges_max;
-        let (caller, callee) = if is_full { (OVERFLOW, OVERFLOW) } else { (caller, callee) };
-        let track = edges.entry(caller.into()).or_default().entry(callee.into()).or_insert_with(|| {
-            self.edges_count.fetch_add(1, Ordering::Relaxed);
-            Track::default()
-        });
-        count(track);
+        self.on_edge(caller, callee, |track| self.add(track, at_ms, &[(place, 1)]));
     }
 
     /// Counts requests of a service as a whole that were stored earlier, ended at `end_ms`. They are in the windows that reach
@@ -211,9 +255,27 @@ impl ServiceHealth {
             let now_ms = self.now_ms();
             let mut whole = lock(&service.whole);
             whole.history.turn(now_ms);
-            for &(place, count) in &counts.places {
-                whole.add(when.at_ms.unwrap_or(now_ms), place, count);
-            }
+            whole.add(when.at_ms.unwrap_or(now_ms), &counts.places);
+        });
+    }
+
+    /// Counts requests of an operation that were stored earlier, ended at `end_ms`; its service counts none of them, and is told of
+    /// by [`restore`](Self::restore).
+    pub fn restore_operation(&self, service: &str, operation: &str, kind: OperationKind, counts: &Counts, end_ms: i64) {
+        let at_ms = self.when(end_ms).at_ms.unwrap_or_else(|| self.now_ms());
+        self.on_operation((service, operation, kind), |_, track| self.add(track, Some(at_ms), &counts.places));
+    }
+
+    /// Counts calls of one service to another that were stored earlier, ended at `end_ms`.
+    pub fn restore_edge(&self, caller: &str, callee: &str, counts: &Counts, end_ms: i64) {
+        let at_ms = self.when(end_ms).at_ms.unwrap_or_else(|| self.now_ms());
+        self.on_edge(caller, callee, |track| self.add(track, Some(at_ms), &counts.places));
+    }
+
+    /// Notes that spans told of a service at `at_ms`.
+    pub fn restore_traced(&self, service: &str, at_ms: i64) {
+        self.on_service(service, |service| {
+            service.spans_ms.fetch_max(at_ms.min(self.clock.now_ms()), Ordering::Relaxed);
         });
     }
 
@@ -227,7 +289,7 @@ impl ServiceHealth {
         if let Some(service) = read(&self.services).get(service) {
             let whole = lock(&service.whole);
             for (place, count) in &mut missing {
-                *count = count.saturating_sub(whole.totals.get(place).copied().unwrap_or_default());
+                *count = count.saturating_sub(whole.totals.get(*place));
             }
         }
         missing.retain(|_, count| *count > 0);
@@ -237,10 +299,12 @@ impl ServiceHealth {
     /// Takes away what was counted since the last call, turns the windows, judges, and publishes; forgets who was silent
     /// for too long. Returns how many services are known.
     ///
-    /// To be called about once a second; one call at a time works, another waits. O(operations), about 5 µs for each that
-    /// was busy.
+    /// To be called about once a second; one call at a time works, another waits. O(operations and their buckets), a few µs for each
+    /// that was busy: windows are kept up to date and not summed up again.
     pub fn aggregate_health(&self) -> usize {
-        let mut tally = lock(&self.turn);
+        let mut round = lock(&self.turn);
+        let round = &mut *round;
+        round.bytes = 0;
         let (now_ms, wall_ms) = (self.now_ms(), self.clock.now_ms());
         let thresholds = read(&self.thresholds).clone();
         let mut services: Vec<Arc<Service>> = read(&self.services).values().cloned().collect();
@@ -248,15 +312,16 @@ impl ServiceHealth {
         let mut published: Published = Vec::with_capacity(services.len());
         let mut forgotten = Vec::new();
         for service in &services {
-            let is_idle = self.gather(service, now_ms);
+            let is_idle = self.gather(service, now_ms, round);
             let seen_ms = service.seen_ms.load(Ordering::Relaxed);
             if is_idle && wall_ms.saturating_sub(seen_ms) > duration_ms(self.options.forget_after) {
                 forgotten.push(service.name.clone());
             }
-            let figures = service.judge(&thresholds, &mut tally, now_ms, wall_ms);
+            let figures = service.judge(&thresholds, &mut round.tally, now_ms, wall_ms);
             published.push((service.name.clone(), figures));
         }
-        self.turn_edges(now_ms);
+        self.turn_edges(now_ms, round);
+        self.bytes.store(round.bytes, Ordering::Relaxed);
         if !forgotten.is_empty() {
             let mut known = write(&self.services);
             for name in &forgotten {
@@ -276,19 +341,20 @@ impl ServiceHealth {
     }
 
     /// Takes away what the operations of a service counted. Returns whether nothing was counted in any window.
-    fn gather(&self, service: &Service, now_ms: i64) -> bool {
-        let mut entries: Vec<(Place, u64)> = Vec::new();
+    fn gather(&self, service: &Service, now_ms: i64, round: &mut Round) -> bool {
+        let Round { bytes, drained, entries, merged, .. } = round;
         for (kind, operations) in OperationKind::ALL.iter().zip(&service.operations) {
             let mut is_any_idle = false;
-            for track in read(operations).values() {
+            for (name, track) in &*read(operations) {
                 let mut history = lock(&track.history);
                 history.turn(now_ms);
-                track.cells.drain(|place, count| {
-                    history.add(now_ms, place, count);
-                    if kind.is_entry() {
-                        entries.push((place, count));
-                    }
-                });
+                *bytes += track.bytes(name, &history);
+                drained.clear();
+                track.cells.drain(|place, count| drained.push((place, count)));
+                history.add(now_ms, drained);
+                if kind.is_entry() {
+                    entries.add(drained);
+                }
                 is_any_idle |= history.is_empty();
             }
             if is_any_idle {
@@ -300,18 +366,22 @@ impl ServiceHealth {
         }
         let mut whole = lock(&service.whole);
         whole.history.turn(now_ms);
-        for (place, count) in entries {
-            whole.add(now_ms, place, count);
-        }
+        entries.take(merged);
+        whole.add(now_ms, merged);
+        *bytes += size_of::<Service>() + 2 * service.name.as_str().len() + whole.history.bytes() + whole.totals.bytes();
         whole.history.is_empty()
     }
 
-    fn turn_edges(&self, now_ms: i64) {
+    fn turn_edges(&self, now_ms: i64, round: &mut Round) {
+        let Round { bytes, drained, .. } = round;
         let mut is_any_idle = false;
-        for track in read(&self.edges).values().flat_map(HashMap::values) {
+        for (name, track) in read(&self.edges).values().flatten() {
             let mut history = lock(&track.history);
             history.turn(now_ms);
-            track.cells.drain(|place, count| history.add(now_ms, place, count));
+            *bytes += track.bytes(name, &history);
+            drained.clear();
+            track.cells.drain(|place, count| drained.push((place, count)));
+            history.add(now_ms, drained);
             is_any_idle |= history.is_empty();
         }
         if is_any_idle {
@@ -391,6 +461,16 @@ impl ServiceHealth {
         spans_ms != 0 && self.clock.now_ms().saturating_sub(spans_ms) < SPANS_SPEAK_MS
     }
 
+    /// Bytes of all that is kept, as of the last round.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn has_no_room(&self) -> bool {
+        self.bytes() >= self.options.bytes_max
+    }
+
     /// Requests that count under [`OVERFLOW`] because a limit of names was reached.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
@@ -422,7 +502,7 @@ impl ServiceHealth {
         if let Some(at_ms) = at_ms.filter(|_| kind.is_entry()) {
             let mut whole = lock(&service.whole);
             whole.history.turn(self.now_ms());
-            places.iter().for_each(|&(place, count)| whole.add(at_ms, place, count));
+            whole.add(at_ms, places);
         }
     }
 
@@ -432,7 +512,7 @@ impl ServiceHealth {
             Some(at_ms) => {
                 let mut history = lock(&track.history);
                 history.turn(self.now_ms());
-                places.iter().for_each(|&(place, count)| history.add(at_ms, place, count));
+                history.add(at_ms, places);
             }
         }
     }
@@ -444,7 +524,7 @@ impl ServiceHealth {
             if let Some(service) = services.get(name) {
                 return with(service);
             }
-            if services.len() >= self.options.services_max {
+            if self.has_no_room() || services.len() >= self.options.services_max {
                 self.overflowed.fetch_add(1, Ordering::Relaxed);
                 if let Some(service) = services.get(OVERFLOW) {
                     return with(service);
@@ -452,15 +532,41 @@ impl ServiceHealth {
             }
         }
         let mut services = write(&self.services);
-        let is_full = services.len() >= self.options.services_max && !services.contains_key(name);
+        let is_beyond = self.has_no_room() || services.len() >= self.options.services_max;
+        let is_full = is_beyond && !services.contains_key(name);
         let name = if is_full { OVERFLOW } else { name };
         with(services.entry(name.into()).or_insert_with(|| Arc::new(Service::new(name))));
+    }
+
+    fn on_edge(&self, caller: &str, callee: &str, with: impl Fn(&Track)) {
+        {
+            let edges = read(&self.edges);
+            let find = |caller: &str, callee: &str| edges.get(caller).and_then(|callees| callees.get(callee));
+            if let Some(track) = find(caller, callee) {
+                return with(track);
+            }
+            if self.has_no_room() || self.edges_count.load(Ordering::Relaxed) >= self.options.edges_max {
+                self.overflowed.fetch_add(1, Ordering::Relaxed);
+                if let Some(track) = find(OVERFLOW, OVERFLOW) {
+                    return with(track);
+                }
+            }
+        }
+        let mut edges = write(&self.edges);
+        let is_full = self.has_no_room() || self.edges_count.load(Ordering::Relaxed) >= self.options.edges_max;
+        let (caller, callee) = if is_full { (OVERFLOW, OVERFLOW) } else { (caller, callee) };
+        let track = edges.entry(caller.into()).or_default().entry(callee.into()).or_insert_with(|| {
+            self.edges_count.fetch_add(1, Ordering::Relaxed);
+            Track::default()
+        });
+        with(track);
     }
 
     fn on_operation(&self, what: (&str, &str, OperationKind), with: impl Fn(&Service, &Track)) {
         let (service, operation, kind) = what;
         let is_full = |operations: &ByName<Track>| {
             operations.len() >= self.options.operations_of_service_max
+                || self.has_no_room()
                 || self.operations_count.load(Ordering::Relaxed) >= self.options.operations_max
         };
         self.on_service(service, |service| {
@@ -555,7 +661,7 @@ impl Service {
         let Whole { totals, .. } = &*lock(&self.whole);
         let mut requests = [0; 2];
         let mut latencies: [Box<[u64; BUCKETS]>; 3] = std::array::from_fn(|_| Box::new([0; BUCKETS]));
-        for (place, count) in totals {
+        for &(place, count) in totals.places() {
             let outcome = place.outcome() as usize;
             if let Some(of) = requests.get_mut(outcome) {
                 *of += count;

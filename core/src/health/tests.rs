@@ -213,6 +213,24 @@ fn names_beyond_the_limits_share_one() {
 }
 
 #[test]
+fn where_memory_is_used_up_new_names_share_one() {
+    let (health, clock) = limited(HealthOptions { bytes_max: 100 << 10, ..HealthOptions::default() });
+    let mut told = 0;
+    for n in 0..500 {
+        let operation = format!("op{n}");
+        health.record(&Request { operation: &operation, ..request("a", 0.1, false, clock.now_ms()) });
+        health.record_edge("a", &operation, 0.1, false, clock.now_ms());
+        told += 1;
+        health.aggregate_health();
+    }
+    assert!((10..400).contains(&health.operations("a").len()), "{}", health.operations("a").len());
+    assert!(health.bytes() < 150 << 10, "{}", health.bytes());
+    assert_eq!(health.operations("a").iter().map(|of| of.requests).sum::<u64>(), told);
+    assert_eq!(health.edges().iter().map(|edge| edge.requests).sum::<u64>(), told);
+    assert!(health.operations("a").iter().any(|of| of.operation == OVERFLOW));
+}
+
+#[test]
 fn silent_services_and_operations_are_forgotten() {
     let options = HealthOptions { services_max: 1, ..HealthOptions::default() };
     let (health, clock) = limited(options);

@@ -189,6 +189,19 @@ impl SeriesTotals {
         self.0.writers.len() - turns.saturating_sub(1)
     }
 
+    /// Times between neighbouring increments of a writer, of those remembered, that nothing was told of. No fault, but what was
+    /// counted there, if anything was, is in no total. Cumulative totals have none, since each says it all.
+    #[must_use]
+    pub fn gaps(&self) -> usize {
+        let of = |writer: &Writer| {
+            // Of one without a start nothing is known but its moment.
+            let is_gap = |pair: &&[Interval]| pair[0].end_ms < pair[1].start_ms && pair[1].start_ms < pair[1].end_ms;
+            writer.recent.windows(2).filter(is_gap).count()
+        };
+        let counts = |(number, writer): &(&u64, &Writer)| writer.share.is_none() && !TURNS.contains(number);
+        self.0.writers.iter().filter(counts).map(|(_, writer)| of(writer)).sum()
+    }
+
     /// Bytes it holds on the heap.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -163,6 +163,19 @@ impl Receiver {
         result
     }
 
+    /// Counts calls that waited in vain for their other side, as every request of spans does; for when none comes.
+    ///
+    /// # Errors
+    /// [`ExportError`] when the engine does not take them; they are counted later.
+    pub fn settle_calls(&self) -> Result<(), ExportError> {
+        let now_ms = self.clock.now_ms();
+        if self.spans.has_waited(now_ms) {
+            let mut held = self.budget.try_reserve(0)?;
+            self.spans.export(Encoding::Protobuf, &Bytes::new(), &mut held, now_ms)?;
+        }
+        Ok(())
+    }
+
     fn try_export_spans(&self, encoding: Encoding, coding: Coding, body: Bytes) -> Result<SpanOutcome, ExportError> {
         let mut held = self.budget.try_reserve(0)?;
         let body = coding.decode(body, self.limits.decompressed_bytes_max, &mut held)?;

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use kymo_core::pool::{BlockingPool, PoolFull};
 use kymo_core::{ErrorKind, Reservation};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{Coding, Encoding, ExportError, Receiver, SOURCE, TRACES_SOURCE};
 
@@ -16,6 +17,9 @@ use super::{Coding, Encoding, ExportError, Receiver, SOURCE, TRACES_SOURCE};
 const TRUSTED_LENGTH_BYTES: usize = 256 << 10;
 /// How long a client may take for the next piece of a body, of which memory is held meanwhile.
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How often calls are looked for whose other side did not come.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
 
 /// What a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,20 @@ impl RequestError {
 }
 
 impl OtlpState {
+    /// Counts calls whose other side did not come, every few seconds until `stop`.
+    pub async fn settle(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(SETTLE_EVERY)).await.is_some() {
+            let receiver = self.receiver.clone();
+            let job = move || {
+                if let Err(error) = receiver.settle_calls() {
+                    tracing::debug!(%error, "calls that nobody answered are counted later");
+                }
+            };
+            // A pool that is full has requests, and those of spans settle too.
+            let _ = self.pool.try_execute(Box::new(job));
+        }
+    }
+
     /// Reads a body of at most `body_bytes_max` and `framing` bytes more, reserving them before they are kept.
     pub(super) async fn read(
         &self,

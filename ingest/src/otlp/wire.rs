@@ -13,8 +13,13 @@ use super::visit::{
 };
 use crate::proto::{Cursor, Span};
 
-/// A field number and the wire type of what has a length.
+/// A field number and its wire type: of what has a length, and of eight bytes.
+const TAG_OF_POINTS: u8 = 1 << 3 | 2;
 const TAG_OF_NUMBER_ATTRIBUTES: u8 = (NUMBER_ATTRIBUTES << 3 | 2) as u8;
+const TAG_OF_START: u8 = 2 << 3 | 1;
+const TAG_OF_TIME: u8 = 3 << 3 | 1;
+const TAG_OF_DOUBLE: u8 = 4 << 3 | 1;
+const TAG_OF_INTEGER: u8 = 6 << 3 | 1;
 
 /// Columns of the point at hand, used again for the next.
 #[derive(Debug, Default)]
@@ -161,6 +166,12 @@ impl<V: Visit> Walk<'_, V> {
         };
         self.visit.metric(&Metric { data, ..metric })?;
         let mut fields = Cursor::over(body, span);
+        if matches!(data, Data::Gauge | Data::Sum { .. }) {
+            // Most are short, and there are many of them.
+            while let Some(span) = fields.take_short(TAG_OF_POINTS) {
+                self.number(body, span)?;
+            }
+        }
         while let Some(field) = fields.next()? {
             if field.number == 1 {
                 let span = field.span()?;
@@ -190,6 +201,17 @@ impl<V: Visit> Walk<'_, V> {
             {
                 attributes.add(body, at, fields.position());
                 point.is_expected = true;
+                continue;
+            }
+            // Nearly all that stands in a point, without what it takes to read any field.
+            let is_it = |tag| matches!(tag, TAG_OF_START | TAG_OF_TIME | TAG_OF_DOUBLE | TAG_OF_INTEGER);
+            if let Some((tag, bits)) = fields.take_fixed64(is_it) {
+                match tag {
+                    TAG_OF_START => point.start_ns = bits,
+                    TAG_OF_TIME => point.time_ns = bits,
+                    TAG_OF_DOUBLE => point.value = Some(f64::from_bits(bits)),
+                    _ => point.value = Some(bits as i64 as f64),
+                }
                 continue;
             }
             let Some(field) = fields.next()? else { break };

@@ -1,6 +1,6 @@
 //! The section `service_health`: limits, thresholds, and which metrics tell of requests.
 
-use kymo_core::config::ConfigDuration;
+use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::health::{HealthOptions, HealthThresholds, OperationKind};
 use kymo_core::matcher::{MatchOp, MatcherError};
 use kymo_core::{METRIC_NAME, Matcher};
@@ -19,6 +19,8 @@ pub struct ServiceHealthConfig {
     pub operations_max: usize,
     /// Most pairs of services that call each other. Default `16384`.
     pub edges_max: usize,
+    /// Most memory of all of it; where it is used up, new names count as `kymo_overflow`. Default `256MiB`.
+    pub memory_max: ByteSize,
     /// How long a service is remembered that nobody asks anything. Default `1d`.
     pub forget_after: ConfigDuration,
     /// How often metrics are read for requests; `0` for never. Default `5s`.
@@ -37,6 +39,7 @@ impl Default for ServiceHealthConfig {
             operations_of_service_max: options.operations_of_service_max,
             operations_max: options.operations_max,
             edges_max: options.edges_max,
+            memory_max: ByteSize(options.bytes_max as u64),
             forget_after: ConfigDuration::from_secs(86_400),
             thresholds: ThresholdsConfig::default(),
             metrics_interval: ConfigDuration::from_secs(5),
@@ -258,6 +261,7 @@ impl ServiceHealthConfig {
             ("operations_of_service_max", self.operations_of_service_max),
             ("operations_max", self.operations_max),
             ("edges_max", self.edges_max),
+            ("memory_max", usize::try_from(self.memory_max.0).unwrap_or(usize::MAX)),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(Zero { name });
@@ -291,6 +295,7 @@ impl ServiceHealthConfig {
             operations_of_service_max: self.operations_of_service_max,
             operations_max: self.operations_max,
             edges_max: self.edges_max,
+            bytes_max: usize::try_from(self.memory_max.0).unwrap_or(usize::MAX),
             forget_after: self.forget_after.as_duration(),
             thresholds: self.thresholds.thresholds(),
         }

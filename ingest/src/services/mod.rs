@@ -94,6 +94,7 @@ impl ServiceWatch {
         let restored = {
             let (health, storage, reading, ctx) = (health.clone(), parts.storage.clone(), reading.clone(), context());
             on_pool(&parts, move || -> Result<(), SelectError> {
+                stored::restore_traced(&*storage, &ctx, &health, now_ms)?;
                 if reads_metrics {
                     // The last hour of services that metrics tell of, with their operations.
                     reading.lock().unwrap_or_else(PoisonError::into_inner).catch_up(&ctx, &health, now_ms)?;

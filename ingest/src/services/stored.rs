@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kymo_core::health::{Counts, HealthFigures, Latency, Outcome, ServiceHealth, WINDOWS_MS};
+use kymo_core::health::{Counts, HealthFigures, Latency, OperationKind, Outcome, ServiceHealth, WINDOWS_MS};
 use kymo_core::histogram::NativeHistogram;
 use kymo_core::storage::ColumnValue;
-use kymo_core::{Columns, FamilyType, METRIC_NAME, Matcher, MetricStorage, QueryContext, SelectError, Selector};
+use kymo_core::{
+    Columns, FamilyType, Labels, METRIC_NAME, Matcher, MetricStorage, QueryContext, SelectError, Selector,
+};
 
 use crate::collect::{Gathered, Source};
 
@@ -89,73 +91,149 @@ impl Source for Figures {
                 seen.push([("service", name.as_str())], figures.last_seen_ms as f64 / 1e3);
             }
         }
-        let edges = self.health.edges();
-        let calls = "kymo_service_edge_requests_total";
-        let mut requests = out.family(FamilyType::Counter, calls, "Calls of one service to another.");
-        for edge in &edges {
-            requests.push([("caller", edge.caller.as_str()), ("callee", edge.callee.as_str())], edge.requests as f64);
-        }
-        let failed = "kymo_service_edge_errors_total";
-        let mut errors = out.family(FamilyType::Counter, failed, "Calls of one service to another that failed.");
-        for edge in &edges {
-            errors.push([("caller", edge.caller.as_str()), ("callee", edge.callee.as_str())], edge.errors as f64);
-        }
     }
 }
 
-/// What was stored of a service at one moment.
-#[derive(Default)]
+/// What was stored of a service, an operation or a call at one moment.
+#[derive(Default, Clone)]
 struct Moment {
     requests: Option<f64>,
     errors: Option<f64>,
     latencies: [Option<NativeHistogram>; 3],
 }
 
-/// Counts what was stored in the last hour before `now_ms`, and what there was before in totals. Of services that are known
-/// already, by their metrics, only the totals.
+impl Moment {
+    /// A series that was not written with the others is what it was.
+    fn carry(&mut self, before: &Moment) {
+        self.requests = self.requests.or(before.requests);
+        self.errors = self.errors.or(before.errors);
+        for (now, before) in self.latencies.iter_mut().zip(&before.latencies) {
+            if now.is_none() {
+                now.clone_from(before);
+            }
+        }
+    }
+}
+
+/// Names of series that tell of one thing together: requests, errors, durations.
+type Names = [&'static str; 3];
+
+const OF_SERVICES: Names = [REQUESTS, ERRORS, DURATION];
+const OF_CALLS: Names =
+    ["kymo_service_edge_requests_total", "kymo_service_edge_errors_total", "kymo_service_edge_duration_seconds"];
+
+/// Reads series that belong together, moment by moment, of one thing after the other. `of` says by its labels what a series tells of,
+/// and which place its durations have in [`Moment::latencies`]; `tell` is told of each moment with what was counted since the one
+/// before. What was counted before the first moment is in no window, unless counting began later than that: it is told as of long ago.
+fn each_gain<K: Ord>(
+    (storage, ctx): (&dyn MetricStorage, &QueryContext),
+    now_ms: i64,
+    names: Names,
+    of: impl Fn(&Labels) -> Option<(K, usize)>,
+    mut tell: impl FnMut(&K, &Counts, i64),
+) -> Result<(), SelectError> {
+    let from_ms = now_ms - HOUR_MS - WINDOWS_MS[1];
+    let mut sets = Vec::with_capacity(names.len());
+    for name in names {
+        sets.push(storage.select(&Selector::new(vec![Matcher::equal(METRIC_NAME, name)], from_ms, now_ms), ctx)?);
+    }
+    let mut series: BTreeMap<K, Vec<(usize, usize, usize)>> = BTreeMap::new();
+    for (at, set) in sets.iter().enumerate() {
+        for i in 0..set.len() {
+            if let Some((key, outcome)) = of(&set.labels(i)) {
+                series.entry(key).or_default().push((at, i, outcome));
+            }
+        }
+    }
+    let mut columns = Columns::default();
+    for (key, series) in series {
+        let mut moments: BTreeMap<i64, Moment> = BTreeMap::new();
+        let mut began_ms = 0;
+        for (at, i, outcome) in series {
+            sets[at].read(i, &mut columns)?;
+            began_ms = columns.starts.first().copied().unwrap_or(0).max(began_ms);
+            for (time_ms, value) in columns.iter() {
+                let moment = moments.entry(time_ms).or_default();
+                match (value, at) {
+                    (ColumnValue::Float(value), 0) => moment.requests = Some(value),
+                    (ColumnValue::Float(value), 1) => moment.errors = Some(value),
+                    (ColumnValue::Histogram(value), 2) => moment.latencies[outcome] = Some(value.clone()),
+                    _ => {}
+                }
+            }
+        }
+        let mut before = Moment::default();
+        let mut is_first = began_ms <= from_ms;
+        for (time_ms, mut moment) in moments {
+            moment.carry(&before);
+            let at_ms = if std::mem::take(&mut is_first) { now_ms - 2 * HOUR_MS } else { time_ms };
+            tell(&key, &gained(&before, &moment), at_ms);
+            before = moment;
+        }
+    }
+    Ok(())
+}
+
+/// Which services spans told of when: so that metrics do not tell of them again.
+pub(super) fn restore_traced(
+    storage: &dyn MetricStorage,
+    ctx: &QueryContext,
+    health: &ServiceHealth,
+    now_ms: i64,
+) -> Result<(), SelectError> {
+    let what = vec![Matcher::equal(METRIC_NAME, REQUESTS)];
+    let set = storage.select(&Selector::new(what, now_ms - HOUR_MS, now_ms), ctx)?;
+    let mut columns = Columns::default();
+    for i in 0..set.len() {
+        let labels = set.labels(i);
+        let Some(service) = labels.get("service").filter(|_| labels.get("kind").is_some()) else { continue };
+        set.read(i, &mut columns)?;
+        if let Some(&newest_ms) = columns.times.last() {
+            health.restore_traced(service, newest_ms);
+        }
+    }
+    Ok(())
+}
+
+/// Counts what was stored in the last hour before `now_ms`, and what there was before in totals: services as they were stored, and
+/// operations and calls as spans were counted. Of services that are known already, by their metrics, only the totals.
 pub(super) fn restore(
     storage: &dyn MetricStorage,
     ctx: &QueryContext,
     health: &ServiceHealth,
     now_ms: i64,
 ) -> Result<(), SelectError> {
-    let mut services: BTreeMap<String, BTreeMap<i64, Moment>> = BTreeMap::new();
-    let mut columns = Columns::default();
-    for name in [REQUESTS, ERRORS, DURATION] {
-        let from_ms = now_ms - HOUR_MS - WINDOWS_MS[1];
-        let set = storage.select(&Selector::new(vec![Matcher::equal(METRIC_NAME, name)], from_ms, now_ms), ctx)?;
-        for i in 0..set.len() {
-            let labels = set.labels(i);
-            let Some(service) = labels.get("service") else { continue };
-            let moments = services.entry(service.to_owned()).or_default();
-            let outcome = labels.get("outcome").and_then(|told| OUTCOMES.iter().position(|(name, _)| *name == told));
-            set.read(i, &mut columns)?;
-            for (time_ms, value) in columns.iter() {
-                let moment = moments.entry(time_ms).or_default();
-                match (value, outcome) {
-                    (ColumnValue::Float(value), _) if name == REQUESTS => moment.requests = Some(value),
-                    (ColumnValue::Float(value), _) => moment.errors = Some(value),
-                    (ColumnValue::Histogram(value), Some(at)) => moment.latencies[at] = Some(value.clone()),
-                    _ => {}
-                }
-            }
+    let is_known = |service: &str| health.get(service).is_some_and(|found| found.requests > 0);
+    let operation = |labels: &Labels| {
+        let (service, kind) = (labels.get("service")?, labels.get("kind")?);
+        let kind = OperationKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+        let is_told = health.is_traced(service) || !is_known(service);
+        // How long they took is not told apart by how they ended.
+        is_told.then(|| ((service.to_owned(), labels.get("operation").unwrap_or_default().to_owned(), kind), 2))
+    };
+    each_gain((storage, ctx), now_ms, OF_SERVICES, operation, |(service, operation, kind), counts, at_ms| {
+        health.restore_operation(service, operation, *kind, counts, at_ms);
+    })?;
+    let call = |labels: &Labels| Some(((labels.get("caller")?.to_owned(), labels.get("callee")?.to_owned()), 2));
+    each_gain((storage, ctx), now_ms, OF_CALLS, call, |(caller, callee), counts, at_ms| {
+        health.restore_edge(caller, callee, counts, at_ms);
+    })?;
+    let service = |labels: &Labels| {
+        // Those of operations are told by spans.
+        let service = labels.get("service").filter(|_| labels.get("kind").is_none())?;
+        let outcome = labels.get("outcome").and_then(|told| OUTCOMES.iter().position(|(name, _)| *name == told));
+        Some((service.to_owned(), outcome.unwrap_or(2)))
+    };
+    let mut known: BTreeMap<String, Counts> = BTreeMap::new();
+    each_gain((storage, ctx), now_ms, OF_SERVICES, service, |service, counts, at_ms| {
+        if is_known(service) {
+            known.entry(service.clone()).or_default().merge(counts);
+        } else {
+            health.restore(service, counts, at_ms);
         }
-    }
-    for (service, moments) in services {
-        // What was counted before the first moment is in no window: it is told as of long ago.
-        let long_ago_ms = now_ms - 2 * HOUR_MS;
-        if health.get(&service).is_some() {
-            if let Some((_, newest)) = moments.last_key_value() {
-                health.restore_totals(&service, &gained(&Moment::default(), newest), long_ago_ms);
-            }
-            continue;
-        }
-        let mut before = Moment::default();
-        let mut is_first = true;
-        for (time_ms, moment) in moments {
-            health.restore(&service, &gained(&before, &moment), if is_first { long_ago_ms } else { time_ms });
-            (before, is_first) = (moment, false);
-        }
+    })?;
+    for (service, counts) in known {
+        health.restore_totals(&service, &counts, now_ms - 2 * HOUR_MS);
     }
     Ok(())
 }

@@ -75,6 +75,8 @@ pub(crate) enum Note<'n> {
     SortInRangeQuery,
     /// Series of the selector are sums of what several writers told. No text of upstream's.
     SharedSeries(SharedSeries),
+    /// Writers of the selector's series left so many gaps. No text of upstream's.
+    Gaps(usize),
     StartTimeOverlap {
         metric: &'n str,
     },
@@ -329,7 +331,14 @@ impl Note<'_> {
             Note::SortInRangeQuery => {
                 (Warning, "sort is ineffective for range queries since results are always ordered by labels".to_owned())
             }
-            Note::SharedSeries(SharedSeries { series, writers }) => {
+            Note::Gaps(gaps) => {
+                let text = format!(
+                    "{gaps} gaps between increments that writers of these series told lately; what was counted in a gap, if anything \
+                     was, is missing from the sums"
+                );
+                (Info, text)
+            }
+            Note::SharedSeries(SharedSeries { series, writers, .. }) => {
                 let text = format!(
                     "{series} series are each the sum of several writers that share their labels, up to {writers}; \
                      every writer is added up by itself, and what it told twice or over an overlap counts once"

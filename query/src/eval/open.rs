@@ -79,7 +79,12 @@ impl Evaluator<'_> {
         }
         for (id, expr) in self.ast.iter() {
             for (_, shared) in notes.iter().filter(|(of, _)| *of == id.idx()) {
-                self.notes.add(Note::SharedSeries(*shared), expr.span);
+                if shared.series > 0 {
+                    self.notes.add(Note::SharedSeries(*shared), expr.span);
+                }
+                if shared.gaps > 0 {
+                    self.notes.add(Note::Gaps(shared.gaps), expr.span);
+                }
             }
         }
         Ok(())

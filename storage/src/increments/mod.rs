@@ -71,7 +71,7 @@ impl Increments {
 
     /// What several writers share of these series, rising numbers.
     pub(crate) fn shared(&self, series: &[u32]) -> Option<SharedSeries> {
-        let of = |number: &u32| self.tables.get(number).map(|table| table.totals.independent_writers());
+        let of = |number: &u32| self.tables.get(number).map(|table| &table.totals);
         if self.tables.len() < series.len() {
             let selected = self.tables.keys().filter(|number| series.binary_search(number).is_ok());
             return selected.filter_map(of).fold(None, SharedSeries::with);

@@ -81,6 +81,11 @@ impl Links {
         self.waiting.remove(&number);
     }
 
+    /// Whether somebody's wait is over.
+    pub(super) fn has_waited(&self, now_ms: i64) -> bool {
+        self.order.front().is_some_and(|(until_ms, _)| *until_ms <= now_ms)
+    }
+
     /// Takes out the next side whose wait is over, or that is one too many.
     pub(super) fn pop_settled(&mut self, now_ms: i64) -> Option<Side> {
         while let Some(&(until_ms, number)) = self.order.front() {

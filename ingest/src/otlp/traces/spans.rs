@@ -146,6 +146,12 @@ impl Spans {
         state.subjects.bytes() + state.held.bytes()
     }
 
+    /// Whether a call waited long enough for its other side, as of `now_ms`.
+    pub(in super::super) fn has_waited(&self, now_ms: i64) -> bool {
+        let state = self.state();
+        !state.settled.is_empty() || state.links.has_waited(now_ms)
+    }
+
     /// Counts the spans of a body.
     pub(in super::super) fn export(
         &self,

@@ -161,6 +161,9 @@ impl Visit for Translation<'_> {
 
     #[inline]
     fn number(&mut self, point: &NumberPoint<'_>) -> Result<(), ExportError> {
+        if self.known_sample(point)? {
+            return Ok(());
+        }
         self.point(|this| {
             let times = Times::of(point.start_ns, point.time_ns)?;
             let value = match point.value {

@@ -42,3 +42,24 @@ fn an_answer_says_that_its_series_are_sums_of_writers() {
         assert_eq!(at(text).annotations.infos, [""; 0], "{text}");
     }
 }
+
+#[test]
+fn an_answer_says_that_a_writer_left_gaps() {
+    let mut batch = SampleBatch::new();
+    let series = Labels::from_pairs([("__name__", "gappy_total")]);
+    // Two gaps: what begins where the one before ends is none, nor what has no start.
+    for (start_ms, end_ms) in [(0, 10), (10, 20), (25, 30), (40, 50), (60, 60)] {
+        batch.push_increment(&series, Increment { writer: 1, start_ms, end_ms, value: AddedValue::Float(1.0) });
+    }
+    let storage = Arc::new(MemoryStorage::default());
+    assert_eq!(storage.append(&batch).unwrap().rejected, []);
+    let engine = engine(storage, EngineOptions::all());
+    let found = ask(&engine, "gappy_total", Grid::Instant { at_ms: 100 }).unwrap();
+    assert_eq!(
+        found.annotations.infos,
+        [
+            "PromQL info: 2 gaps between increments that writers of these series told lately; what was counted in a gap, if \
+             anything was, is missing from the sums (1:1)"
+        ]
+    );
+}
