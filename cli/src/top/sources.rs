@@ -21,6 +21,7 @@ use kymo_core::{
 use kymo_dashboard::terminal::Sources;
 use kymo_export::api::cardinality;
 use kymo_export::client::{ClientError, ClientOptions, PrometheusClient};
+use kymo_ingest::collect::CollectorOptions;
 use kymo_storage::fs::{OverlayFs, RealFs};
 use kymo_storage::{Engine, Options};
 use tokio::runtime::Runtime;
@@ -153,10 +154,14 @@ impl Stored {
         StatusError { part: "data directory".to_owned(), source: Box::new(source) }
     }
 
-    /// Each series of a metric that was alive when the server stored of itself last, with all its samples. That may have been
-    /// some time before the newest sample of others.
+    /// Each series of a metric of the server itself that was alive when it stored of itself last, with all its samples. That
+    /// may have been some time before the newest sample of others.
     fn whole(&self, metric: &str) -> Result<Whole, SelectError> {
-        let selector = Selector::new(vec![Matcher::equal(METRIC_NAME, metric)], i64::MIN, self.clock.now_ms());
+        let selector = Selector::new(
+            vec![Matcher::equal(METRIC_NAME, metric), Matcher::equal("job", CollectorOptions::own().job)],
+            i64::MIN,
+            self.clock.now_ms(),
+        );
         let set = self.engine.select(&selector, &QueryContext::unlimited())?;
         let (mut found, mut columns): (Whole, _) = (Vec::new(), Columns::default());
         for index in 0..set.len() {

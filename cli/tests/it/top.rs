@@ -25,12 +25,16 @@ fn scraping(folder: &Path) -> (Server, Server) {
         scraped.port
     );
     std::fs::write(&config, jobs).unwrap();
-    let server = Server::start_with(folder, &["--config", config.to_str().unwrap()]);
+    let server = Server::start_with(folder, &["--config", config.to_str().unwrap(), "--collect", "self"]);
     wait_for("two targets", || {
         let path = "/api/v1/query?query=count(up)%20unless%20count(up%7Bjob%3D%22shop%22%7D%20%3D%3D%200)";
         let targets = http::get(server.port, "/api/v1/targets").ok()?.body;
         let are_told = targets.contains("\"health\":\"up\"") && targets.contains("\"health\":\"down\"");
-        (are_told && http::get(server.port, path).ok()?.body.contains("\"2\"")).then_some(())
+        (are_told && http::get(server.port, path).ok()?.body.contains("\"3\"")).then_some(())
+    });
+    wait_for("what the server stores of itself", || {
+        let path = "/api/v1/query?query=kymo_received_samples_total%7Bjob%3D%22kymo%22,source%3D%22scrape%22%7D";
+        http::get(server.port, path).ok()?.body.contains("outcome").then_some(())
     });
     (server, scraped)
 }

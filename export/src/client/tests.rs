@@ -381,7 +381,11 @@ async fn services_are_told_as_they_are_known() {
     let server = serve(routes(state), BearerTokens::default()).await;
     let client = client(ClientOptions::new(&server.url));
     let told = tokio::task::spawn_blocking(move || {
-        assert_eq!(client.services().unwrap(), health.services().unwrap());
+        // Of all services at once only what a list of them shows.
+        let mut all = health.services().unwrap().unwrap();
+        all.services.iter_mut().for_each(|service| service.health.windows.truncate(1));
+        all.edges.iter_mut().for_each(|edge| edge.windows.truncate(1));
+        assert_eq!(client.services().unwrap(), Some(all));
         for name in ["a/b c", "shop"] {
             assert_eq!(client.service(name).unwrap(), health.service(name).unwrap());
         }
