@@ -28,7 +28,7 @@ pub struct Run {
 pub struct Columns {
     /// Milliseconds, rising, unique.
     pub times: Vec<i64>,
-    /// Equal non-zero ids within one [`SeriesSet`] mean equal `times`, so work on times is done once.
+    /// Equal non-zero ids within one [`SeriesSet`](super::SeriesSet) mean equal `times`, so work on times is done once.
     pub times_id: u64,
     /// Kinds in time order; lengths add up to `times.len()`.
     pub runs: Vec<Run>,
