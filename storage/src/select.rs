@@ -316,19 +316,8 @@ impl Engine {
         listing: &mut Listing,
     ) -> Result<Arc<Blocks>, SelectError> {
         let state = self.head.read();
-        let what = &inside.what;
-        if inside.policy.oldest_of_some_ms(Tier::Raw, inside.now_ms) <= what.start_ms {
-            state.names_or_values(name, &what.matchers, (what.start_ms, what.end_ms), ctx, listing)?;
-            return Ok(self.blocks());
-        }
-        let numbers = state.select(&what.matchers, &|| ctx.check())?;
-        let series = numbers.iter().filter_map(|number| state.get(number));
-        for series in series.filter(|s| state.reaches(s, inside.start_of(&s.labels), what.end_ms)) {
-            match name {
-                Some(name) => series.labels.get(name).into_iter().for_each(|value| listing.add(value)),
-                None => series.labels.iter().for_each(|(name, _)| listing.add(name)),
-            }
-        }
+        let window = (|labels: &Labels| inside.start_of(labels), inside.what.end_ms);
+        state.names_or_values(name, &inside.what.matchers, window, ctx, listing)?;
         Ok(self.blocks())
     }
 

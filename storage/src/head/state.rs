@@ -130,13 +130,14 @@ impl HeadState {
         Ok(reaching)
     }
 
-    /// Adds the label names, or the values of a label, that series with all matchers have who may have a sample in the
-    /// window. One such series is looked for, not all, and none where the name or value is listed already.
+    /// Adds the label names, or the values of a label, that series with all matchers have who may have a sample after
+    /// `start_of` their labels and up to `end_ms`. One such series is looked for, not all, and none where the name or value is
+    /// listed already.
     pub(crate) fn names_or_values(
         &self,
         name: Option<&str>,
         matchers: &[Matcher],
-        (start_ms, end_ms): (i64, i64),
+        (start_of, end_ms): (impl Fn(&Labels) -> i64, i64),
         ctx: &QueryContext,
         listing: &mut Listing,
     ) -> Result<(), SelectError> {
@@ -145,7 +146,7 @@ impl HeadState {
         let has_one = |carriers: &RoaringBitmap| {
             carriers.iter().any(|number| {
                 selected.as_ref().is_none_or(|selected| selected.contains(number))
-                    && self.get(number).is_some_and(|series| self.reaches(series, start_ms, end_ms))
+                    && self.get(number).is_some_and(|series| self.reaches(series, start_of(&series.labels), end_ms))
             })
         };
         match name {
