@@ -1,19 +1,21 @@
 //! Everything at once on a simulated disk, against the plainest engine there is.
 //!
 //! A world is drawn from a seed: batches of floats, histograms, staleness markers, increments, totals, exemplars and
-//! metadata, late, repeated and with other bits; deletes, flushes, merges, syncs, retirement by age and by size, and closing
-//! between them; and crashes
-//! at any operation of the disk, in the middle of any of these. What was acknowledged also goes to a
+//! metadata, late, repeated and with other bits; deletes, flushes, merges, rollups, syncs, retirement by age and by size, and
+//! closing between them; snapshots, and directories restored from them, in which the world goes on; and crashes at any
+//! operation of the disk, in the middle of any of these. What was acknowledged also goes to a
 //! [`MemoryStorage`]. After each crash the engine must hold what the model holds, or that and the whole of the batch that
 //! was on its way; then the batch is sent again, as senders do, and the world goes on.
 //!
 //! `KYMO_SIMULATE_SEEDS` sets how many worlds are run, `KYMO_SIMULATE_FIRST` the seed of the first; a failure names its
 //! seed and what had been done.
 
+mod copies;
 mod spec;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,10 +30,13 @@ use kymo_core::{
     SelectError, Selector, SeriesRef,
 };
 use kymo_storage::fs::{CrashKind, SimFs};
-use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, RetentionPolicy, RetentionRule, SyncPolicy};
+use kymo_storage::{
+    Engine, Lane, MaintainLimit, Next, Options, RetentionPolicy, RetentionRule, StorageError, SyncPolicy,
+};
 
+use self::copies::Copied;
 use self::spec::{BatchSpec, SERIES};
-use crate::world::{NOW_MS, open};
+use crate::world::{DIR, NOW_MS};
 
 /// Worlds of an ordinary test run; `cargo xtask torture simulate` runs more.
 const SEEDS: u64 = 2_000;
@@ -98,7 +103,15 @@ struct World {
     sync: SyncPolicy,
     crash: CrashKind,
     disk: SimFs,
+    /// Where the data lives: another place once it was restored.
+    dir: PathBuf,
     engine: Option<Engine>,
+    /// Snapshots, the oldest first.
+    copies: Vec<Copied>,
+    /// Directories restored until now.
+    restored: u64,
+    /// Snapshots and restorations in which the machine stopped.
+    cut_short: u64,
     refs: Vec<Option<SeriesRef>>,
     model: MemoryStorage,
     sent: Vec<BatchSpec>,
@@ -110,6 +123,10 @@ struct World {
 struct Tally {
     crashes: AtomicU64,
     batches: AtomicU64,
+    snapshots: AtomicU64,
+    restored: AtomicU64,
+    /// Snapshots and restorations that a crash cut short.
+    cut_short: AtomicU64,
 }
 
 impl World {
@@ -146,7 +163,11 @@ impl World {
             sync,
             crash,
             disk: SimFs::new(seed),
+            dir: PathBuf::from(DIR),
             engine: None,
+            copies: Vec::new(),
+            restored: 0,
+            cut_short: 0,
             refs: Vec::new(),
             model,
             sent: Vec::new(),
@@ -162,15 +183,8 @@ impl World {
     }
 
     fn open(&mut self) {
-        let options = Options {
-            clock: self.clock.clone(),
-            sync: self.sync,
-            retention: self.policy(),
-            reserve_bytes: 4_096,
-            ..Options::default()
-        };
-        let (engine, report) = match open(&self.disk, options) {
-            Ok(opened) => opened,
+        let engine = match self.open_in(&self.dir) {
+            Ok(engine) => engine,
             // A crash while opening: the machine starts once more.
             Err(_) if self.disk.has_crashed() => {
                 self.note("crashed while opening");
@@ -180,11 +194,23 @@ impl World {
             }
             Err(error) => self.fail(format!("cannot open: {error}")),
         };
+        self.refs = vec![None; usize::from(SERIES)];
+        self.engine = Some(engine);
+    }
+
+    fn open_in(&self, dir: &Path) -> Result<Engine, StorageError> {
+        let options = Options {
+            clock: self.clock.clone(),
+            sync: self.sync,
+            retention: self.policy(),
+            reserve_bytes: 4_096,
+            ..Options::default()
+        };
+        let (engine, report) = Engine::open(Arc::new(self.disk.clone()), dir, options)?;
         if !report.quarantined.is_empty() || !report.log_damage.is_empty() || report.orphaned_samples > 0 {
             self.fail(format!("damage without a cause: {report:?}"));
         }
-        self.refs = vec![None; usize::from(SERIES)];
-        self.engine = Some(engine);
+        Ok(engine)
     }
 
     fn policy(&self) -> RetentionPolicy {
@@ -220,7 +246,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        let what = self.random.below(24);
+        let what = self.random.below(26);
         let lane = |lane: Lane| move |engine: &Engine| engine.maintain(lane, MaintainLimit::default()).map(drop);
         match what {
             0 | 1 => self.tend("flush", Engine::flush),
@@ -237,13 +263,16 @@ impl World {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             }),
+            9 => self.move_out(),
+            10 => drop(self.copy()),
+            11 => self.look_back(),
             _ => self.append(),
         }
         let forward = if self.random.below(10) == 0 { 2 * 3_600 } else { self.random.below(30) };
         self.clock.advance(Duration::from_secs(forward));
     }
 
-    fn tend(&mut self, what: &str, tend: impl FnOnce(&Engine) -> Result<(), kymo_storage::StorageError>) {
+    fn tend(&mut self, what: &str, tend: impl FnOnce(&Engine) -> Result<(), StorageError>) {
         self.note(what);
         match tend(self.engine()) {
             // Also where the engine could do without what failed.
@@ -584,6 +613,9 @@ fn run() -> Tally {
                     world.run();
                     tally.crashes.fetch_add(world.crashes, Ordering::Relaxed);
                     tally.batches.fetch_add(world.sent.len() as u64, Ordering::Relaxed);
+                    tally.snapshots.fetch_add(world.copies.len() as u64, Ordering::Relaxed);
+                    tally.restored.fetch_add(world.restored, Ordering::Relaxed);
+                    tally.cut_short.fetch_add(world.cut_short, Ordering::Relaxed);
                 }
             });
         }
@@ -596,5 +628,8 @@ fn run() -> Tally {
 fn after_each_crash_all_that_was_acknowledged_is_there_once_and_no_half_batch() {
     let tally = run();
     let crashes = tally.crashes.into_inner();
-    assert!(crashes >= from_env("KYMO_SIMULATE_SEEDS", SEEDS), "{crashes} crashes are too few to say something");
+    let seeds = from_env("KYMO_SIMULATE_SEEDS", SEEDS);
+    assert!(crashes >= seeds, "{crashes} crashes are too few to say something");
+    let cut_short = tally.cut_short.into_inner();
+    assert!(cut_short >= seeds / 10, "{cut_short} crashes in copies are too few to say something");
 }
