@@ -93,7 +93,7 @@ impl StringPool {
     /// The id of a string, a new one if it has none. `None` only for a string that alone is longer than the pool.
     #[inline]
     pub fn intern_string(&self, text: &str) -> Option<StringId> {
-        let hash = short::mix(self.seeds[0], text, &self.seeds);
+        let hash = short::hash([text], &self.seeds);
         match self.table.find(hash, text) {
             Some(id) => Some(StringId(id)),
             None => self.add(hash, text),
@@ -134,7 +134,7 @@ impl StringPool {
         }
         let id = state.next_id;
         state.next_id += 1;
-        self.table.insert_locked(hash, text, id, |text| short::mix(self.seeds[0], text, &self.seeds));
+        self.table.insert_locked(hash, text, id, |text| short::hash([text], &self.seeds));
         state.strings += 1;
         state.bytes += text.len();
         Some(StringId(id))

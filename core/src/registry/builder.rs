@@ -229,7 +229,7 @@ impl<M: Handle, const N: usize> MetricBuilder<M, N> {
 impl<const N: usize> MetricBuilder<Histogram, N> {
     /// Sets the buckets' upper bounds, rising; `+Inf` is added if it is missing.
     pub fn buckets(mut self, upper_bounds: &[f64]) -> Self {
-        self.options = Options::Buckets(Bounds::new(upper_bounds));
+        self.options = Options::Buckets(Arc::new(Bounds::new(upper_bounds)));
         self
     }
 

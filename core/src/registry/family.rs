@@ -102,9 +102,18 @@ impl<M: Handle, const N: usize> Family<M, N> {
             return None;
         }
         let pin = Pin::new()?;
-        let node: *const Node<M::Value> =
-            self.core.table.find(&pin, self.hash(values), |node| self.is_it(node, values))?;
+        let node: *const Node<M::Value> = match &*self.sources {
+            [] => self.core.table.find(&pin, self.core.hash(values), |node| is_of(node, values))?,
+            _ => self.find_in_order(&pin, values)?,
+        };
         Some(Borrowed::pinned(node, pin))
+    }
+
+    /// Finds a series whose values were not given in the order of the family's labels.
+    #[cfg(not(kymo_portable))]
+    #[inline(never)]
+    fn find_in_order<'a>(&self, pin: &'a Pin, values: &[&str; N]) -> Option<&'a Node<M::Value>> {
+        self.core.table.find(pin, self.hash(values), |node| self.is_it(node, values))
     }
 
     #[cfg(kymo_portable)]
@@ -125,22 +134,17 @@ impl<M: Handle, const N: usize> Family<M, N> {
         }
     }
 
-    #[inline]
     fn hash(&self, values: &[&str; N]) -> u64 {
-        let seeds = &self.core.seeds;
         match &*self.sources {
-            [] => values.iter().fold(seeds[0], |hash, value| short::mix(hash, value, seeds)),
-            sources => {
-                sources.iter().fold(seeds[0], |hash, source| short::mix(hash, self.value(values, *source), seeds))
-            }
+            [] => self.core.hash(values),
+            sources => short::hash(sources.iter().map(|source| self.value(values, *source)), &self.core.seeds),
         }
     }
 
-    #[inline]
     fn is_it(&self, node: &Node<M::Value>, values: &[&str; N]) -> bool {
         let mut encoded = node.labels();
         match &*self.sources {
-            [] => values.iter().all(|value| node::take_equal(&mut encoded, value)),
+            [] => is_of(node, values),
             sources => sources.iter().all(|source| node::take_equal(&mut encoded, self.value(values, *source))),
         }
     }
@@ -153,6 +157,13 @@ impl<M: Handle, const N: usize> Family<M, N> {
         }
         encoded
     }
+}
+
+/// Whether a node has these values, given in the order of the family's labels.
+#[inline(always)]
+fn is_of<V, const N: usize>(node: &Node<V>, values: &[&str; N]) -> bool {
+    let mut encoded = node.labels();
+    values.iter().all(|value| node::take_equal(&mut encoded, value))
 }
 
 /// What a family is. Two builders meet in one family only if they say the same.
@@ -337,7 +348,7 @@ impl<V: Recorded> FamilyCore<V> {
     #[cfg(feature = "metrics")]
     pub(super) fn open<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Arc<Node<V>> {
         let texts = || labels.clone().flat_map(|(name, value)| [name, value]);
-        let hash = texts().fold(self.seeds[0], |hash, text| short::mix(hash, text, &self.seeds));
+        let hash = short::hash(texts(), &self.seeds);
         let is_it = |node: &Node<V>| {
             let mut encoded = node.labels();
             texts().all(|text| node::take_equal(&mut encoded, text)) && encoded.is_empty()
@@ -356,14 +367,16 @@ impl<V: Recorded> FamilyCore<V> {
         self.node(hash, is_it, encode, &[])
     }
 
-    /// As [`Family`] hashes the values.
+    /// Of values in the order of the family's labels.
+    #[inline(always)]
+    fn hash<const N: usize>(&self, values: &[&str; N]) -> u64 {
+        short::hash(values.iter().copied(), &self.seeds)
+    }
+
+    /// The hash of the values it has.
     fn hash_of(&self, node: &Node<V>) -> u64 {
-        let mut hash = self.seeds[0];
         let mut encoded = node.labels();
-        while let Some(value) = node::decode(&mut encoded) {
-            hash = short::mix(hash, value, &self.seeds);
-        }
-        hash
+        short::hash(std::iter::from_fn(|| node::decode(&mut encoded)), &self.seeds)
     }
 
     /// Finds a series or makes it.

@@ -32,7 +32,7 @@ enum Buckets {
     /// The first cell is the sum, the others are counts by bucket, not cumulative.
     Explicit {
         cells: Cells,
-        options: Arc<Options>,
+        bounds: Arc<Bounds>,
     },
     Native(Box<Native>),
 }
@@ -41,17 +41,18 @@ impl Recorded for HistogramValue {
     fn new(options: &Arc<Options>) -> Self {
         Self(match &**options {
             Options::Native(native) => Buckets::Native(Box::new(Native::new(*native))),
-            _ => Buckets::Explicit {
-                cells: Cells::new(bounds(options).upper().len() as u32 + 1),
-                options: Arc::clone(options),
-            },
+            Options::Buckets(bounds) => {
+                Buckets::Explicit { cells: Cells::new(bounds.upper().len() as u32 + 1), bounds: Arc::clone(bounds) }
+            }
+            // The builder gives a histogram one of these two kinds of options.
+            Options::Plain | Options::Summary(_) => unreachable!("a histogram without bounds"),
         })
     }
 
     fn reading<'a>(&'a self, _: usize, scratch: &'a mut Scratch) -> Reading<'a> {
         match &self.0 {
-            Buckets::Explicit { cells, options } => {
-                let upper_bounds = bounds(options).upper();
+            Buckets::Explicit { cells, bounds } => {
+                let upper_bounds = bounds.upper();
                 let (first, len) = (cells.first(), upper_bounds.len() as u32);
                 let sums = cells::read();
                 scratch.counts.clear();
@@ -74,22 +75,9 @@ impl HistogramValue {
             return;
         }
         match &self.0 {
-            Buckets::Explicit { cells, options } => {
-                let bounds = bounds(options);
-                cells::observe(cells.first(), bounds.upper().len() as u32 + 1, bounds.bucket_of(value), value);
-            }
+            Buckets::Explicit { cells, bounds } => cells::observe(cells.first(), bounds.bucket_of(value), value),
             Buckets::Native(native) => native.record(value),
         }
-    }
-}
-
-/// Of a family of explicit buckets.
-#[inline]
-fn bounds(options: &Options) -> &Bounds {
-    match options {
-        Options::Buckets(bounds) => bounds,
-        // The builder gives a histogram one of two kinds of options, and native ones are met elsewhere.
-        _ => unreachable!("a histogram without bounds"),
     }
 }
 
@@ -103,7 +91,7 @@ impl sealed::Sealed for Histogram {
     const OWN_LABEL: Option<&'static str> = Some("le");
 
     fn default_options(_: &Arc<dyn crate::clock::Clock>) -> Options {
-        Options::Buckets(Bounds::new(&DURATION_BUCKETS_DEFAULT))
+        Options::Buckets(Arc::new(Bounds::new(&DURATION_BUCKETS_DEFAULT)))
     }
 
     #[inline]
@@ -133,10 +121,7 @@ impl Histogram {
         }
         self.record(value);
         let (bucket, buckets_max) = match &self.node.value.0 {
-            Buckets::Explicit { options, .. } => {
-                let bounds = bounds(options);
-                (i64::from(bounds.bucket_of(value)), bounds.upper().len())
-            }
+            Buckets::Explicit { bounds, .. } => (i64::from(bounds.bucket_of(value)), bounds.upper().len()),
             Buckets::Native(native) => (native.bucket_of(value), NATIVE_EXEMPLARS_MAX),
         };
         keep_exemplar(&self.node, bucket, buckets_max, Exemplar { labels, value, time_ms });

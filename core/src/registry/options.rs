@@ -44,7 +44,7 @@ pub enum Options {
     /// Nothing.
     Plain,
     /// Of a histogram with explicit buckets.
-    Buckets(Bounds),
+    Buckets(Arc<Bounds>),
     /// Of a native histogram.
     Native(NativeOptions),
     /// Of a summary.
@@ -117,12 +117,14 @@ impl Bounds {
         }
         // Padding is never below a number, `+Inf` included. Counted in floats, two lanes of which compare at once.
         let mut below = [0.0_f64; LANES];
-        for bounds in rest.chunks_exact(LANES) {
+        while let Some((bounds, others)) = rest.split_first_chunk::<LANES>() {
             for (below, bound) in below.iter_mut().zip(bounds) {
                 *below += if *bound < value { 1.0 } else { 0.0 };
             }
+            rest = others;
         }
-        from + below.iter().sum::<f64>() as u32
+        // The last bits of so large a number are those of a whole one.
+        from + (below.iter().sum::<f64>() + (1_u64 << 52) as f64).to_bits() as u32
     }
 }
 

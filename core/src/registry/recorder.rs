@@ -64,7 +64,7 @@ impl Recorder {
     ) -> Result<Self, super::RegisterError> {
         let mut of_names = BTreeMap::new();
         for (name, bounds) in buckets {
-            let options = Options::Buckets(Bounds::new(bounds));
+            let options = Options::Buckets(Arc::new(Bounds::new(bounds)));
             let fault = |what| super::RegisterError::Options { family: name.to_owned(), what };
             options.check().map_err(fault)?;
             of_names.insert(name.to_owned(), options);

@@ -93,6 +93,51 @@ mod lock_free {
             (0..self.slots.len()).map(move |step| &self.slots[(start + step) & mask])
         }
 
+        /// The next node from `at` on whose mark is that of the hash, and where it is.
+        ///
+        /// A loop that does not look at labels, so that it takes few registers and nothing is made ready for it.
+        #[inline(always)]
+        fn candidate(&self, hash: u64, at: usize) -> Option<(usize, *const Node<V>)> {
+            let mask = self.slots.len() - 1;
+            let mut at = at & mask;
+            loop {
+                // SAFETY: there is a power of two of slots, and no bit of `at` is beyond that of their number less one.
+                let found = unsafe { self.slots.get_unchecked(at) }.load(SeqCst);
+                // There is always a slot that is null: the table is never full.
+                if found.is_null() {
+                    return None;
+                }
+                let node = found.map_addr(|address| address ^ mark(hash));
+                if node.addr() & MARK == 0 && node != removed() {
+                    return Some((at, node));
+                }
+                at = (at + 1) & mask;
+            }
+        }
+
+        /// Looks beyond a series that is another one of the same mark.
+        ///
+        /// # Safety
+        /// No node in the slots may be freed during `'a`.
+        #[cold]
+        #[inline(never)]
+        unsafe fn find_beyond<'a>(
+            &self,
+            hash: u64,
+            mut at: usize,
+            is_it: impl Fn(&Node<V>) -> bool,
+        ) -> Option<&'a Node<V>> {
+            loop {
+                let (found_at, node) = self.candidate(hash, at + 1)?;
+                // SAFETY: nodes in the slots live, says the caller.
+                let node = unsafe { &*node };
+                if is_it(node) {
+                    return Some(node);
+                }
+                at = found_at;
+            }
+        }
+
         fn place(&self, hash: u64, node: *mut Node<V>) {
             if let Some(slot) = self.run(hash).find(|slot| slot.load(SeqCst).is_null()) {
                 slot.store(marked(node, hash), SeqCst);
@@ -116,24 +161,14 @@ mod lock_free {
         ) -> Option<&'a Node<V>> {
             // SAFETY: `slots` was not retired before the pin, so it is not freed before the pin ends.
             let slots = unsafe { &*self.slots.load(SeqCst) };
-            let mask = slots.slots.len() - 1;
-            let mut at = hash as usize & mask;
-            loop {
-                // There is always a slot that is null: the table is never full.
-                let found = slots.slots[at].load(SeqCst);
-                if found.is_null() {
-                    return None;
-                }
-                let node = found.map_addr(|address| address ^ mark(hash));
-                if node.addr() & MARK == 0 && node != removed() {
-                    // SAFETY: as above: a node in a slot is retired only after it was taken out of it.
-                    let node = unsafe { &*node };
-                    if is_it(node) {
-                        return Some(node);
-                    }
-                }
-                at = (at + 1) & mask;
+            let (at, node) = slots.candidate(hash, hash as usize)?;
+            // SAFETY: as above: a node in a slot is retired only after it was taken out of it.
+            let node = unsafe { &*node };
+            if is_it(node) {
+                return Some(node);
             }
+            // SAFETY: as above.
+            unsafe { slots.find_beyond(hash, at, is_it) }
         }
 
         /// A found node with a count of its own.

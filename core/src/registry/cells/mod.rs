@@ -131,34 +131,24 @@ pub(super) fn add_float(id: u32, by: f64) {
     }
 }
 
-/// Adds one to the cell `first + 1 + bucket` of whole numbers and `value` to the cell `first` of floats, out of a block of
-/// `len` cells.
+/// Adds one to the cell `first + 1 + bucket` of whole numbers and `value` to the cell `first` of floats.
 #[inline]
-pub(super) fn observe(first: u32, len: u32, bucket: u32, value: f64) {
-    let is_added = LOCAL.with(|local| match owned_block(local, first, len) {
-        Some([sum, counts @ ..]) => match counts.get(bucket as usize) {
-            Some(count) => {
+pub(super) fn observe(first: u32, bucket: u32, value: f64) {
+    let is_added = LOCAL.with(|local| {
+        !cfg!(kymo_portable)
+            && local.with_two(first, bucket, |sum, count| {
                 count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
                 add_to_owned(sum, value);
-                true
-            }
-            None => false,
-        },
-        _ => false,
+            })
     });
     if !is_added {
-        observe_cold(first, len, bucket, value);
+        observe_cold(first, bucket, value);
     }
 }
 
 #[inline(always)]
 fn owned(local: &Local, id: u32) -> Option<&AtomicU64> {
     if cfg!(kymo_portable) { None } else { local.cell(id) }
-}
-
-#[inline(always)]
-fn owned_block(local: &Local, first: u32, len: u32) -> Option<&[AtomicU64]> {
-    if cfg!(kymo_portable) { None } else { local.block(first, len) }
 }
 
 #[inline(always)]
@@ -195,11 +185,12 @@ fn add_float_cold(id: u32, by: f64) {
 
 #[cold]
 #[inline(never)]
-fn observe_cold(first: u32, len: u32, bucket: u32, value: f64) {
-    if reach(first + len) {
-        observe(first, len, bucket, value);
+fn observe_cold(first: u32, bucket: u32, value: f64) {
+    let count = first + 1 + bucket;
+    if reach(count + 1) {
+        observe(first, bucket, value);
     } else {
-        SLABS.shared(first + 1 + bucket).fetch_add(1, Relaxed);
+        SLABS.shared(count).fetch_add(1, Relaxed);
         add_to_shared(SLABS.shared(first), value);
     }
 }

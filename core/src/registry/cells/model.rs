@@ -8,6 +8,10 @@ mod sync {
     /// So that growth is soon needed.
     pub(super) const GROWTH_MIN: u32 = 2;
 
+    /// No more cells than slabs grow by.
+    #[derive(Debug)]
+    pub(super) struct Line(pub(super) [AtomicU64; 2]);
+
     /// Few cells, all made at the start.
     #[derive(Debug)]
     pub(super) struct SharedPages(Vec<AtomicU64>);

@@ -1,7 +1,8 @@
 //! Numbers that threads write without sharing, and readers add up.
 //!
 //! A *cell* is a number with an id. Every thread has a *slab*, an array with a place for each id it has touched, and is the
-//! only one to write there; the value of the cell is the sum over all slabs.
+//! only one to write there; the value of the cell is the sum over all slabs. Slabs are whole cache lines, so that what one
+//! thread writes takes no line away from another.
 //!
 //! **Writer.** [`Local`] holds the address of the thread's slab. A write is a relaxed load and a relaxed store, no locked
 //! instruction: nobody else writes there. (Slabs of processors instead of threads would lose counts when a thread is moved
@@ -32,7 +33,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, PoisonError};
 
-use super::sync::{AtomicU64, GROWTH_MIN, Mutex, MutexGuard, Ordering::Relaxed, SharedPages};
+use super::sync::{AtomicU64, GROWTH_MIN, Line, Mutex, MutexGuard, Ordering::Relaxed, SharedPages};
 
 /// Ids that have a place in slabs: 8 MiB for a thread that touches all of them. Those beyond are shared.
 #[cfg(not(test))]
@@ -67,16 +68,21 @@ impl Local {
         Some(unsafe { &*super::in_register(self.cells.get().add(id as usize)) })
     }
 
-    /// The thread's cells `first..first + len`.
+    /// Hands on the thread's cells of `first` and of `first + 1 + after`; `false` sends the caller to the cold path.
     #[inline(always)]
-    pub(super) fn block(&self, first: u32, len: u32) -> Option<&[AtomicU64]> {
-        if u64::from(first) + u64::from(len) > u64::from(self.len.get()) {
-            return None;
+    pub(super) fn with_two(&self, first: u32, after: u32, write: impl FnOnce(&AtomicU64, &AtomicU64)) -> bool {
+        // As wide as no sum of the two can be.
+        let second = u64::from(first) + 1 + u64::from(after);
+        if second >= u64::from(self.len.get()) {
+            return false;
         }
-        // SAFETY: as in `cell`, for `len` of them.
-        Some(unsafe {
-            std::slice::from_raw_parts(super::in_register(self.cells.get().add(first as usize)), len as usize)
-        })
+        let cells = self.cells.get();
+        // SAFETY: as in `cell`, for both: the first id is the lower one.
+        let (first, second) = unsafe {
+            (&*super::in_register(cells.add(first as usize)), &*super::in_register(cells.add(second as usize)))
+        };
+        write(first, second);
+        true
     }
 
     /// A number that no other living thread has, if the thread has a slab.
@@ -94,9 +100,31 @@ pub(super) struct Slabs {
     pages: SharedPages,
 }
 
+/// Cells of a thread, in whole lines.
+#[derive(Debug)]
+struct Slab(Arc<[Line]>);
+
+const _: () = assert!(size_of::<Line>() % size_of::<AtomicU64>() == 0 && GROWTH_MIN as usize % LINE_CELLS == 0);
+const LINE_CELLS: usize = size_of::<Line>() / size_of::<AtomicU64>();
+
+impl Slab {
+    /// As many cells as whole lines have, at first with these values and then zero.
+    fn new(values: impl Iterator<Item = u64>, len: u32) -> Self {
+        let mut values = values;
+        let mut line = || Line(std::array::from_fn(|_| AtomicU64::new(values.next().unwrap_or_default())));
+        Self((0..len as usize / LINE_CELLS).map(|_| line()).collect())
+    }
+
+    fn cells(&self) -> &[AtomicU64] {
+        let lines = &*self.0;
+        // SAFETY: a line is nothing but its cells, as is asserted above, and so are lines in a row.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LINE_CELLS) }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
-    slabs: Vec<Arc<[AtomicU64]>>,
+    slabs: Vec<Slab>,
     /// Slabs of threads that ended.
     idle: Vec<u32>,
     next_id: u32,
@@ -132,8 +160,9 @@ impl Slabs {
     pub(super) fn free(&self, first: u32, len: u32) {
         let mut state = self.state();
         for slab in &state.slabs {
-            let range = (first as usize).min(slab.len())..(first as usize + len as usize).min(slab.len());
-            slab[range].iter().for_each(|cell| cell.store(0, Relaxed));
+            let cells = slab.cells();
+            let range = (first as usize).min(cells.len())..(first as usize + len as usize).min(cells.len());
+            cells[range].iter().for_each(|cell| cell.store(0, Relaxed));
         }
         (first..first + len).filter_map(|id| self.pages.existing(id)).for_each(|cell| cell.store(0, Relaxed));
         state.free.entry(len).or_default().push(Reverse(first));
@@ -149,20 +178,18 @@ impl Slabs {
         let number = match local.number() {
             Some(number) => number,
             None => state.idle.pop().unwrap_or_else(|| {
-                state.slabs.push(Arc::new([]));
+                state.slabs.push(Slab(Arc::new([])));
                 (state.slabs.len() - 1) as u32
             }),
         };
         let slab = &mut state.slabs[number as usize];
-        let have = slab.len() as u32;
+        let have = slab.cells().len() as u32;
         if have < end {
             let wanted = end.max(have + have / 4).next_multiple_of(GROWTH_MIN).min(THREAD_CELLS_MAX);
-            let copied = slab.iter().map(|cell| AtomicU64::new(cell.load(Relaxed)));
-            let new = (have..wanted).map(|_| AtomicU64::new(0));
-            *slab = copied.chain(new).collect();
+            *slab = Slab::new(slab.0.iter().flat_map(|line| &line.0).map(|cell| cell.load(Relaxed)), wanted);
         }
-        local.cells.set(slab.as_ptr());
-        local.len.set(slab.len() as u32);
+        local.cells.set(slab.cells().as_ptr());
+        local.len.set(slab.cells().len() as u32);
         local.slab.set(number + 1);
         true
     }
@@ -203,7 +230,7 @@ pub(in crate::registry) struct Sums<'a> {
 impl Sums<'_> {
     /// Values of one cell, slab by slab.
     fn parts(&self, id: u32) -> impl Iterator<Item = u64> {
-        let owned = self.state.slabs.iter().filter_map(move |slab| slab.get(id as usize));
+        let owned = self.state.slabs.iter().filter_map(move |slab| slab.cells().get(id as usize));
         owned.chain(self.pages.existing(id)).map(|cell| cell.load(Relaxed))
     }
 
@@ -218,8 +245,9 @@ impl Sums<'_> {
         sums.clear();
         sums.extend(ids.clone().map(|id| self.pages.existing(id).map_or(0, |cell| cell.load(Relaxed))));
         for slab in &self.state.slabs {
+            let cells = slab.cells();
             for (sum, id) in sums.iter_mut().zip(ids.clone()) {
-                let part = slab.get(id as usize).map_or(0, |cell| cell.load(Relaxed));
+                let part = cells.get(id as usize).map_or(0, |cell| cell.load(Relaxed));
                 *sum = sum.wrapping_add(part);
             }
         }
@@ -234,6 +262,12 @@ impl Sums<'_> {
     /// How many slabs there are, and how many cells they have room for.
     #[cfg(test)]
     pub(in crate::registry) fn size(&self) -> (usize, usize) {
-        (self.state.slabs.len(), self.state.slabs.iter().map(|slab| slab.len()).sum())
+        (self.state.slabs.len(), self.state.slabs.iter().map(|slab| slab.cells().len()).sum())
+    }
+
+    /// Where slabs begin.
+    #[cfg(test)]
+    pub(in crate::registry) fn addresses(&self) -> impl Iterator<Item = usize> {
+        self.state.slabs.iter().map(|slab| slab.cells().as_ptr().addr())
     }
 }

@@ -8,6 +8,12 @@ use std::sync::OnceLock;
 /// Slabs are as long as a multiple of this: a few cache lines.
 pub(super) const GROWTH_MIN: u32 = 64;
 
+/// Cells of a slab that lie together: 128 bytes, as processors fetch lines of 64 in pairs. So no line of a slab holds anything
+/// that another thread writes, another's slab above all.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Line(pub(super) [AtomicU64; 16]);
+
 /// Cells of a page: 128 KiB.
 const PAGE_CELLS: usize = 1 << 14;
 /// Pages for the 2^30 ids there can be. The list is zeroes until a page is needed, which takes no memory.

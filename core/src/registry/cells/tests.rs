@@ -56,7 +56,7 @@ fn the_last_words_of_a_thread_are_counted() {
         fn drop(&mut self) {
             add(self.0, 1);
             add_float(self.0 + 1, 0.25);
-            observe(self.0 + 2, 3, 1, 7.0);
+            observe(self.0 + 2, 1, 7.0);
         }
     }
     thread_local! {
@@ -98,7 +98,7 @@ fn ids_beyond_slabs_are_shared_and_as_exact() {
                 for _ in 0..1_000 {
                     add(far, 2);
                     add_float(far + 1, 0.5);
-                    observe(far + 2, 3, 0, 1.5);
+                    observe(far + 2, 0, 1.5);
                 }
             });
         }
@@ -141,4 +141,22 @@ fn slabs_are_as_many_as_threads_at_one_time() {
     let after = read().size().0;
     assert!(after < before + 60, "{before} then {after}");
     assert_eq!(read().whole(id), 100);
+}
+
+#[test]
+fn no_two_slabs_share_a_cache_line() {
+    let cells = Cells::new(1);
+    let id = cells.first();
+    let barrier = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                add(id, 1);
+                barrier.wait();
+            });
+        }
+    });
+    let sums = read();
+    assert!(cfg!(kymo_portable) || sums.size().0 >= 4);
+    assert!(sums.size().1 % 64 == 0 && sums.addresses().all(|address| address % 128 == 0));
 }
