@@ -25,7 +25,7 @@ use super::line::{Edit, Line, remember};
 use super::marks;
 use super::screen::{Hits, Target};
 use super::services::families;
-use super::settings::Settings;
+use super::settings::{Arrangement, Settings};
 use super::span::Span;
 use super::text::span;
 use super::theme::{Palette, Theme};
@@ -71,6 +71,15 @@ pub enum Effect {
     Suspend,
     /// Leave.
     Quit,
+}
+
+/// How a view is arranged now.
+fn arrangement(view: &mut dyn View) -> Arrangement {
+    let sorts = view.lists().iter().map(|list| list.sort).collect();
+    match view.parts().copied() {
+        Some(parts) => Arrangement { sorts, parts, query: view.subject().to_owned() },
+        None => Arrangement { sorts, ..Arrangement::default() },
+    }
 }
 
 /// Who asks.
@@ -144,6 +153,8 @@ pub struct App {
     theme: Theme,
     message_ms: i64,
     views: BTreeMap<ViewId, Box<dyn View>>,
+    /// How they were arranged after the last event of the person.
+    arranged: BTreeMap<ViewId, Arrangement>,
     /// What is searched for, by view.
     searches: BTreeMap<ViewId, String>,
     /// Where the person came from.
@@ -186,6 +197,7 @@ impl App {
             theme: Theme::new(Palette::Dark, options.unicode),
             message_ms: 0,
             views: ViewId::ALL.into_iter().map(|id| (id, id.build())).collect(),
+            arranged: BTreeMap::new(),
             searches: BTreeMap::new(),
             trail: Vec::new(),
             catalog: Catalog::default(),
@@ -207,6 +219,7 @@ impl App {
             unicode: options.unicode,
         };
         app.choose_theme();
+        app.arrange();
         let mut effects = Vec::new();
         app.ask_now(&mut effects);
         (app, effects)
@@ -220,6 +233,35 @@ impl App {
     fn choose_theme(&mut self) {
         let palette = if self.no_color { Palette::None } else { self.settings.palette };
         self.theme = Theme::new(palette, self.settings.unicode.unwrap_or(self.unicode));
+    }
+
+    /// Arranges the views as they were left.
+    fn arrange(&mut self) {
+        for (id, view) in &mut self.views {
+            if let Some(kept) = self.settings.arrangements.get(id) {
+                for (list, sort) in view.lists_mut().iter_mut().zip(&kept.sorts) {
+                    list.sort = *sort;
+                }
+                if let Some(parts) = view.parts() {
+                    *parts = kept.parts;
+                    if !kept.query.is_empty() {
+                        view.set_subject(&kept.query);
+                    }
+                }
+            }
+            self.arranged.insert(*id, arrangement(&mut **view));
+        }
+    }
+
+    /// Keeps how the visible view is arranged, if that changed.
+    fn keep(&mut self, effects: &mut Vec<Effect>) {
+        let Some(view) = self.views.get_mut(&self.view_id) else { return };
+        let now = arrangement(&mut **view);
+        if self.arranged.insert(self.view_id, now.clone()).is_some_and(|before| before != now) {
+            self.settings.arrangements.insert(self.view_id, now);
+            // Before it may be left.
+            effects.insert(0, Effect::Save);
+        }
     }
 
     /// The view that is shown.
@@ -275,6 +317,7 @@ impl App {
     /// Lets an event happen.
     pub fn update(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let is_person = matches!(event, Event::Key(_) | Event::Mouse(_) | Event::Paste(_));
         match event {
             Event::Tick(now_ms) => self.tick(now_ms, &mut effects),
             Event::Resize(width, height) => {
@@ -286,6 +329,9 @@ impl App {
             Event::Key(_) => {}
             Event::Paste(text) => self.paste(&text, &mut effects),
             Event::Mouse(mouse) => self.mouse(mouse, &mut effects),
+        }
+        if is_person {
+            self.keep(&mut effects);
         }
         self.choose_theme();
         self.marks = marks::shown(&self.events, &self.settings, self.now_ms);
@@ -610,9 +656,10 @@ impl App {
                     None => Some(Kind::Lines),
                     Some(Kind::Lines) => Some(Kind::Areas),
                     Some(Kind::Areas) => Some(Kind::Stacked),
-                    Some(Kind::Stacked) => None,
+                    Some(Kind::Stacked) => Some(Kind::Heat),
+                    Some(Kind::Heat) => None,
                 };
-                let name = span.kind.map_or("as suits each".to_owned(), |kind| format!("{kind:?}").to_lowercase());
+                let name = span.kind.map_or("as suits each", Kind::name);
                 self.say(format!("charts: {name}"));
                 return;
             }

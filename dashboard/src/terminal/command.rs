@@ -3,6 +3,7 @@
 use kymo_core::text::parse_duration_ms;
 
 use super::app::{App, Effect};
+use super::chart::Kind;
 use super::settings::{Bookmark, Note, Settings};
 use super::span::COMPARISONS;
 use super::theme::Palette;
@@ -29,6 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { name: "ascii", arguments: "on|off", text: "draw with ASCII only", run: ascii },
     Command { name: "bookmark", arguments: "[NAME]", text: "keep this view, its query and span", run: bookmark },
     Command { name: "bookmarks", arguments: "", text: "the names of all bookmarks", run: bookmarks },
+    Command { name: "chart", arguments: "auto|lines|areas|stacked|heatmap", text: "how charts are drawn", run: chart },
     Command { name: "compare", arguments: "hour|day|week|off", text: "draw the same of then behind", run: compare },
     Command { name: "forget", arguments: "NAME", text: "remove a bookmark", run: forget },
     Command { name: "go", arguments: "NAME", text: "to a bookmark", run: go },
@@ -143,6 +145,19 @@ fn bookmarks(app: &mut App, _: &str, _: &mut Vec<Effect>) -> Result<(), String> 
         true => "no bookmarks yet: b makes one".to_owned(),
         false => format!("bookmarks: {}", names.join(", ")),
     });
+    Ok(())
+}
+
+fn chart(app: &mut App, text: &str, effects: &mut Vec<Effect>) -> Result<(), String> {
+    app.settings.span.kind = match text {
+        "auto" => None,
+        "lines" => Some(Kind::Lines),
+        "areas" => Some(Kind::Areas),
+        "stacked" => Some(Kind::Stacked),
+        "heatmap" => Some(Kind::Heat),
+        _ => return Err("expected auto, lines, areas, stacked or heatmap".to_owned()),
+    };
+    effects.push(Effect::Save);
     Ok(())
 }
 

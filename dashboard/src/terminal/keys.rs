@@ -149,7 +149,7 @@ pub(super) const KEY_MAP: &[Binding] = &[
     bind(Scope::Charts, &[char('n')], Action::Live, "until now, moving on"),
     bind(Scope::Charts, &[char('c')], Action::Compare, "compare with an hour, a day, a week ago, nothing"),
     bind(Scope::Charts, &[char('L')], Action::Logarithmic, "logarithmic scale, on and off"),
-    bind(Scope::Charts, &[char('a')], Action::Style, "lines, areas, stacked"),
+    bind(Scope::Charts, &[char('a')], Action::Style, "lines, areas, stacked, heatmap, as suits each"),
     bind(
         Scope::Explore,
         &[char('e'), char('i')],

@@ -36,6 +36,6 @@ pub use once::{Look, Paint, frame, plot};
 pub use promql::place;
 pub use run::{RunError, Running, run, terminal_size};
 pub use screen::{Hits, render};
-pub use settings::{Bookmark, Note, Settings};
+pub use settings::{Arrangement, Bookmark, Note, Parts, Settings, Shown};
 pub use theme::Palette;
 pub use view::ViewId;

@@ -10,7 +10,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 use super::app::{App, Effect, Event, Options};
 use super::ask::Sources;
-use super::chart::{Chart, Kind, ascii_sign};
+use super::chart::{Chart, Heatmap, Kind, sign};
 use super::result;
 use super::screen;
 use super::text::{self, Unit, figure};
@@ -18,6 +18,9 @@ use super::theme::{Palette, Theme};
 
 /// Rounds of questions that follow from answers; the second asks what the names of metrics lead to.
 const ROUNDS_MAX: usize = 6;
+
+/// Series that a plot names at most; the lines of more tell nothing apart.
+const LEGEND_MAX: usize = 50;
 
 /// Whether a frame's text carries colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +34,15 @@ pub enum Paint {
 /// The frame of a view once everything it asks is answered, a line each, without blanks at the ends.
 ///
 /// Asks on this thread, one question after the other.
-pub fn frame(options: Options, subject: Option<&str>, sources: &Sources, ctx: &QueryContext, paint: Paint) -> String {
+pub fn frame(
+    mut options: Options,
+    subject: Option<&str>,
+    sources: &Sources,
+    ctx: &QueryContext,
+    paint: Paint,
+) -> String {
+    // What colours would have told is told by characters.
+    options.no_color |= paint == Paint::Plain;
     let (width, height) = options.size;
     let view = options.settings.view;
     let (mut app, mut effects) = App::new(options);
@@ -77,39 +88,44 @@ pub struct Look {
     pub log: bool,
 }
 
-/// The chart of a range query's answer, and a line for each series.
+/// The chart of a range query's answer, and a line for each series; of one distribution a heatmap.
 pub fn plot(expression: &str, grid: Grid, answered: &QueryResult, look: Look) -> String {
     let theme = Theme::new(look.palette, look.unicode);
     let series = result::lines(result::series_of(answered), 0);
     if series.is_empty() {
         return "no data\n".to_owned();
     }
-    let unit = Unit::of_expression(expression);
-    let chart = Chart {
-        series: &series,
-        range: (grid.start_ms(), grid.end_ms()),
-        step_ms: grid.step_ms(),
-        unit,
-        kind: Kind::Lines,
-        log: look.log,
-        ..Chart::default()
-    };
     let (width, height) = look.size;
-    let legend = series.len() as u16;
+    let (range, step_ms) = ((grid.start_ms(), grid.end_ms()), grid.step_ms());
+    let paint = if look.palette == Palette::None { Paint::Plain } else { Paint::Ansi };
+    let columns = result::distribution(answered);
+    if !columns.is_empty() {
+        let unit = Unit::of_observations(expression);
+        let map = Heatmap { columns: &columns, range, step_ms, unit, marks: &[], cursor: None };
+        let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+        map.render(buffer.area, &mut buffer, &theme);
+        return text_of(&buffer, paint);
+    }
+    let unit = Unit::of_expression(expression);
+    let chart = Chart { series: &series, range, step_ms, unit, kind: Kind::Lines, log: look.log, ..Chart::default() };
+    let unnamed = series.len().saturating_sub(LEGEND_MAX);
+    let legend = (series.len() - unnamed) as u16;
     let area = Rect::new(0, 0, width, height + legend);
     let mut buffer = Buffer::empty(area);
     chart.render(Rect { height, ..area }, &mut buffer, &theme);
-    for (number, one) in series.iter().enumerate() {
+    for (number, one) in series.iter().take(LEGEND_MAX).enumerate() {
         let y = height + number as u16;
-        let sign = if look.unicode { '━' } else { ascii_sign(number) };
-        buffer[(0, y)].set_char(sign).set_style(Style::new().fg(theme.series(number)));
+        buffer[(0, y)].set_char(sign(number, &theme)).set_style(Style::new().fg(theme.series(number)));
         let value = one.last().map(|value| figure(value, unit)).unwrap_or_default();
         let room = usize::from(width).saturating_sub(text::width(&value) + 4);
         let line = format!("{}  {value}", text::fit(&one.name, room, theme.ellipsis()));
         buffer.set_string(2, y, theme.plain(&line), Style::new());
     }
-    let paint = if look.palette == Palette::None { Paint::Plain } else { Paint::Ansi };
-    text_of(&buffer, paint)
+    let mut text = text_of(&buffer, paint);
+    if unnamed > 0 {
+        let _ = writeln!(text, "and {unnamed} more");
+    }
+    text
 }
 
 fn text_of(buffer: &Buffer, paint: Paint) -> String {
@@ -124,7 +140,7 @@ fn text_of(buffer: &Buffer, paint: Paint) -> String {
             let symbol = if cell.symbol() == "\u{2800}" { " " } else { cell.symbol() };
             let now = cell.style();
             let is_blank = symbol == " " && (paint == Paint::Plain || now.bg.is_none_or(|bg| bg == Color::Reset));
-            if is_blank && !now.add_modifier.contains(Modifier::REVERSED) {
+            if is_blank && (paint == Paint::Plain || !now.add_modifier.contains(Modifier::REVERSED)) {
                 blank += 1;
             } else {
                 let _ = write!(line, "{:blank$}", "");
@@ -161,4 +177,44 @@ fn escape(style: Style) -> String {
         codes.push(format!("48;5;{number}"));
     }
     format!("\x1b[{}m", codes.join(";"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kymo_core::Labels;
+    use kymo_core::query::{PointTimes, QueryValue, ResultSeries};
+
+    use super::*;
+
+    const GRID: Grid = Grid::Range { start_ms: 0, end_ms: 60_000, step_ms: 1_000 };
+
+    fn drawn(expression: &str, labels: impl IntoIterator<Item = (&'static str, String)>) -> String {
+        let times = [0, 1_000, 30_000];
+        let one = |(name, value): (&'static str, String)| ResultSeries {
+            labels: Labels::from_pairs([(name, value)]),
+            floats: times.iter().map(|time| *time as f64).collect(),
+            times: PointTimes::Own(times.to_vec()),
+            histograms: Vec::new(),
+        };
+        let value = QueryValue::Matrix(labels.into_iter().map(one).collect());
+        let look = Look { size: (60, 8), palette: Palette::None, unicode: true, log: false };
+        plot(expression, GRID, &QueryResult { value, ..QueryResult::default() }, look)
+    }
+
+    #[test]
+    fn a_plot_names_its_series_and_counts_those_it_does_not_name() {
+        let few = drawn("a", ["x", "y"].map(|name| ("job", name.to_owned())));
+        assert!(few.contains("\na x") && few.contains("\nb y") && !few.contains("more"), "{few}");
+        let many = drawn("a", (0..70_000).map(|number| ("job", number.to_string())));
+        assert_eq!(many.lines().count(), 8 + LEGEND_MAX + 1);
+        assert!(many.ends_with("and 69950 more\n"), "{}", many.lines().last().unwrap_or_default());
+    }
+
+    #[test]
+    fn a_plot_of_one_distribution_is_a_heatmap() {
+        let shown = drawn("rate(took_seconds_bucket[5m])", ["0.01", "0.1", "1"].map(|le| ("le", le.to_owned())));
+        assert_eq!(shown.lines().count(), 8);
+        assert!(shown.contains('█') && shown.contains("ms "), "{shown}");
+        assert_eq!(drawn("a", []), "no data\n");
+    }
 }

@@ -87,6 +87,25 @@ pub(super) fn names(series: &[ResultSeries]) -> Vec<String> {
     series.iter().map(name).collect()
 }
 
+/// The distributions over time that an answer is: of one native histogram, or of the buckets of one classic histogram. Empty
+/// if it is anything else, where lines say more.
+pub(super) fn distribution(result: &QueryResult) -> Vec<HeatColumn> {
+    let is_one = match series_of(result) {
+        [single] if !single.histograms.is_empty() => true,
+        [first, others @ ..] if !others.is_empty() => {
+            let rest = |one: &ResultSeries| -> Vec<(String, String)> {
+                let pairs = one.labels.iter().filter(|(name, _)| *name != "le");
+                pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            };
+            let shared = rest(first);
+            first.labels.get("le").is_some()
+                && others.iter().all(|one| one.labels.get("le").is_some() && rest(one) == shared)
+        }
+        _ => false,
+    };
+    if is_one { heat(result) } else { Vec::new() }
+}
+
 /// Distributions over time: native histograms of the first series, or else classic buckets by `le`.
 pub(super) fn heat(result: &QueryResult) -> Vec<HeatColumn> {
     let series = series_of(result);

@@ -179,7 +179,10 @@ fn footer(app: &App, area: Rect, buffer: &mut Buffer, theme: &Theme) {
     if app.view().has_chart() {
         hints.extend([("+ -", "zoom"), ("[ ]", "pan"), ("c", "compare")]);
     } else {
-        hints.extend([("Enter", "open"), ("s", "sort")]);
+        hints.push(("Enter", "open"));
+        if !app.view().lists().is_empty() {
+            hints.push(("s", "sort"));
+        }
     }
     hints.push(("q", "leave"));
     for (key, text) in hints {

@@ -1,4 +1,6 @@
-//! What is kept between two runs: theme, span, bookmarks, histories, where one was.
+//! What is kept between two runs: theme, span, bookmarks, histories, where one was and how it was arranged.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub struct Settings {
     pub unicode: Option<bool>,
     /// The view that was shown last.
     pub view: ViewId,
+    /// How the person arranged the views.
+    pub arrangements: BTreeMap<ViewId, Arrangement>,
     /// The span of time.
     pub span: Span,
     /// The window of rates, as PromQL writes it.
@@ -32,6 +36,39 @@ pub struct Settings {
     pub commands: Vec<String>,
     /// Searches, newest last.
     pub searches: Vec<String>,
+}
+
+/// How a view is arranged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Arrangement {
+    /// Of each of its lists, the column that it is sorted by, and whether the largest comes first.
+    pub sorts: Vec<(usize, bool)>,
+    /// Of explore, the query.
+    pub query: String,
+    /// Of explore, what is shown of the answer.
+    pub parts: Parts,
+}
+
+/// What is shown of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parts {
+    /// Chart, table or both.
+    pub shown: Shown,
+    /// The plan as well.
+    pub plan: bool,
+}
+
+/// A chart, a table or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is what its name says")]
+pub enum Shown {
+    #[default]
+    Both,
+    Chart,
+    Table,
 }
 
 /// A view, and what it showed.
@@ -63,6 +100,7 @@ impl Default for Settings {
             palette: Palette::Dark,
             unicode: None,
             view: ViewId::Overview,
+            arrangements: BTreeMap::new(),
             span: Span::default(),
             window: "2m".to_owned(),
             interval_s: 2,
@@ -103,8 +141,15 @@ mod tests {
     fn settings_survive_their_file_and_unknown_keys_do_no_harm() {
         let bookmark = Bookmark { name: "a".to_owned(), view: ViewId::Explore, subject: "up".to_owned(), length_ms: 1 };
         let notes = vec![Note { time_ms: 1, text: "deployed".to_owned() }];
-        let settings =
-            Settings { bookmarks: vec![bookmark], notes, queries: vec!["up".to_owned()], ..Settings::default() };
+        let parts = Parts { shown: Shown::Table, plan: true };
+        let explore = Arrangement { sorts: vec![(3, false)], query: "up".to_owned(), parts };
+        let settings = Settings {
+            bookmarks: vec![bookmark],
+            notes,
+            queries: vec!["up".to_owned()],
+            arrangements: BTreeMap::from([(ViewId::Explore, explore)]),
+            ..Settings::default()
+        };
         assert_eq!(Settings::read(&settings.text()).ok(), Some(settings));
         let read = Settings::read(r#"{"palette":"light","future":1,"interval_s":0}"#).ok();
         assert_eq!(read, Some(Settings { palette: Palette::Light, interval_s: 1, ..Settings::default() }));

@@ -29,8 +29,7 @@ pub struct Span {
     pub compare_ms: i64,
     /// A logarithmic scale.
     pub log: bool,
-    /// Lines, areas, stacked; `None` for what suits the chart.
-    #[serde(skip)]
+    /// Lines, areas, stacked or a heatmap; `None` for what suits the chart.
     pub kind: Option<Kind>,
 }
 

@@ -65,9 +65,12 @@ impl Cell {
     }
 }
 
+/// No column has this number.
+const UNSORTED: usize = usize::MAX;
+
 /// Where a person is in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TableState {
+pub struct TableState {
     /// The chosen row, in the order shown.
     pub chosen: usize,
     /// The chosen column.
@@ -82,6 +85,11 @@ impl TableState {
         TableState { chosen: 0, column: 0, sort: (column, descending) }
     }
 
+    /// The first row of a list whose order is its own.
+    pub(super) fn unsorted() -> TableState {
+        TableState::sorted_by(UNSORTED, true)
+    }
+
     /// Moves by a key; whether it was one of a list.
     pub(super) fn act(&mut self, action: Action, rows: usize, columns: usize, page: usize) -> bool {
         let last = rows.saturating_sub(1);
@@ -94,6 +102,7 @@ impl TableState {
             Action::Last => self.chosen = last,
             Action::Left => self.column = self.column.saturating_sub(1),
             Action::Right => self.column = (self.column + 1).min(columns.saturating_sub(1)),
+            Action::Sort | Action::Reverse if self.sort.0 == UNSORTED => {}
             Action::Sort => self.sort = ((self.sort.0 + 1) % columns.max(1), true),
             Action::Reverse => self.sort.1 = !self.sort.1,
             _ => return false,
@@ -257,5 +266,7 @@ mod tests {
         state.sort_by(1);
         assert_eq!(state.sort, (1, false));
         assert!(!state.act(Action::Quit, 3, 2, 10));
+        let mut own = TableState::unsorted();
+        assert!(own.act(Action::Sort, 3, 2, 10) && own == TableState::unsorted());
     }
 }

@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::promql;
+
 const SECOND_MS: i64 = 1_000;
 const DAY_MS: i64 = 86_400_000;
 
@@ -56,11 +58,7 @@ impl Unit {
         if text.contains('/') {
             return Unit::Number;
         }
-        let name = text
-            .split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))
-            .find(|word| word.contains('_') && !matches!(*word, "label_replace" | "avg_over_time" | "max_over_time"))
-            .unwrap_or_default();
-        let unit = Unit::of_name(name);
+        let unit = Unit::of_observations(text);
         if text.contains("count(") || text.contains("count by") || text.contains("timestamp(") {
             Unit::Number
         } else if is_rate || text.contains("rate by") {
@@ -68,6 +66,15 @@ impl Unit {
         } else {
             unit
         }
+    }
+
+    /// The unit of what the metric of an expression observes, whatever is done with it.
+    pub fn of_observations(text: &str) -> Unit {
+        let name = text
+            .split(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))
+            .find(|word| word.contains('_') && !promql::FUNCTIONS.contains(word))
+            .unwrap_or_default();
+        Unit::of_name(name)
     }
 }
 
@@ -137,6 +144,11 @@ fn bytes(value: f64, suffix: &str) -> String {
         _ => (1.0, "B"),
     };
     format!("{}{letter}{suffix}", digits(value / by))
+}
+
+/// `1 service`, `2 services`.
+pub(super) fn counted(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A length of time in its two largest units: `2h5m`, `3d4h`, `12s`, `350ms`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kymo_core::QueryContext;
-use kymo_dashboard::terminal::{App, Ask, Effect, Event, ViewId, render};
+use kymo_dashboard::terminal::{App, Ask, Effect, Event, Options, Settings, ViewId, render};
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Rect;
@@ -28,8 +28,12 @@ impl Desk {
     }
 
     fn in_world(world: World, view: ViewId) -> Desk {
+        Desk::with(world, Settings { view, ..Settings::default() })
+    }
+
+    fn with(world: World, settings: Settings) -> Desk {
         let world = Arc::new(world);
-        let (app, effects) = App::new(options(view, (120, 40)));
+        let (app, effects) = App::new(Options { settings, ..options(ViewId::Overview, (120, 40)) });
         let mut desk = Desk { app, world, now_ms: NOW, asked: Vec::new(), effects: Vec::new() };
         desk.perform(effects);
         desk
@@ -384,4 +388,75 @@ fn what_happened_and_what_was_noted_stand_on_every_chart() {
     assert_eq!(events(&desk.asked), 0, "events are asked for less often than values");
     desk.pass(10_000);
     assert_eq!(events(&desk.asked), 1);
+}
+
+#[test]
+fn how_views_were_arranged_is_kept() {
+    let mut desk = Desk::at(ViewId::Services);
+    desk.keys("s");
+    assert_eq!(desk.effects, [Effect::Save]);
+    desk.effects.clear();
+    desk.keys("j");
+    assert_eq!(desk.effects, [], "where one is in a list is not kept");
+    desk.keys("3txe");
+    desk.keys(" + 1");
+    desk.key(KeyCode::Enter);
+    desk.keys("aa8l s q");
+    let left = desk.app.settings.clone();
+    let mut kept = options(ViewId::Explore, (120, 40));
+    kept.settings = Settings::read(&left.text()).unwrap();
+    let (again, _) = App::new(kept);
+    assert_eq!(again.settings, left);
+    assert_eq!(again.view_id, ViewId::Cardinality);
+    let mut desk = Desk::with(World::default(), Settings { view: ViewId::Explore, ..left });
+    let shown = desk.shown();
+    assert!(shown.contains("❯ up + 1") && shown.contains("Plan:") && !shown.contains("─ Now ─"), "{shown}");
+    desk.keys("2");
+    assert!(desk.shown().contains("SERVICE▾"), "{}", desk.shown());
+}
+
+#[test]
+fn every_chart_is_compared_with_an_earlier_time() {
+    for (view, charts) in [(ViewId::Overview, 4), (ViewId::Metrics, 1), (ViewId::Host, 6), (ViewId::Explore, 1)] {
+        let mut desk = Desk::at(view);
+        let alone = desk.shown();
+        desk.keys("nc");
+        let ranges = desk.asked.iter().filter_map(|ask| match ask {
+            Ask::Query(request) if request.grid.steps() > 100 => Some(request.grid.end_ms()),
+            _ => None,
+        });
+        let newest = ranges.clone().max().unwrap();
+        assert_eq!(ranges.filter(|end| *end == newest - 3_600_000).count(), charts, "{}", view.name());
+        let both = desk.shown();
+        assert_ne!(dots(&alone), dots(&both), "{}", view.name());
+        desk.keys(":compare off");
+        desk.key(KeyCode::Enter);
+        assert_eq!(dots(&alone), dots(&desk.shown()), "{}", view.name());
+    }
+}
+
+/// What is drawn on canvases.
+fn dots(shown: &str) -> String {
+    shown.chars().filter(|char| ('\u{2800}'..='\u{28ff}').contains(char)).collect()
+}
+
+#[test]
+fn a_distribution_is_a_heatmap_until_lines_are_wanted() {
+    let mut desk = Desk::at(ViewId::Overview);
+    desk.keys(":query sum by (le) (rate(http_server_request_duration_seconds_bucket[5m]))");
+    desk.key(KeyCode::Enter);
+    let shown = desk.shown();
+    assert!(shown.contains("████") && dots(&shown).is_empty(), "{shown}");
+    // What is observed are seconds, not a rate of them.
+    assert!(shown.contains("ms █") && shown.contains("▼checkout started"), "{shown}");
+    desk.keys("a");
+    let shown = desk.shown();
+    assert!(!shown.contains("████") && !dots(&shown).is_empty(), "{shown}");
+    desk.keys(":chart heatmap");
+    desk.key(KeyCode::Enter);
+    assert!(desk.shown().contains("████"), "{}", desk.shown());
+    // Where there is no distribution there are lines.
+    desk.keys(":query up");
+    desk.key(KeyCode::Enter);
+    assert!(!dots(&desk.shown()).is_empty());
 }

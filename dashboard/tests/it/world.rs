@@ -101,6 +101,9 @@ impl World {
             };
             return routes.iter().map(|(method, route, values)| (labels(method, route), values[at])).collect();
         }
+        if text.contains("\"q\"") {
+            return by("q", &[("p50", 0.043), ("p95", 0.13), ("p99", 0.286)]);
+        }
         if text.contains("by (le)") {
             return [("0.01", 2.0), ("0.05", 5.0), ("0.1", 8.0), ("0.5", 9.4), ("+Inf", 9.5)]
                 .iter()

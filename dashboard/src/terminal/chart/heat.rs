@@ -4,8 +4,8 @@ use kymo_core::NativeHistogram;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::Plot;
 use super::axis::time_ticks;
+use super::{Mark, Plot, draw_marks};
 use crate::terminal::text::{self, Unit, figure};
 use crate::terminal::theme::Theme;
 
@@ -49,6 +49,10 @@ pub struct Heatmap<'a> {
     pub step_ms: i64,
     /// What values are.
     pub unit: Unit,
+    /// What happened when, by time.
+    pub marks: &'a [Mark],
+    /// A moment that is looked at.
+    pub cursor: Option<i64>,
 }
 
 impl Heatmap<'_> {
@@ -101,6 +105,7 @@ impl Heatmap<'_> {
                 free = x + label.len() as u16 + 1;
             }
         }
+        draw_marks(plot, self.range, self.marks, self.cursor, buffer, theme);
         Some(Plot { area: plot, range: self.range })
     }
 

@@ -21,13 +21,14 @@ use ratatui::style::Color;
 use ratatui::symbols::Marker;
 use ratatui::widgets::Widget;
 use ratatui::widgets::canvas::Canvas;
+use serde::{Deserialize, Serialize};
 
 pub use axis::{Scale, time_ticks};
 pub use heat::{HeatColumn, Heatmap};
 pub use spark::spark;
 
 use super::text::{self, Unit, figure};
-use super::theme::Theme;
+use super::theme::{Palette, Theme};
 use shape::{Fill, Stroke};
 
 /// Less room than this for the words of a mark is none.
@@ -50,7 +51,8 @@ impl Series {
 }
 
 /// How series are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Each as a line.
     #[default]
@@ -59,6 +61,20 @@ pub enum Kind {
     Areas,
     /// On top of each other, the first at the bottom.
     Stacked,
+    /// As a distribution, darker where more observations fall; what is none, as lines.
+    Heat,
+}
+
+impl Kind {
+    /// As a person calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Lines => "lines",
+            Kind::Areas => "areas",
+            Kind::Stacked => "stacked",
+            Kind::Heat => "heatmap, where there is a distribution",
+        }
+    }
 }
 
 /// Something that happened.
@@ -131,6 +147,11 @@ impl Plot {
 }
 
 impl Chart<'_> {
+    /// Whether lines stand on areas.
+    fn is_filled(&self) -> bool {
+        matches!(self.kind, Kind::Areas | Kind::Stacked)
+    }
+
     /// Draws it with its axes. In an area too small for that, nothing.
     pub fn render(&self, area: Rect, buffer: &mut Buffer, theme: &Theme) -> Option<Plot> {
         if area.width < 12 || area.height < 3 {
@@ -138,7 +159,7 @@ impl Chart<'_> {
         }
         let stacks = (self.kind == Kind::Stacked).then(|| stack(self.series));
         let drawn = stacks.as_deref().unwrap_or(self.series);
-        let scale = Scale::of(self.values(drawn), self.unit, self.log, self.kind != Kind::Lines);
+        let scale = Scale::of(self.values(drawn), self.unit, self.log, self.is_filled());
         let ticks = scale.ticks(usize::from(area.height - 1).div_ceil(3).max(2));
         let labels: Vec<String> = ticks.iter().map(|tick| theme.plain(&figure(*tick, self.unit))).collect();
         let gutter = labels.iter().map(|label| text::width(label)).max().unwrap_or(0) as u16 + 1;
@@ -149,7 +170,8 @@ impl Chart<'_> {
         }
         self.draw_frame(plot, &scale, &ticks, &labels, buffer, theme);
         self.draw_canvas(plot, &scale, drawn, buffer, theme);
-        self.draw_marks(plot, buffer, theme);
+        self.draw_signs(plot, &scale, drawn, buffer, theme);
+        draw_marks(plot, self.range, self.marks, self.cursor, buffer, theme);
         Some(Plot { area: plot, range: self.range })
     }
 
@@ -234,7 +256,7 @@ impl Chart<'_> {
                 }
                 for (number, series) in lines.iter().enumerate().rev() {
                     let color: Color = theme.series(number);
-                    if self.kind != Kind::Lines {
+                    if self.is_filled() {
                         if !theme.unicode {
                             context.marker(if self.kind == Kind::Stacked {
                                 ascii(number)
@@ -262,45 +284,72 @@ impl Chart<'_> {
         canvas.render(plot, buffer);
     }
 
-    fn draw_marks(&self, plot: Rect, buffer: &mut Buffer, theme: &Theme) {
-        let column = |time: i64| {
-            let (start, end) = self.range;
-            (start..=end).contains(&time).then(|| {
-                let share = (time - start) as f64 / (end - start).max(1) as f64;
-                plot.x + (share * f64::from(plot.width - 1)).round() as u16
-            })
-        };
-        for (number, mark) in self.marks.iter().enumerate() {
-            let Some(x) = column(mark.time_ms) else { continue };
-            // Words end where the next mark stands.
-            let next = self.marks[number + 1..].iter().find_map(|next| column(next.time_ms));
-            let free = next.unwrap_or(plot.right()).max(x);
-            for y in plot.top()..plot.bottom() {
-                if buffer[(x, y)].symbol() == " " || buffer[(x, y)].symbol() == "\u{2800}" {
-                    buffer.set_string(x, y, theme.glyph("┊", ":"), theme.dim());
-                }
-            }
-            let room = usize::from(free - x).saturating_sub(1);
-            let label = if room < LABEL_MIN {
-                String::new()
-            } else {
-                text::fit(&theme.plain(&mark.text), room, theme.ellipsis())
-            };
-            buffer.set_string(x, plot.top(), theme.glyph("▼", "v"), theme.accent());
-            buffer.set_string((x + 1).min(plot.right()), plot.top(), label, theme.dim());
+    /// Where neither colours nor characters tell lines apart, the letters of the legend stand on them, each in a column of its
+    /// own, from the right.
+    fn draw_signs(&self, plot: Rect, scale: &Scale, drawn: &[Series], buffer: &mut Buffer, theme: &Theme) {
+        if drawn.len() < 2 || !theme.unicode || theme.palette() != Palette::None {
+            return;
         }
-        if let Some(x) = self.cursor.and_then(column) {
-            for y in plot.top()..plot.bottom() {
-                if buffer[(x, y)].symbol() == " " || buffer[(x, y)].symbol() == "\u{2800}" {
-                    buffer.set_string(x, y, theme.glyph("│", "|"), theme.accent());
-                }
+        let canvas = Plot { area: plot, range: self.range };
+        for (number, series) in drawn.iter().enumerate() {
+            let Some(from) = plot.right().checked_sub(1 + 2 * number as u16).filter(|x| *x >= plot.x) else { break };
+            let shown = (plot.x..=from).rev().find_map(|x| {
+                let value = value_at(series, canvas.time_at(x)?, self.step_ms).filter(|value| scale.shows(*value))?;
+                Some((x, plot.bottom() - 1 - (scale.share(value) * f64::from(plot.height - 1)).round() as u16))
+            });
+            if let Some(place) = shown {
+                buffer[place].set_char(sign(number, theme));
             }
         }
     }
 }
 
+/// Draws what happened, and the moment that is looked at, over a canvas, where it left room.
+fn draw_marks(plot: Rect, range: (i64, i64), marks: &[Mark], cursor: Option<i64>, buffer: &mut Buffer, theme: &Theme) {
+    let column = |time: i64| {
+        let (start, end) = range;
+        (start..=end).contains(&time).then(|| {
+            let share = (time - start) as f64 / (end - start).max(1) as f64;
+            plot.x + (share * f64::from(plot.width - 1)).round() as u16
+        })
+    };
+    let is_free = |buffer: &Buffer, x: u16, y: u16| matches!(buffer[(x, y)].symbol(), " " | "\u{2800}");
+    for (number, mark) in marks.iter().enumerate() {
+        let Some(x) = column(mark.time_ms) else { continue };
+        for y in plot.top()..plot.bottom() {
+            if is_free(buffer, x, y) {
+                buffer.set_string(x, y, theme.glyph("┊", ":"), theme.dim());
+            }
+        }
+        buffer.set_string(x, plot.top(), theme.glyph("▼", "v"), theme.accent());
+        // Words end where the next mark stands, and hide no line.
+        let next = marks[number + 1..].iter().find_map(|next| column(next.time_ms)).unwrap_or(plot.right());
+        let room = (x + 1..next).take_while(|x| is_free(buffer, *x, plot.top())).count();
+        if room >= LABEL_MIN {
+            let label = text::fit(&theme.plain(&mark.text), room, theme.ellipsis());
+            buffer.set_string(x + 1, plot.top(), label, theme.dim());
+        }
+    }
+    if let Some(x) = cursor.and_then(column) {
+        for y in plot.top()..plot.bottom() {
+            if is_free(buffer, x, y) {
+                buffer.set_string(x, y, theme.glyph("│", "|"), theme.accent());
+            }
+        }
+    }
+}
+
+/// The sign of a series in a legend: the colour of its line says the rest, and where there are no colours, the sign is on it.
+pub fn sign(number: usize, theme: &Theme) -> char {
+    match (theme.unicode, theme.palette()) {
+        (false, _) => ascii_sign(number),
+        (true, Palette::None) => char::from(b'a' + (number % 26) as u8),
+        (true, _) => '━',
+    }
+}
+
 /// The sign of a series where there is no braille, so that series differ without colour.
-pub fn ascii_sign(number: usize) -> char {
+fn ascii_sign(number: usize) -> char {
     const SIGNS: [char; 8] = ['*', 'o', 'x', '+', '#', '@', '%', '&'];
     SIGNS[number % SIGNS.len()]
 }

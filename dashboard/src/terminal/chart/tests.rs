@@ -118,7 +118,14 @@ fn a_heatmap_is_darkest_where_most_observations_fall() {
         )
     };
     let columns: Vec<HeatColumn> = (0..=10).filter(|step| *step != 5).map(column).collect();
-    let map = Heatmap { columns: &columns, range: minutes(10), step_ms: 60_000, unit: Unit::Seconds };
+    let map = Heatmap {
+        columns: &columns,
+        range: minutes(10),
+        step_ms: 60_000,
+        unit: Unit::Seconds,
+        marks: &[],
+        cursor: None,
+    };
     let area = Rect::new(0, 0, 50, 9);
     let mut buffer = Buffer::empty(area);
     map.render(area, &mut buffer, &Theme::new(Palette::None, false)).unwrap();
@@ -150,4 +157,39 @@ fn marks_and_the_cursor_stand_at_their_moments() {
         (Some(START), Some(START + 1_800_000))
     );
     assert_eq!(plot.time_at(plot.area.right()), None);
+}
+
+#[test]
+fn words_of_a_mark_hide_no_line() {
+    let marks = [Mark { time_ms: START + 2 * 60_000, text: "a process started".to_owned() }];
+    let drawn_over = |level: f64| {
+        // Low for the first half, then at `level` of 10.
+        let series = line((0..=30).map(|step| (step, if step < 15 { 1.0 } else { level })).chain([(31, 10.0)]));
+        let chart = Chart { series: &series, range: minutes(31), step_ms: 60_000, marks: &marks, ..Chart::default() };
+        drawn(&chart, 70, 6, true)[0].clone()
+    };
+    assert!(drawn_over(1.0).contains("▼a process started"), "{}", drawn_over(1.0));
+    let cut = drawn_over(10.0);
+    let dots = cut.chars().filter(|char| ('\u{2801}'..='\u{28ff}').contains(char)).count();
+    assert!(cut.contains("▼a process started") && dots > 28, "{cut}");
+    let full = {
+        let series = line((0..=31).map(|step| (step, 10.0)).chain([(32, 0.0)]));
+        let chart = Chart { series: &series, range: minutes(32), step_ms: 60_000, marks: &marks, ..Chart::default() };
+        drawn(&chart, 70, 6, true)[0].clone()
+    };
+    assert!(full.contains('▼') && !full.contains("process"), "{full}");
+}
+
+#[test]
+fn without_colours_letters_tell_lines_apart() {
+    let mut series = line((0..=30).map(|step| (step, 2.0)));
+    series.extend(line((0..=20).map(|step| (step, 8.0))));
+    let chart = Chart { series: &series, range: minutes(30), step_ms: 60_000, ..Chart::default() };
+    let rows = drawn(&chart, 44, 8, true);
+    let at =
+        |letter: char| rows.iter().enumerate().find_map(|(y, row)| Some((row.chars().position(|c| c == letter)?, y)));
+    let ((a_x, a_y), (b_x, b_y)) = (at('a').unwrap(), at('b').unwrap());
+    assert!(b_y < a_y && b_x < a_x && a_x == 43, "{rows:#?}");
+    assert_eq!(sign(1, &Theme::new(Palette::None, true)), 'b');
+    assert_eq!(sign(1, &Theme::new(Palette::Dark, true)), '━');
 }

@@ -138,6 +138,14 @@ impl View for Cardinality {
         }
     }
 
+    fn lists(&self) -> &[TableState] {
+        &self.states
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        &mut self.states
+    }
+
     fn click(&mut self, list: usize, row: usize, cx: &Cx<'_>) -> Then {
         let was = (self.list, self.states[list.min(3)].chosen);
         self.list = list.min(3);

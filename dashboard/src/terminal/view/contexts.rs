@@ -10,7 +10,7 @@ use crate::terminal::ask::{Answer, Ask};
 use crate::terminal::keys::Action;
 use crate::terminal::screen::{Hits, boxed};
 use crate::terminal::table::{Cell, Column, Table, TableState, put};
-use crate::terminal::text::{Unit, figure, span};
+use crate::terminal::text::{Unit, counted, figure, span};
 use crate::terminal::theme::Mood;
 
 const COLUMNS: [Column; 6] = [
@@ -34,7 +34,7 @@ pub(super) struct Contexts {
 
 impl Default for Contexts {
     fn default() -> Contexts {
-        let state = TableState::sorted_by(usize::MAX, true);
+        let state = TableState::unsorted();
         Contexts { contexts: Vec::new(), findings: Vec::new(), error: None, is_known: false, state }
     }
 }
@@ -144,7 +144,7 @@ impl Contexts {
 
     /// Everything about one context, a line each.
     fn details(&self, context: &ContextStatus) -> Vec<(String, Mood)> {
-        let mut lines = vec![(format!("{}, {} tasks", context.path, context.tasks), Mood::Good)];
+        let mut lines = vec![(format!("{}, {}", context.path, counted(context.tasks as usize, "task")), Mood::Good)];
         for wait in &context.waits {
             let held = match wait.held_by.is_empty() {
                 true => String::new(),

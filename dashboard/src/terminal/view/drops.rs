@@ -158,6 +158,14 @@ impl View for Drops {
         }
     }
 
+    fn lists(&self) -> &[TableState] {
+        std::slice::from_ref(&self.state)
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        std::slice::from_mut(&mut self.state)
+    }
+
     fn click(&mut self, list: usize, row: usize, _: &Cx<'_>) -> Then {
         if list == 0 {
             self.state.chosen = row;

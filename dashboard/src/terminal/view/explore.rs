@@ -11,24 +11,23 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 
-use super::panel::{Look, Panel, SERIES_MAX};
+use super::panel::{Look, Panel};
 use super::{Cx, Slot, Then, View};
 use crate::terminal::ask::{Answer, Ask};
 use crate::terminal::chart::Kind;
 use crate::terminal::keys::Action;
 use crate::terminal::line::{Edit, Line};
 use crate::terminal::promql::{self, Expected, FUNCTIONS};
-use crate::terminal::result;
 use crate::terminal::screen::{Hits, boxed};
+use crate::terminal::settings::{Parts, Shown};
 use crate::terminal::table::{Cell, Column, Table, TableState, put};
 use crate::terminal::text::{self, Unit, figure, moment};
 use crate::terminal::theme::Mood;
 
 const CHART: Slot = 0;
-const PAST: Slot = 1;
-const TABLE: Slot = 2;
-const WORDS: Slot = 3;
-const CHECK: Slot = 4;
+const TABLE: Slot = 1;
+const WORDS: Slot = 2;
+const CHECK: Slot = 3;
 
 /// How long nobody types before the server is asked what it thinks.
 const PAUSE_MS: i64 = 300;
@@ -36,15 +35,6 @@ const PAUSE_MS: i64 = 300;
 const PROPOSALS_MAX: usize = 8;
 
 const COLUMNS: [Column; 2] = [Column::wide("SERIES"), Column::figure("VALUE", 26)];
-
-/// What is shown below the query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Layout {
-    #[default]
-    Both,
-    Chart,
-    Table,
-}
 
 #[derive(Debug)]
 pub(super) struct Explore {
@@ -66,8 +56,7 @@ pub(super) struct Explore {
     rows: Vec<(String, String)>,
     plan: Option<PlanNode>,
     annotations: Annotations,
-    explains: bool,
-    layout: Layout,
+    parts: Parts,
     state: TableState,
     cursor: Option<i64>,
 }
@@ -87,9 +76,8 @@ impl Default for Explore {
             rows: Vec::new(),
             plan: None,
             annotations: Annotations::default(),
-            explains: false,
-            layout: Layout::Both,
-            state: TableState::sorted_by(usize::MAX, true),
+            parts: Parts::default(),
+            state: TableState::unsorted(),
             cursor: None,
         }
     }
@@ -260,7 +248,8 @@ impl Explore {
         let inner = boxed(area, buffer, "Chart", &note, cx.theme);
         let legend = (self.panel.series.len().min(6) as u16).min(inner.height / 4).max(1);
         let unit = Unit::of_expression(&self.asked);
-        let look = Look { legend, cursor: self.cursor, ..Look::new("", unit, Kind::Lines) };
+        let observed = Unit::of_observations(&self.asked);
+        let look = Look { legend, observed, cursor: self.cursor, ..Look::new("", unit, Kind::Lines) };
         self.panel.render_bare(inner, buffer, &look, cx, hits);
     }
 
@@ -306,21 +295,20 @@ impl View for Explore {
     fn asks(&self, cx: &Cx<'_>) -> Vec<(Slot, Ask)> {
         let mut asks = Vec::new();
         if !self.asked.is_empty() {
-            let request = QueryRequest {
-                explain: self.explains,
-                stats: StatsWanted::None,
-                ..QueryRequest::new(&*self.asked, cx.span.grid(cx.now_ms, 0))
-            };
-            asks.push((CHART, Ask::Query(request)));
+            for (slot, ask) in Panel::asks(CHART, &self.asked, cx) {
+                let ask = match ask {
+                    Ask::Query(request) if slot == CHART => {
+                        Ask::Query(QueryRequest { explain: self.parts.plan, stats: StatsWanted::None, ..request })
+                    }
+                    other => other,
+                };
+                asks.push((slot, ask));
+            }
             let at_ms = cx.span.range(cx.now_ms).1;
             // A person wonders at an empty answer.
             let request =
                 QueryRequest { explain_empty: true, ..QueryRequest::new(&*self.asked, Grid::Instant { at_ms }) };
             asks.push((TABLE, Ask::Query(request)));
-            if cx.span.compare_ms > 0 {
-                let grid = cx.span.grid(cx.now_ms, cx.span.compare_ms);
-                asks.push((PAST, Ask::Query(QueryRequest::new(&*self.asked, grid))));
-            }
         }
         if let Some(line) = &self.line {
             let (_, expected) = promql::expected(line.text(), line.cursor());
@@ -343,7 +331,7 @@ impl View for Explore {
     fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, cx: &Cx<'_>) {
         match (slot, answer) {
             (CHART, answer) => {
-                self.panel.answer(&answer);
+                self.panel.take(CHART, &answer, cx);
                 match answer {
                     Ok(Answer::Query(answered)) => {
                         self.plan = answered.plan;
@@ -352,16 +340,12 @@ impl View for Explore {
                         }
                     }
                     Err(error) if self.line.is_none() => {
-                        self.panel.series.clear();
+                        self.panel.clear();
                         let place = promql::place(&self.asked, &error);
                         self.fault = place.map(|(range, words)| (range, words.to_owned()));
                     }
                     _ => {}
                 }
-            }
-            (PAST, Ok(Answer::Query(answered))) => {
-                let all = result::series_of(&answered);
-                self.panel.past = result::lines(&all[..all.len().min(SERIES_MAX)], cx.span.compare_ms);
             }
             (TABLE, Ok(Answer::Query(answered))) => {
                 self.take_table(&answered.value);
@@ -383,10 +367,8 @@ impl View for Explore {
                     self.fault = found.filter(|(range, _)| range.start < line.text().trim_end().len());
                 }
             }
+            (slot, answer) if Panel::slot(slot) == CHART => self.panel.take(slot, &answer, cx),
             _ => {}
-        }
-        if cx.span.compare_ms == 0 {
-            self.panel.past.clear();
         }
     }
 
@@ -397,14 +379,14 @@ impl View for Explore {
                 return Then::Ask;
             }
             Action::Explain => {
-                self.explains = !self.explains;
+                self.parts.plan = !self.parts.plan;
                 return Then::Ask;
             }
             Action::Table => {
-                self.layout = match self.layout {
-                    Layout::Both => Layout::Chart,
-                    Layout::Chart => Layout::Table,
-                    Layout::Table => Layout::Both,
+                self.parts.shown = match self.parts.shown {
+                    Shown::Both => Shown::Chart,
+                    Shown::Chart => Shown::Table,
+                    Shown::Table => Shown::Both,
                 };
                 return Then::Done;
             }
@@ -437,18 +419,18 @@ impl View for Explore {
         let query = boxed(Rect { height: 3, ..area }, buffer, "Query", "", cx.theme);
         self.query_line(query, buffer, cx);
         let below = Rect { y: area.y + 3, height: area.height - 3, ..area };
-        let with_plan = self.explains && below.height >= 9;
+        let with_plan = self.parts.plan && below.height >= 9;
         let plan = if with_plan { (below.height / 3).max(5) } else { 0 };
         let main = Rect { height: below.height - plan, ..below };
-        match self.layout {
-            Layout::Chart => self.chart_box(main, buffer, cx, hits),
-            Layout::Table => self.table_box(main, buffer, cx, hits),
-            Layout::Both if main.width >= 140 => {
+        match self.parts.shown {
+            Shown::Chart => self.chart_box(main, buffer, cx, hits),
+            Shown::Table => self.table_box(main, buffer, cx, hits),
+            Shown::Both if main.width >= 140 => {
                 let left = main.width * 13 / 20;
                 self.chart_box(Rect { width: left, ..main }, buffer, cx, hits);
                 self.table_box(Rect { x: main.x + left, width: main.width - left, ..main }, buffer, cx, hits);
             }
-            Layout::Both => {
+            Shown::Both => {
                 let rows = (self.rows.len() as u16 + 2).min(main.height * 2 / 5).max(3).min(main.height);
                 self.chart_box(Rect { height: main.height - rows, ..main }, buffer, cx, hits);
                 let place = Rect { y: main.bottom() - rows, height: rows, ..main };
@@ -461,6 +443,10 @@ impl View for Explore {
         if self.line.is_some() {
             self.proposals_box(Rect { y: area.y + 3, height: area.height - 3, ..area }, buffer, cx);
         }
+    }
+
+    fn parts(&mut self) -> Option<&mut Parts> {
+        Some(&mut self.parts)
     }
 
     fn click(&mut self, _: usize, row: usize, _: &Cx<'_>) -> Then {

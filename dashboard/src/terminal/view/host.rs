@@ -70,15 +70,15 @@ pub(super) struct Host {
 
 impl View for Host {
     fn asks(&self, cx: &Cx<'_>) -> Vec<(Slot, Ask)> {
-        let ask = |(number, (_, _, _, text)): (usize, &(&str, Unit, Kind, &str))| {
-            (number as Slot, Panel::ask(&text.replace("WINDOW", cx.window), cx))
+        let asks = |(number, (_, _, _, text)): (usize, &(&str, Unit, Kind, &str))| {
+            Panel::asks(number as Slot, &text.replace("WINDOW", cx.window), cx).collect::<Vec<_>>()
         };
-        PANELS.iter().enumerate().map(ask).collect()
+        PANELS.iter().enumerate().flat_map(asks).collect()
     }
 
-    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
-        if let Some(panel) = self.panels.get_mut(slot as usize) {
-            panel.answer(&answer);
+    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, cx: &Cx<'_>) {
+        if let Some(panel) = self.panels.get_mut(Panel::slot(slot) as usize) {
+            panel.take(slot, &answer, cx);
         }
     }
 

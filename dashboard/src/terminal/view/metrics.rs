@@ -126,7 +126,7 @@ impl View for Metrics {
             asks.push((COUNTS, Ask::Query(QueryRequest::new(text, Grid::Instant { at_ms: cx.now_ms }))));
         }
         if let Some(name) = self.chosen(cx) {
-            asks.push((CHART, Panel::ask(&suited(cx.catalog, name, cx.window).0, cx)));
+            asks.extend(Panel::asks(CHART, &suited(cx.catalog, name, cx.window).0, cx));
         }
         asks
     }
@@ -136,9 +136,9 @@ impl View for Metrics {
             (COUNTS, Ok(Answer::Query(answered))) => {
                 self.counts.extend(result::by_label(&answered, METRIC_NAME));
             }
-            (CHART, answer) => {
+            (slot, answer) if Panel::slot(slot) == CHART => {
                 self.charted = self.chosen(cx).unwrap_or_default().to_owned();
-                self.panel.answer(&answer);
+                self.panel.take(slot, &answer, cx);
             }
             _ => {}
         }
@@ -212,6 +212,14 @@ impl View for Metrics {
         } else {
             put(buffer, (place.x, place.y, place.width), "asking …", cx.theme.dim(), false, cx.theme);
         }
+    }
+
+    fn lists(&self) -> &[TableState] {
+        std::slice::from_ref(&self.state)
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        std::slice::from_mut(&mut self.state)
     }
 
     fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {

@@ -27,7 +27,9 @@ use super::chart::Mark;
 use super::keys::Action;
 use super::screen::Hits;
 use super::services::Family;
+use super::settings::Parts;
 use super::span::Span;
+use super::table::TableState;
 use super::theme::Theme;
 
 /// Which question of a view.
@@ -219,6 +221,21 @@ pub trait View {
     /// A heading of one of its lists was clicked.
     fn click_heading(&mut self, list: usize, column: usize) {
         let _ = (list, column);
+    }
+
+    /// Its lists that can be sorted.
+    fn lists(&self) -> &[TableState] {
+        &[]
+    }
+
+    /// The same, to be sorted as they were.
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        &mut []
+    }
+
+    /// What is shown of its answer, where that is chosen.
+    fn parts(&mut self) -> Option<&mut Parts> {
+        None
     }
 
     /// The query or the service that it is about.

@@ -71,7 +71,7 @@ impl Default for Overview {
             flips: Vec::new(),
             panels: Default::default(),
             in_changes: false,
-            states: [TableState::sorted_by(usize::MAX, true), TableState::sorted_by(usize::MAX, true)],
+            states: [TableState::unsorted(), TableState::unsorted()],
         }
     }
 }
@@ -229,12 +229,12 @@ impl View for Overview {
         asks.push((RESTARTS, once("time() - process_start_time_seconds < 3600")));
         asks.push((FLIPS, once("changes(up[1h]) > 0")));
         for (number, (_, _, text)) in CHARTS.iter().enumerate() {
-            asks.push((PANELS + number as Slot, Panel::ask(&text.replace("WINDOW", cx.window), cx)));
+            asks.extend(Panel::asks(PANELS + number as Slot, &text.replace("WINDOW", cx.window), cx));
         }
         asks
     }
 
-    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
+    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, cx: &Cx<'_>) {
         if slot < SLOTS {
             self.services.answer(slot, answer);
             return;
@@ -268,8 +268,9 @@ impl View for Overview {
                 self.flips = result::series_of(&answered).iter().map(line).collect();
             }
             (slot, answer) => {
-                if let Some(panel) = slot.checked_sub(PANELS).and_then(|at| self.panels.get_mut(at as usize)) {
-                    panel.answer(&answer);
+                let at = Panel::slot(slot).checked_sub(PANELS);
+                if let Some(panel) = at.and_then(|at| self.panels.get_mut(at as usize)) {
+                    panel.take(slot, &answer, cx);
                 }
             }
         }

@@ -208,6 +208,8 @@ impl ServiceView {
             range: cx.span.range(cx.now_ms),
             step_ms: cx.span.step_ms(),
             unit: Unit::Seconds,
+            marks: cx.marks,
+            cursor: self.cursor,
         };
         if let Some(plot) = map.render(inner, buffer, cx.theme) {
             hits.add(plot.area, Target::Plot(plot));
@@ -247,12 +249,12 @@ impl View for ServiceView {
             asks.push((EXEMPLARS, Ask::Exemplars { text: family.selector(&one), start_ms, end_ms }));
         }
         if let Some(text) = of_all(families, Figure::Rate, "job", &one, cx.window, "") {
-            asks.push((RATE, Panel::ask(&text, cx)));
+            asks.extend(Panel::asks(RATE, &text, cx));
         }
         asks
     }
 
-    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, _: &Cx<'_>) {
+    fn answer(&mut self, slot: Slot, answer: Result<Answer, QueryError>, cx: &Cx<'_>) {
         if slot < SLOTS {
             if let Ok(Answer::Service(told)) = &answer {
                 let operations = told.iter().flat_map(|service| &service.operations);
@@ -274,7 +276,7 @@ impl View for ServiceView {
             (CALLERS, Ok(Answer::Query(answered))) => self.callers = result::by_label(&answered, "client"),
             (CALLEES, Ok(Answer::Query(answered))) => self.callees = result::by_label(&answered, "server"),
             (HEAT, Ok(Answer::Query(answered))) => self.heat = result::heat(&answered),
-            (RATE, answer) => self.rate.answer(&answer),
+            (slot, answer) if Panel::slot(slot) == RATE => self.rate.take(slot, &answer, cx),
             (EXEMPLARS, Ok(Answer::Exemplars(found))) => {
                 let mut all: Vec<Exemplar> = found.into_iter().flat_map(|(_, exemplars)| exemplars).collect();
                 all.sort_by(|a, b| b.value.total_cmp(&a.value).then(b.time_ms.cmp(&a.time_ms)));
@@ -361,6 +363,14 @@ impl View for ServiceView {
         let place = Rect { x: foot.x + half, width: foot.width - half, ..foot };
         let look = Look { cursor: self.cursor, ..Look::new("Requests", Unit::PerSecond, Kind::Areas) };
         self.rate.render(place, buffer, &look, cx, hits);
+    }
+
+    fn lists(&self) -> &[TableState] {
+        std::slice::from_ref(&self.state)
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        std::slice::from_mut(&mut self.state)
     }
 
     fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {

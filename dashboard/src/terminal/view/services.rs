@@ -12,7 +12,7 @@ use crate::terminal::keys::Action;
 use crate::terminal::screen::{Hits, boxed};
 use crate::terminal::services::{SPARK_POINTS, Service, ServiceTable};
 use crate::terminal::table::{Cell, Column, Table, TableState, put, window};
-use crate::terminal::text::{Unit, figure};
+use crate::terminal::text::{self, Unit, figure};
 use crate::terminal::theme::Mood;
 
 pub(super) const COLUMNS: [Column; 9] = [
@@ -155,7 +155,8 @@ impl View for Services {
         let shown = self.shown(cx);
         let count = |status: HealthStatus| shown.iter().filter(|service| service.health.status == status).count();
         let (sick, weak) = (count(HealthStatus::Unhealthy), count(HealthStatus::Degraded));
-        let note = format!("{} services, {sick} unhealthy, {weak} degraded ", shown.len());
+        let services = text::counted(shown.len(), "service");
+        let note = format!("{services}, {sick} unhealthy, {weak} degraded ");
         let inner = boxed(area, buffer, "Services", &note, cx.theme);
         let empty = match (&self.table.error, cx.catalog.is_known) {
             (Some(error), _) => error.clone(),
@@ -185,6 +186,14 @@ impl View for Services {
             let style = cx.theme.mood(mood(service.health.status));
             put(buffer, (inner.x, list.bottom(), inner.width), &text, style, false, cx.theme);
         }
+    }
+
+    fn lists(&self) -> &[TableState] {
+        std::slice::from_ref(&self.state)
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        std::slice::from_mut(&mut self.state)
     }
 
     fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {

@@ -158,6 +158,14 @@ impl View for Targets {
         }
     }
 
+    fn lists(&self) -> &[TableState] {
+        std::slice::from_ref(&self.state)
+    }
+
+    fn lists_mut(&mut self) -> &mut [TableState] {
+        std::slice::from_mut(&mut self.state)
+    }
+
     fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {
         if self.state.chosen == row {
             return self.act(Action::Open, cx);
