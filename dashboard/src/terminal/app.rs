@@ -157,8 +157,8 @@ pub struct App {
     arranged: BTreeMap<ViewId, Arrangement>,
     /// What is searched for, by view.
     searches: BTreeMap<ViewId, String>,
-    /// Where the person came from.
-    trail: Vec<ViewId>,
+    /// Where the person came from: views, and what they were about.
+    trail: Vec<(ViewId, String)>,
     catalog: Catalog,
     catalog_due_ms: i64,
     /// What happened, as last told, and what is drawn of it with the person's notes.
@@ -601,8 +601,11 @@ impl App {
             }
             Action::Back => {
                 if self.searches.remove(&self.view_id).is_none()
-                    && let Some(id) = self.trail.pop()
+                    && let Some((id, subject)) = self.trail.pop()
                 {
+                    if let Some(view) = self.views.get_mut(&id).filter(|view| view.subject() != subject) {
+                        view.set_subject(&subject);
+                    }
                     self.show(id, effects);
                 }
             }
@@ -675,11 +678,12 @@ impl App {
 
     /// Goes to a view, about another subject if one is given.
     pub fn open(&mut self, id: ViewId, subject: Option<&str>, effects: &mut Vec<Effect>) {
+        let from = (self.view_id, self.view().subject().to_owned());
         if let (Some(subject), Some(view)) = (subject, self.views.get_mut(&id)) {
             view.set_subject(subject);
         }
-        if id != self.view_id {
-            self.trail.push(self.view_id);
+        if id != from.0 || self.views[&id].subject() != from.1 {
+            self.trail.push(from);
             // Nobody goes back further than that.
             if self.trail.len() > 50 {
                 self.trail.remove(0);

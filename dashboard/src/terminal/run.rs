@@ -9,6 +9,7 @@ use std::time::Duration;
 use kymo_core::{BlockingPool, Clock, QueryContext};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event as Pressed,
 };
@@ -166,15 +167,15 @@ fn events_loop(
     let clock = &running.clock;
     let out =
         Out { frame: Vec::new(), recorder: running.recorder.clone(), clock: clock.clone(), began: clock.monotonic() };
-    let mut terminal = Terminal::new(CrosstermBackend::new(out))?;
-    wipe(&mut terminal)?;
+    let mut canvas = Canvas { terminal: Terminal::new(CrosstermBackend::new(out))?, shown: None };
+    canvas.wipe()?;
     let began = clock.monotonic();
     let view = options.settings.view;
     let (mut app, mut effects) = App::new(options);
     if let Some(subject) = &running.subject {
         app.open(view, Some(subject), &mut effects);
     }
-    if perform(effects, &mut app, running, send, &mut terminal)? {
+    if perform(effects, &mut app, running, send, &mut canvas)? {
         return Ok(());
     }
     // Since when there is something new that is not drawn yet.
@@ -182,9 +183,7 @@ fn events_loop(
     loop {
         let left = held.map(|since| (since + HOLD).saturating_sub(clock.monotonic())).filter(|left| !left.is_zero());
         if left.is_none() {
-            let mut hits = None;
-            terminal.draw(|frame| hits = Some(screen::render(&app, frame.area(), frame.buffer_mut())))?;
-            app.saw(hits.unwrap_or_default());
+            canvas.draw(&mut app)?;
             held = None;
         }
         // Answers come in bursts: all that are there are taken before the next frame.
@@ -212,7 +211,7 @@ fn events_loop(
             }
             let effects = app.update(event);
             is_new |= !effects.is_empty();
-            if perform(effects, &mut app, running, send, &mut terminal)? {
+            if perform(effects, &mut app, running, send, &mut canvas)? {
                 return Ok(());
             }
         }
@@ -224,12 +223,40 @@ fn events_loop(
     }
 }
 
-/// Clears the screen, so that the next frame is drawn whole.
-///
-/// `Terminal::clear` would ask the terminal where its cursor is, and fail where the answer takes two seconds or never comes.
-fn wipe(terminal: &mut Terminal<CrosstermBackend<Out>>) -> io::Result<()> {
-    let size = terminal.size()?;
-    terminal.resize(Rect::from((Position::ORIGIN, size)))
+/// The terminal, and what is on it.
+struct Canvas {
+    terminal: Terminal<CrosstermBackend<Out>>,
+    shown: Option<Buffer>,
+}
+
+impl Canvas {
+    /// Draws the state. Where nothing changed nothing is sent: every frame has a price on a slow line.
+    fn draw(&mut self, app: &mut App) -> io::Result<()> {
+        let area = Rect::from((Position::ORIGIN, self.terminal.size()?));
+        let mut next = Buffer::empty(area);
+        app.saw(screen::render(app, area, &mut next));
+        if self.shown.as_ref() == Some(&next) {
+            return Ok(());
+        }
+        self.terminal.draw(|frame| {
+            // The size may have changed since it was asked for.
+            let same = frame.area().intersection(area);
+            for position in same.positions() {
+                frame.buffer_mut()[position] = next[position].clone();
+            }
+        })?;
+        self.shown = Some(next);
+        Ok(())
+    }
+
+    /// Clears the screen, so that the next frame is drawn whole.
+    ///
+    /// `Terminal::clear` would ask the terminal where its cursor is, and fail where the answer takes two seconds or never comes.
+    fn wipe(&mut self) -> io::Result<()> {
+        self.shown = None;
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
+    }
 }
 
 /// Does what the state wants; whether it is over.
@@ -238,7 +265,7 @@ fn perform(
     app: &mut App,
     running: &Running,
     send: &Sender<Event>,
-    terminal: &mut Terminal<CrosstermBackend<Out>>,
+    canvas: &mut Canvas,
 ) -> Result<bool, RunError> {
     for effect in effects {
         match effect {
@@ -255,7 +282,7 @@ fn perform(
                 }
             }
             Effect::Copy(text) => {
-                let out = terminal.backend_mut();
+                let out = canvas.terminal.backend_mut();
                 write!(out, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
                 out.flush()?;
             }
@@ -265,7 +292,7 @@ fn perform(
                     leave()?;
                     suspend();
                     enter()?;
-                    wipe(terminal)?;
+                    canvas.wipe()?;
                     if let Ok((width, height)) = size() {
                         send.send(Event::Resize(width, height)).unwrap_or_default();
                     }

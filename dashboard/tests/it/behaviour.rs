@@ -163,6 +163,33 @@ fn a_service_is_opened_and_left_again() {
 }
 
 #[test]
+fn who_calls_and_is_called_is_gone_through_and_back() {
+    let mut desk = Desk::in_world(World { judges: true, ..World::default() }, ViewId::Services);
+    desk.key(KeyCode::Enter);
+    assert_eq!(desk.app.view().subject(), "checkout");
+    // Operations, called by, calls: the second of those.
+    desk.keys("ll");
+    desk.key(KeyCode::Down);
+    desk.key(KeyCode::Enter);
+    assert_eq!(desk.app.view().subject(), "payments");
+    desk.key(KeyCode::Esc);
+    assert_eq!(desk.app.view().subject(), "checkout");
+    let (x, y) = desk.find("410ms 04:38:59");
+    desk.click(MouseEventKind::Down(MouseButton::Left), x, y);
+    desk.effects.clear();
+    desk.keys("y");
+    assert_eq!(desk.effects, [Effect::Copy("4bf92f3577b34da6a3ce929d0e0e4736".to_owned())]);
+    let (x, y) = desk.find("gateway");
+    for _ in 0..2 {
+        desk.click(MouseEventKind::Down(MouseButton::Left), x, y);
+    }
+    assert_eq!(desk.app.view().subject(), "gateway");
+    desk.key(KeyCode::Esc);
+    desk.key(KeyCode::Esc);
+    assert_eq!(desk.app.view_id, ViewId::Services);
+}
+
+#[test]
 fn a_lost_server_is_said_asked_for_and_found_again() {
     let mut desk = Desk::at(ViewId::Services);
     desk.world.gone.store(true, Ordering::SeqCst);

@@ -55,18 +55,24 @@ impl Scale {
             let every = decades.div_ceil(count.max(1)).max(1);
             return (0..=decades).step_by(every).map(|n| 10f64.powf(self.low + n as f64)).collect();
         }
-        let step = step(self.high - self.low, count, self.unit);
-        let first = (self.low / step).ceil() as i64;
-        let last = (self.high / step + 1e-9).floor() as i64;
-        (first..=last).map(|n| n as f64 * step).collect()
+        // A narrow scale far from zero may lie between two round values: it gets rounder ones until two lie on it.
+        let rows = |count: usize| {
+            let step = step(self.high - self.low, count, self.unit);
+            let first = (self.low / step - 1e-9).ceil() as i64;
+            let last = (self.high / step + 1e-9).floor() as i64;
+            (first..=last).map(|n| n as f64 * step).collect::<Vec<_>>()
+        };
+        let wanted = rows(count);
+        if wanted.len() >= 2 { wanted } else { rows(2 * count.max(2)) }
     }
 }
 
 /// A round distance of which at most `count` and a bit lie in `spread`.
 fn step(spread: f64, count: usize, unit: Unit) -> f64 {
     let raw = spread / count.max(1) as f64;
-    if matches!(unit, Unit::Bytes | Unit::BytesPerSecond) && raw >= 1.0 {
-        return 2f64.powf(raw.log2().ceil());
+    if matches!(unit, Unit::Bytes | Unit::BytesPerSecond) {
+        // Nothing is a part of a byte.
+        return 2f64.powf(raw.max(1.0).log2().ceil());
     }
     let power = 10f64.powf(raw.log10().floor());
     let factor = match raw / power {
@@ -83,6 +89,27 @@ const TIME_STEPS: [i64; 23] = [
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
     1_209_600, 2_592_000, 7_776_000,
 ];
+
+/// Round moments for an axis `width` columns wide, UTC: the column at which each label begins, and the label. Labels lie whole
+/// on the axis and apart from each other, and unless it is very narrow there is one.
+pub(super) fn time_labels(range: (i64, i64), width: u16) -> Vec<(u16, String)> {
+    let about = usize::from(width) / 12;
+    let placed = |count: usize| {
+        let mut free = 0;
+        let mut labels = Vec::new();
+        for (time, label) in time_ticks(range, count) {
+            let share = (time - range.0) as f64 / (range.1 - range.0).max(1) as f64;
+            let at = (share * f64::from(width.saturating_sub(1))).round() as u16;
+            let x = at.saturating_sub(label.len() as u16 / 2);
+            if x >= free && x + label.len() as u16 <= width {
+                free = x + label.len() as u16 + 1;
+                labels.push((x, label));
+            }
+        }
+        labels
+    };
+    (about..about + 4).map(placed).find(|labels| !labels.is_empty()).unwrap_or_default()
+}
 
 /// At most about `count` round moments in `range`, with their labels, UTC.
 pub fn time_ticks(range: (i64, i64), count: usize) -> Vec<(i64, String)> {

@@ -4,7 +4,7 @@ use kymo_core::NativeHistogram;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::axis::time_ticks;
+use super::axis::time_labels;
 use super::{Mark, Plot, draw_marks};
 use crate::terminal::text::{self, Unit, figure};
 use crate::terminal::theme::Theme;
@@ -95,15 +95,8 @@ impl Heatmap<'_> {
                 buffer[position].set_char(char).set_style(style);
             }
         }
-        let mut free = plot.x;
-        for (time, label) in time_ticks(self.range, usize::from(plot.width) / 12) {
-            let share = (time - self.range.0) as f64 / (self.range.1 - self.range.0).max(1) as f64;
-            let x = plot.x + (share * f64::from(plot.width - 1)).round() as u16;
-            let x = x.saturating_sub(label.len() as u16 / 2).max(plot.x);
-            if x >= free && x + label.len() as u16 <= plot.right() {
-                buffer.set_string(x, plot.bottom(), &label, theme.dim());
-                free = x + label.len() as u16 + 1;
-            }
+        for (x, label) in time_labels(self.range, plot.width) {
+            buffer.set_string(plot.x + x, plot.bottom(), &label, theme.dim());
         }
         draw_marks(plot, self.range, self.marks, self.cursor, buffer, theme);
         Some(Plot { area: plot, range: self.range })

@@ -23,6 +23,7 @@ use ratatui::widgets::Widget;
 use ratatui::widgets::canvas::Canvas;
 use serde::{Deserialize, Serialize};
 
+use axis::time_labels;
 pub use axis::{Scale, time_ticks};
 pub use heat::{HeatColumn, Heatmap};
 pub use spark::spark;
@@ -210,16 +211,8 @@ impl Chart<'_> {
         let y = plot.bottom();
         buffer.set_string(plot.x - 1, y, theme.glyph("└", "+"), theme.frame());
         buffer.set_string(plot.x, y, theme.glyph("─", "-").repeat(usize::from(plot.width)), theme.frame());
-        let mut free = plot.x;
-        for (time, label) in time_ticks(self.range, usize::from(plot.width) / 12) {
-            let share = (time - self.range.0) as f64 / (self.range.1 - self.range.0).max(1) as f64;
-            let at = plot.x + (share * f64::from(plot.width - 1)).round() as u16;
-            let x = at.saturating_sub(label.len() as u16 / 2).max(plot.x);
-            if x < free || x + label.len() as u16 > plot.right() {
-                continue;
-            }
-            buffer.set_string(x, y, &label, theme.dim());
-            free = x + label.len() as u16 + 1;
+        for (x, label) in time_labels(self.range, plot.width) {
+            buffer.set_string(plot.x + x, y, &label, theme.dim());
         }
     }
 

@@ -102,6 +102,31 @@ fn time_ticks_are_round_moments_of_the_day() {
 }
 
 #[test]
+fn an_axis_has_a_label_of_time_and_two_of_values_wherever_it_ends() {
+    for width in 12..80 {
+        for minute in 0..30 {
+            let end = START + minute * 60_000 + 7_000;
+            let labels = time_labels((end - 900_000, end), width);
+            assert!(!labels.is_empty(), "{width} columns, minute {minute}");
+            assert!(labels.iter().all(|(x, label)| x + label.len() as u16 <= width), "{labels:?}");
+            assert!(labels.windows(2).all(|two| two[0].0 + (two[0].1.len() as u16) < two[1].0), "{labels:?}");
+        }
+    }
+    for (values, unit) in [
+        ([0.866, 0.8715], Unit::Ratio),
+        ([0.0, 0.0], Unit::BytesPerSecond),
+        ([99.0, 99.1], Unit::Number),
+        ([5e9, 5.01e9], Unit::Bytes),
+    ] {
+        for count in 1..8 {
+            let ticks = Scale::of(values.into_iter(), unit, false, false).ticks(count);
+            assert!(ticks.len() >= 2, "{values:?} {count}: {ticks:?}");
+        }
+    }
+    assert_eq!(Scale::of([0.0].into_iter(), Unit::Bytes, false, true).ticks(4), [0.0, 1.0]);
+}
+
+#[test]
 fn a_spark_keeps_gaps_and_ends_at_the_newest() {
     let theme = Theme::new(Palette::Dark, true);
     assert_eq!(spark(&[Some(0.0), None, Some(4.0), Some(8.0)], 6, &theme), "  ▁ ▅█");

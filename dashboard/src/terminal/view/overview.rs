@@ -32,8 +32,8 @@ const LOSS_MS: i64 = 15 * 60_000;
 
 /// Columns of the terminal that names get at most: the reason is what one reads.
 const WHAT_MAX: usize = 24;
-/// Lines for the whole reason of the chosen line, below lists that are long enough.
-const DETAIL_LINES: u16 = 3;
+/// Lines for the reason of the chosen line that a list gives way to, if it is long enough.
+const DETAIL_LINES: usize = 3;
 
 /// Charts along the foot: title, unit, expression.
 const CHARTS: [(&str, Unit, &str); 4] = [
@@ -151,7 +151,13 @@ impl Overview {
         let note = if lines.is_empty() { String::new() } else { format!("{} ", lines.len()) };
         let inner = boxed(area, buffer, title, &note, cx.theme);
         let is_here = (number == 1) == self.in_changes;
-        let detail = if is_here && inner.height >= 9 { DETAIL_LINES } else { 0 };
+        let chosen = lines.get(self.states[number].chosen.min(lines.len().saturating_sub(1)));
+        let said = chosen
+            .filter(|_| is_here && inner.height >= 9)
+            .map_or(Vec::new(), |line| text::folded(&format!("{}: {}", line.what, line.why), usize::from(inner.width)));
+        // All of it where the list leaves room for it.
+        let room = usize::from(inner.height).saturating_sub(lines.len() + 1).max(DETAIL_LINES);
+        let detail = said.len().min(room) as u16;
         let foot = Rect { y: inner.bottom() - detail, height: detail, ..inner };
         let inner = Rect { height: inner.height - detail, ..inner };
         // A heading would say nothing here: its line is given to the list.
@@ -179,10 +185,9 @@ impl Overview {
         for (x, cell) in (area.x..area.right()).zip(kept) {
             buffer[(x, area.y)] = cell;
         }
-        let Some(line) = lines.get(self.states[number].chosen.min(lines.len().saturating_sub(1))) else { return };
-        let said = text::folded(&format!("{}: {}", line.what, line.why), usize::from(foot.width));
+        let style = chosen.map_or(cx.theme.text(), |line| cx.theme.mood(line.mood));
         for (y, said) in (foot.top()..foot.bottom()).zip(said) {
-            put(buffer, (foot.x, y, foot.width), &said, cx.theme.mood(line.mood), false, cx.theme);
+            put(buffer, (foot.x, y, foot.width), &said, style, false, cx.theme);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::terminal::promql::quoted;
 use crate::terminal::result;
 use crate::terminal::screen::{Hits, Target, boxed};
 use crate::terminal::services::{Figure, SLOTS, Service, ServiceTable, matcher, of_all};
-use crate::terminal::table::{Cell, Column, Table, TableState, put};
+use crate::terminal::table::{Cell, Column, Table, TableState, put, window};
 use crate::terminal::text::{Unit, figure, time_of_day};
 use crate::terminal::theme::Mood;
 
@@ -34,8 +34,16 @@ const RATE: Slot = SLOTS + 7;
 
 /// Labels that tell operations of a service apart; those that a metric lacks are empty.
 const OPERATION_LABELS: &str = "http_request_method, method, http_route, route, handler, operation, rpc_method";
+/// Said where nobody calls.
+const NO_CALLS: &str = "no calls known: spans tell, or traces_service_graph_request_total";
 /// Exemplars shown, the slowest.
 const EXEMPLARS_MAX: usize = 8;
+
+/// Its lists, from the left and down.
+const OPERATION_LIST: usize = 0;
+const CALLER_LIST: usize = 1;
+const CALLEE_LIST: usize = 2;
+const TRACE_LIST: usize = 3;
 
 const COLUMNS: [Column; 4] =
     [Column::wide("OPERATION"), Column::figure("RATE", 8), Column::figure("ERRORS", 7), Column::figure("P95", 7)];
@@ -74,6 +82,9 @@ pub(super) struct ServiceView {
     exemplars: Vec<Exemplar>,
     rate: Panel,
     state: TableState,
+    /// Which of its lists keys move in, and the line chosen in each that is no table.
+    list: usize,
+    lines: [usize; 4],
     cursor: Option<i64>,
 }
 
@@ -90,6 +101,8 @@ impl Default for ServiceView {
             exemplars: Vec::new(),
             rate: Panel::default(),
             state: TableState::sorted_by(1, true),
+            list: OPERATION_LIST,
+            lines: [0; 4],
             cursor: None,
         }
     }
@@ -171,33 +184,73 @@ impl ServiceView {
         put(buffer, (area.x, area.y + 1, area.width), &line, theme.text(), false, theme);
     }
 
-    fn neighbours(&self, title: &str, of: &BTreeMap<String, f64>, area: Rect, buffer: &mut Buffer, cx: &Cx<'_>) {
-        let inner = boxed(area, buffer, title, "", cx.theme);
-        let mut list: Vec<(&String, &f64)> = of.iter().collect();
-        list.sort_by(|a, b| b.1.total_cmp(a.1));
-        if list.is_empty() && inner.height > 0 {
-            let text = "no calls known: spans tell, or traces_service_graph_request_total";
-            put(buffer, (inner.x, inner.y, inner.width), text, cx.theme.dim(), false, cx.theme);
-        }
-        for (line, (name, rate)) in list.into_iter().take(usize::from(inner.height)).enumerate() {
-            let y = inner.y + line as u16;
-            let rate = figure(*rate, Unit::PerSecond);
-            put(buffer, (inner.x, y, inner.width.saturating_sub(9)), name, cx.theme.text(), false, cx.theme);
-            put(buffer, (inner.x, y, inner.width), &rate, cx.theme.dim(), true, cx.theme);
+    /// Who calls it, or whom it calls, the busiest first: as the server knows, or else as a service graph tells.
+    fn neighbours(&self, list: usize) -> Vec<(String, f64)> {
+        let (callers, callees) = self.table.neighbours(&self.name);
+        let (told, asked) = match list {
+            CALLER_LIST => (callers, &self.callers),
+            _ => (callees, &self.callees),
+        };
+        let known = if told.is_empty() { asked } else { &told };
+        let mut sorted: Vec<(String, f64)> = known.iter().map(|(name, rate)| (name.clone(), *rate)).collect();
+        sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+        sorted
+    }
+
+    /// The lines of a list that is no table: a text, and a figure at the right.
+    fn lines(&self, list: usize) -> Vec<(String, String)> {
+        match list {
+            TRACE_LIST => {
+                let line = |exemplar: &Exemplar| {
+                    let took = figure(exemplar.value, Unit::Seconds);
+                    (format!("{took:>7} {} {}", time_of_day(exemplar.time_ms), trace_id(exemplar)), String::new())
+                };
+                self.exemplars.iter().map(line).collect()
+            }
+            _ => {
+                let line = |(name, rate)| (name, figure(rate, Unit::PerSecond));
+                self.neighbours(list).into_iter().map(line).collect()
+            }
         }
     }
 
-    fn slow(&self, area: Rect, buffer: &mut Buffer, cx: &Cx<'_>) {
-        let inner = boxed(area, buffer, "Slowest traces", "", cx.theme);
-        if self.exemplars.is_empty() && inner.height > 0 {
-            let text = "no exemplars";
-            put(buffer, (inner.x, inner.y, inner.width), text, cx.theme.dim(), false, cx.theme);
+    /// Draws such a list.
+    fn draw_lines(&self, list: usize, area: Rect, buffer: &mut Buffer, cx: &Cx<'_>, hits: &mut Hits) {
+        let (title, empty) = match list {
+            CALLER_LIST => ("Called by", NO_CALLS),
+            CALLEE_LIST => ("Calls", NO_CALLS),
+            _ => ("Slowest traces", "no exemplars"),
+        };
+        let inner = boxed(area, buffer, title, "", cx.theme);
+        let lines = self.lines(list);
+        if lines.is_empty() && inner.height > 0 {
+            put(buffer, (inner.x, inner.y, inner.width), empty, cx.theme.dim(), false, cx.theme);
         }
-        for (line, exemplar) in self.exemplars.iter().take(usize::from(inner.height)).enumerate() {
-            let y = inner.y + line as u16;
-            let took = figure(exemplar.value, Unit::Seconds);
-            let text = format!("{took:>7} {} {}", time_of_day(exemplar.time_ms), trace_id(exemplar));
-            put(buffer, (inner.x, y, inner.width), &text, cx.theme.text(), false, cx.theme);
+        let chosen = self.lines[list].min(lines.len().saturating_sub(1));
+        let shown = window(chosen, lines.len(), usize::from(inner.height));
+        for (y, row) in (inner.top()..inner.bottom()).zip(shown) {
+            let (text, note) = &lines[row];
+            let room = inner.width.saturating_sub(if note.is_empty() { 0 } else { 9 });
+            put(buffer, (inner.x, y, room), text, cx.theme.text(), false, cx.theme);
+            put(buffer, (inner.x, y, inner.width), note, cx.theme.dim(), true, cx.theme);
+            let place = Rect { y, height: 1, ..inner };
+            if self.list == list && row == chosen {
+                buffer.set_style(place, cx.theme.chosen());
+            }
+            hits.add(place, Target::Row(list, row));
+        }
+    }
+
+    /// What is chosen in a list that is no table.
+    fn chosen_line(&self) -> Option<String> {
+        let at = |count: usize| self.lines[self.list].min(count.saturating_sub(1));
+        match self.list {
+            OPERATION_LIST => None,
+            TRACE_LIST => self.exemplars.get(at(self.exemplars.len())).map(|one| trace_id(one).to_owned()),
+            list => {
+                let known = self.neighbours(list);
+                known.get(at(known.len())).map(|(name, _)| name.clone())
+            }
         }
     }
 
@@ -214,6 +267,50 @@ impl ServiceView {
         if let Some(plot) = map.render(inner, buffer, cx.theme) {
             hits.add(plot.area, Target::Plot(plot));
         }
+    }
+
+    fn act_on_operations(&mut self, action: Action, cx: &Cx<'_>) -> Then {
+        let rows = self.shown(cx).len();
+        if self.state.act(action, rows, COLUMNS.len(), cx.page() / 2) {
+            return Then::Done;
+        }
+        match action {
+            Action::Open => {
+                let shown = self.shown(cx);
+                let labels =
+                    shown.get(self.state.chosen.min(rows.saturating_sub(1))).and_then(|one| one.labels.clone());
+                let mut matchers = matcher(&self.name);
+                for (name, value) in labels.iter().flat_map(Labels::iter) {
+                    matchers += &format!(", {name}={}", quoted(value));
+                }
+                let text = of_all(&cx.catalog.families, Figure::Quantile(0.95), "job", &matchers, cx.window, "");
+                let text = text.or_else(|| of_all(&cx.catalog.families, Figure::Rate, "job", &matchers, cx.window, ""));
+                text.map_or(Then::Done, Then::Explore)
+            }
+            Action::Copy | Action::CopyRow => {
+                let shown = self.shown(cx);
+                match shown.get(self.state.chosen.min(rows.saturating_sub(1))) {
+                    Some(operation) if action == Action::Copy => Then::Copy(operation.name.clone()),
+                    Some(operation) => {
+                        let cells: Vec<String> = (0..COLUMNS.len()).map(|at| cell(operation, at, cx).text).collect();
+                        Then::Copy(cells.join("\t"))
+                    }
+                    None => Then::Copy(self.name.clone()),
+                }
+            }
+            _ => Then::NotMine,
+        }
+    }
+}
+
+fn cell(operation: &Operation, column: usize, cx: &Cx<'_>) -> Cell {
+    let share = if operation.rate > 0.0 { operation.errors / operation.rate } else { 0.0 };
+    match column {
+        0 => Cell::plain(&*operation.name),
+        1 => Cell::plain(figure(operation.rate, Unit::PerSecond)),
+        2 if share >= 0.01 => Cell::new(figure(share, Unit::Ratio), cx.theme.mood(Mood::Bad)),
+        2 => Cell::new(figure(share, Unit::Ratio), cx.theme.dim()),
+        _ => Cell::plain(operation.p95.map(|p95| figure(p95, Unit::Seconds)).unwrap_or_default()),
     }
 }
 
@@ -294,30 +391,26 @@ impl View for ServiceView {
     }
 
     fn act(&mut self, action: Action, cx: &Cx<'_>) -> Then {
-        let rows = self.shown(cx).len();
-        if self.state.act(action, rows, COLUMNS.len(), cx.page() / 2) {
-            return Then::Done;
-        }
         match action {
-            Action::Open => {
-                let shown = self.shown(cx);
-                let labels =
-                    shown.get(self.state.chosen.min(rows.saturating_sub(1))).and_then(|one| one.labels.clone());
-                let mut matchers = matcher(&self.name);
-                for (name, value) in labels.iter().flat_map(Labels::iter) {
-                    matchers += &format!(", {name}={}", quoted(value));
+            Action::Left => self.list = self.list.saturating_sub(1),
+            Action::Right => self.list = (self.list + 1).min(TRACE_LIST),
+            _ if self.list != OPERATION_LIST => {
+                let chosen = self.chosen_line();
+                match (action, chosen) {
+                    (Action::Open, Some(name)) if self.list != TRACE_LIST => return Then::Service(name),
+                    (Action::Open | Action::Copy | Action::CopyRow, Some(text)) => return Then::Copy(text),
+                    _ => {}
                 }
-                let text = of_all(&cx.catalog.families, Figure::Quantile(0.95), "job", &matchers, cx.window, "");
-                let text = text.or_else(|| of_all(&cx.catalog.families, Figure::Rate, "job", &matchers, cx.window, ""));
-                text.map_or(Then::Done, Then::Explore)
+                let count = self.lines(self.list).len();
+                let mut state = TableState { chosen: self.lines[self.list], ..TableState::unsorted() };
+                if !state.act(action, count, 1, count.max(1)) {
+                    return Then::NotMine;
+                }
+                self.lines[self.list] = state.chosen;
             }
-            Action::Copy => match self.exemplars.first() {
-                Some(exemplar) => Then::Copy(trace_id(exemplar).to_owned()),
-                None => Then::Copy(self.name.clone()),
-            },
-            Action::CopyRow => Then::Copy(self.name.clone()),
-            _ => Then::NotMine,
+            _ => return self.act_on_operations(action, cx),
         }
+        Then::Done
     }
 
     fn render(&self, area: Rect, buffer: &mut Buffer, cx: &Cx<'_>, hits: &mut Hits) {
@@ -332,32 +425,18 @@ impl View for ServiceView {
         let table = Table {
             columns: &COLUMNS,
             rows: shown.len(),
-            state: Some(&self.state),
-            cell: |row, column| {
-                let operation = shown[row];
-                let share = if operation.rate > 0.0 { operation.errors / operation.rate } else { 0.0 };
-                match column {
-                    0 => Cell::plain(&*operation.name),
-                    1 => Cell::plain(figure(operation.rate, Unit::PerSecond)),
-                    2 if share >= 0.01 => Cell::new(figure(share, Unit::Ratio), cx.theme.mood(Mood::Bad)),
-                    2 => Cell::new(figure(share, Unit::Ratio), cx.theme.dim()),
-                    _ => Cell::plain(operation.p95.map(|p95| figure(p95, Unit::Seconds)).unwrap_or_default()),
-                }
-            },
+            state: (self.list == OPERATION_LIST).then_some(&self.state),
+            cell: |row, column| cell(shown[row], column, cx),
             empty: "no operations",
-            number: 0,
+            number: OPERATION_LIST,
         };
         table.render(inner, buffer, cx.theme, hits);
         let right = Rect { x: top.x + left, width: top.width - left, ..top };
         let third = right.height / 3;
-        let (callers, callees) = self.table.neighbours(&self.name);
-        let known = |told: &BTreeMap<String, f64>| !told.is_empty();
-        let callers = Some(&callers).filter(|told| known(told)).unwrap_or(&self.callers);
-        let callees = Some(&callees).filter(|told| known(told)).unwrap_or(&self.callees);
-        self.neighbours("Called by", callers, Rect { height: third, ..right }, buffer, cx);
-        self.neighbours("Calls", callees, Rect { y: right.y + third, height: third, ..right }, buffer, cx);
+        self.draw_lines(CALLER_LIST, Rect { height: third, ..right }, buffer, cx, hits);
+        self.draw_lines(CALLEE_LIST, Rect { y: right.y + third, height: third, ..right }, buffer, cx, hits);
         let place = Rect { y: right.y + 2 * third, height: right.height - 2 * third, ..right };
-        self.slow(place, buffer, cx);
+        self.draw_lines(TRACE_LIST, place, buffer, cx, hits);
         let half = foot.width * 11 / 20;
         self.latency(Rect { width: half, ..foot }, buffer, cx, hits);
         let place = Rect { x: foot.x + half, width: foot.width - half, ..foot };
@@ -373,12 +452,12 @@ impl View for ServiceView {
         std::slice::from_mut(&mut self.state)
     }
 
-    fn click(&mut self, _: usize, row: usize, cx: &Cx<'_>) -> Then {
-        if self.state.chosen == row {
-            return self.act(Action::Open, cx);
-        }
-        self.state.chosen = row;
-        Then::Done
+    fn click(&mut self, list: usize, row: usize, cx: &Cx<'_>) -> Then {
+        let list = list.min(TRACE_LIST);
+        let chosen = if list == OPERATION_LIST { &mut self.state.chosen } else { &mut self.lines[list] };
+        let was = (self.list, std::mem::replace(chosen, row));
+        self.list = list;
+        if was == (list, row) { self.act(Action::Open, cx) } else { Then::Done }
     }
 
     fn click_heading(&mut self, _: usize, column: usize) {
