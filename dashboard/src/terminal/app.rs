@@ -289,8 +289,10 @@ impl App {
     pub fn banner(&self) -> Option<String> {
         let lost = self.lost.as_ref()?;
         let (for_, next) = (self.now_ms - lost.since_ms, (lost.next_ms - self.now_ms).max(0));
-        let when = if next > 0 { format!("again in {}", span(next)) } else { "asking again".to_owned() };
-        Some(format!("LOST for {} · {when} · {}", span(for_), lost.why))
+        // Whole seconds: the screen is drawn about that often.
+        let seconds = |ms: i64| span((ms + 999) / 1_000 * 1_000);
+        let when = if next > 0 { format!("again in {}", seconds(next)) } else { "asking again".to_owned() };
+        Some(format!("LOST for {} · {when} · {}", seconds(for_.max(1)), lost.why))
     }
 
     /// Who is asked.
