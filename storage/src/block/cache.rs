@@ -3,14 +3,20 @@
 //! Keys are spread over shards, each with its share of the bytes. Within a shard the clock goes round: an entry used
 //! since the hand last passed stays one round longer, any other goes. An entry is loaded outside the lock, so
 //! two threads may load the same one; the later finds the earlier's and drops its own.
+//!
+//! What is larger unpacked than it lies on disk is kept from the second time on that it is asked for, so that one look at
+//! everything does not drive out what is looked at again and again.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use foldhash::{HashMap, HashMapExt};
 use kymo_core::{Budget, Reservation};
 
 const SHARDS: usize = 8;
+/// Keys remembered as asked for once.
+const ASKED: usize = 1 << 15;
 
 /// What a key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +24,8 @@ const SHARDS: usize = 8;
 pub(crate) enum Kind {
     /// A stretch of the section of chunks.
     Chunks,
+    /// The floats of one chunk that holds nothing else, unpacked; none for a chunk that does.
+    Floats,
     /// A page of timestamp columns, unpacked.
     TimePage,
     /// First and last time and length of timestamp columns.
@@ -64,6 +72,8 @@ struct Shard {
 pub(crate) struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     shard_bytes_max: u64,
+    /// Keys asked for once, each in a place of its own or of several, of whom the last is there.
+    asked: OnceLock<Box<[AtomicU32]>>,
 }
 
 impl BlockCache {
@@ -74,7 +84,7 @@ impl BlockCache {
             Some(Mutex::new(Shard { at: HashMap::new(), slots: Vec::new(), hand: 0, held }))
         };
         let shards: Vec<Mutex<Shard>> = std::iter::repeat_with(shard).take(SHARDS).flatten().collect();
-        BlockCache { shard_bytes_max: bytes_max / SHARDS as u64, shards }
+        BlockCache { shard_bytes_max: bytes_max / SHARDS as u64, shards, asked: OnceLock::new() }
     }
 
     /// Bytes held.
@@ -87,9 +97,8 @@ impl BlockCache {
     }
 
     fn shard_of(&self, key: &Key) -> Option<MutexGuard<'_, Shard>> {
-        let mixed = (key.block << 8 ^ u64::from(key.number)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let count = self.shards.len() as u64;
-        (count > 0).then(|| self.shard((mixed % count) as usize))
+        (count > 0).then(|| self.shard(((mixed(key) >> 32) % count) as usize))
     }
 
     /// The entry of `key`, loaded if it is not there; `load` also says how many bytes it takes.
@@ -101,21 +110,39 @@ impl BlockCache {
         key: Key,
         load: impl FnOnce() -> Result<(T, u64), E>,
     ) -> Result<Arc<T>, E> {
-        if let Some(mut shard) = self.shard_of(&key)
-            && let Some(&at) = shard.at.get(&key)
-        {
-            let slot = &mut shard.slots[at];
-            slot.is_used = true;
-            if let Ok(found) = Arc::downcast(Arc::clone(&slot.entry)) {
-                return Ok(found);
-            }
+        if let Some(found) = self.find(key) {
+            return Ok(found);
         }
         let (entry, bytes) = load()?;
         let entry = Arc::new(entry);
-        if let Some(mut shard) = self.shard_of(&key) {
-            shard.insert(key, Arc::clone(&entry) as Entry, bytes, self.shard_bytes_max);
-        }
+        self.keep(key, &entry, bytes);
         Ok(entry)
+    }
+
+    /// The entry of `key`, if it is there.
+    pub(crate) fn find<T: Any + Send + Sync>(&self, key: Key) -> Option<Arc<T>> {
+        let mut shard = self.shard_of(&key)?;
+        let at = *shard.at.get(&key)?;
+        let slot = &mut shard.slots[at];
+        slot.is_used = true;
+        Arc::downcast(Arc::clone(&slot.entry)).ok()
+    }
+
+    /// Keeps an entry that takes so many bytes, as long as there is room.
+    pub(crate) fn keep<T: Any + Send + Sync>(&self, key: Key, entry: &Arc<T>, bytes: u64) {
+        if let Some(mut shard) = self.shard_of(&key) {
+            shard.insert(key, Arc::clone(entry) as Entry, bytes, self.shard_bytes_max);
+        }
+    }
+
+    /// Whether this was asked of the same key before, and not of too many others since. Of a key in billions it is said
+    /// wrongly, which costs no more than its entry's room.
+    pub(crate) fn is_asked_again(&self, key: Key) -> bool {
+        let asked = self.asked.get_or_init(|| (0..ASKED).map(|_| AtomicU32::new(0)).collect());
+        let mixed = mixed(&key);
+        let mark = (mixed >> 32) as u32 | 1;
+        // Relaxed: it guards nothing.
+        asked[mixed as usize % ASKED].swap(mark, Ordering::Relaxed) == mark
     }
 
     /// Gives back everything held for a block that is closed.
@@ -127,6 +154,12 @@ impl BlockCache {
     pub(crate) fn clear(&self) {
         (0..self.shards.len()).for_each(|shard| self.shard(shard).retain(|_| false));
     }
+}
+
+/// Well spread in its upper half, and in its lower bits.
+fn mixed(key: &Key) -> u64 {
+    let mixed = (key.block << 8 ^ u64::from(key.number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
 }
 
 impl Shard {

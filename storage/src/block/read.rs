@@ -225,7 +225,32 @@ impl Block {
             append_constant(chunk.row.constant, range.len(), columns);
             return Ok(());
         }
+        if let Some(floats) = self.kept_floats(chunk, &times)?
+            && let Some(inside) = floats.get(range.clone())
+        {
+            append_floats(inside, columns);
+            return Ok(());
+        }
         self.with_payload(chunk, |payload| chunk::decode(payload, &times, range, columns))
+    }
+
+    /// The floats of a chunk that was read before, lately, and holds nothing else, as many as `times`.
+    fn kept_floats(&self, chunk: &ChunkRef, times: &[i64]) -> Result<Option<Arc<Vec<f64>>>, SelectError> {
+        let Ok(offset) = u32::try_from(chunk.row.offset) else { return Ok(None) };
+        let key = Key { block: self.id, kind: Kind::Floats, number: offset };
+        if let Some(kept) = self.cache.find(key) {
+            return Ok(Some(kept));
+        }
+        if !self.cache.is_asked_again(key) {
+            return Ok(None);
+        }
+        let mut whole = Columns { times: times.to_vec(), ..Columns::default() };
+        self.with_payload(chunk, |payload| chunk::decode(payload, times, 0..times.len(), &mut whole))?;
+        // Of others an empty entry says that there is nothing to keep.
+        let is_plain = whole.floats.len() == times.len() && whole.starts.is_empty();
+        let floats = Arc::new(if is_plain { whole.floats } else { Vec::new() });
+        self.cache.keep(key, &floats, (size_of_val(floats.as_slice()) + size_of::<Vec<f64>>()) as u64);
+        Ok(Some(floats))
     }
 
     /// The same, out of a payload that was read already; its checksum has been checked.
@@ -581,6 +606,16 @@ fn window(times: &[i64], start_ms: i64, end_ms: i64) -> Range<usize> {
 
 fn append_constant(value: f64, len: usize, columns: &mut Columns) {
     columns.floats.extend(std::iter::repeat_n(value, len));
+    as_floats(len, columns);
+}
+
+fn append_floats(floats: &[f64], columns: &mut Columns) {
+    columns.floats.extend_from_slice(floats);
+    as_floats(floats.len(), columns);
+}
+
+/// Completes columns whose last rows are floats without start timestamps.
+fn as_floats(len: usize, columns: &mut Columns) {
     chunk::push_run(&mut columns.runs, RunKind::Float, len);
     if !columns.starts.is_empty() {
         columns.starts.resize(columns.times.len(), 0);

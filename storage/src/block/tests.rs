@@ -182,6 +182,56 @@ fn matchers_find_what_they_say() {
     assert_eq!([at(-5, -1), at(-1, 0), at(0, 1), at(999, 1_000), at(1_000, 30_000)], [0, 1, 1, 1, 0]);
 }
 
+#[test]
+fn floats_asked_for_again_are_kept_and_read_as_they_were() {
+    let (disk, path) = (SimFs::new(6), Path::new("/a.block"));
+    let mut writer = BlockWriter::create(&disk, path, 12, SHAPE).unwrap();
+    let odd = [f64::NAN, -0.0, f64::INFINITY, 1e-300];
+    for n in 0..4 {
+        writer.series(&labels(n));
+        let mut columns = Columns::default();
+        for sample in 0..400i64 {
+            let value = odd.get(sample as usize % 9).copied().unwrap_or((sample * sample) as f64 / 7.0);
+            match n {
+                1 if sample % 100 == 99 => columns.push(1_000 * sample, 0, ColumnValue::Stale),
+                2 => columns.push(1_000 * sample, 1_000 * sample - 7, ColumnValue::Float(value)),
+                _ => columns.push(1_000 * sample, 0, ColumnValue::Float(value)),
+            }
+        }
+        writer.samples(&columns).unwrap();
+    }
+    writer.finish(&[]).unwrap();
+    let budget = Budget::unlimited();
+    let cache = Arc::new(BlockCache::new(&Budget::unlimited(), 1 << 20));
+    let block = Block::open(&disk, path, &budget, &cache).unwrap();
+    let read = |series: usize, (start_ms, end_ms): (i64, i64)| {
+        let mut columns = Columns::default();
+        for chunk in block.chunks(series).unwrap() {
+            block.read(&chunk, start_ms, end_ms, &mut columns).unwrap();
+        }
+        let bits: Vec<u64> = columns.floats.iter().map(|value| value.to_bits()).collect();
+        (columns.times, columns.runs, bits, columns.starts)
+    };
+    let windows = [(-1, 400_000), (9_000, 301_500), (350_000, 350_500), (398_500, 500_000)];
+    for series in 0..block.len() {
+        let fresh: Vec<_> = windows.iter().map(|window| read(series, *window)).collect();
+        cache.clear();
+        let first: Vec<_> = windows.iter().map(|window| read(series, *window)).collect();
+        let before = cache.bytes();
+        let again: Vec<_> = windows.iter().map(|window| read(series, *window)).collect();
+        assert!(fresh == first && first == again && first[0].0.len() == 400, "series {series}");
+        assert_eq!(cache.bytes(), before, "kept once");
+    }
+    assert!(cache.bytes() > 400 * 8, "that of the last series is kept");
+    let cache = Arc::new(BlockCache::new(&budget, 1 << 20));
+    let lone = Block::open(&disk, path, &budget, &cache).unwrap();
+    let chunk = lone.chunks(0).unwrap()[0];
+    lone.read(&chunk, -1, 400_000, &mut Columns::default()).unwrap();
+    let once = cache.bytes();
+    lone.read(&chunk, -1, 400_000, &mut Columns::default()).unwrap();
+    assert!(cache.bytes() >= once + 400 * 8, "one look keeps nothing unpacked, a second does");
+}
+
 /// Everything that is wrong with a block, and its samples.
 fn checked(disk: &SimFs, path: &Path, depth: Depth) -> VerifyReport {
     let mut report = VerifyReport::default();
