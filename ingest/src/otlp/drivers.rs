@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::message::{self, Metric, Request, Resource, Scope};
-use super::oracle::{assert_drivers_agree, decoded, walked};
+use super::oracle::{assert_drivers_agree, assert_expecting_changes_nothing, decoded, found_as_expected, walked};
 
 fn attributes() -> impl Strategy<Value = Vec<message::KeyValue>> {
     let value = prop_oneof![
@@ -160,12 +160,14 @@ proptest! {
         // Parts of a message that stand one behind the other are one.
         let twice = [&whole[..], &whole].concat();
         prop_assert_eq!(walked(&twice).unwrap(), decoded(&twice).unwrap());
+        assert_drivers_agree(&whole);
         if !whole.is_empty() {
             let at = cut.index(whole.len());
             let mut flipped = whole.clone();
             flipped[at] ^= flip;
             assert_drivers_agree(&whole[..at]);
             assert_drivers_agree(&flipped);
+            assert_expecting_changes_nothing(&flipped, &whole);
         }
     }
 }
@@ -195,4 +197,29 @@ fn fields_in_any_order_and_messages_in_parts_are_read_as_one() {
     assert_eq!(walked, decoded(&body).unwrap());
     assert!(walked.iter().any(|line| line.contains("Sum { temporality: 2")), "{walked:#?}");
     assert_eq!(walked.iter().filter(|line| line.starts_with("(NumberPoint")).count(), 2, "{walked:#?}");
+}
+
+#[test]
+fn a_point_is_found_by_its_expected_attributes_whatever_else_it_has() {
+    let attributes = vec![message::KeyValue { key: "a".into(), value: None }; 2];
+    let plain = message::NumberPoint { time_unix_nano: 7, as_double: Some(0.5), attributes, ..Default::default() };
+    let exemplars = vec![message::Exemplar::default()];
+    let points = [
+        message::NumberPoint { start_time_unix_nano: 3, ..plain.clone() },
+        message::NumberPoint { as_double: None, as_int: Some(-4), ..plain.clone() },
+        message::NumberPoint { flags: 1, ..plain.clone() },
+        message::NumberPoint { exemplars, ..plain.clone() },
+        message::NumberPoint { as_double: None, ..plain.clone() },
+        plain.clone(),
+        // Without attributes there is nothing to find it by.
+        message::NumberPoint { attributes: Vec::new(), ..plain },
+    ];
+    let gauge = Some(message::Gauge { data_points: points.into() });
+    let metric = Metric { name: "m".into(), gauge, ..Default::default() };
+    let scope_metrics =
+        vec![message::ScopeMetrics { metrics: vec![metric.encode_to_vec().into()], ..Default::default() }];
+    let resource_metrics = vec![message::ResourceMetrics { resource: None, scope_metrics }];
+    let body = Request { resource_metrics }.encode_to_vec();
+    assert_eq!(found_as_expected(&body), 6);
+    assert_drivers_agree(&body);
 }

@@ -9,11 +9,19 @@ use super::{messages, wire};
 
 /// Writes down what it is told; attributes and exemplars as prost reads them, without what it does not know.
 #[derive(Default)]
-struct Record(Vec<String>);
+struct Record {
+    said: Vec<String>,
+    /// Attributes of number points, as sent.
+    attributes: Vec<Vec<u8>>,
+    /// Those that it expects.
+    expects: Vec<Vec<u8>>,
+    /// Points whose attributes were what it expected.
+    expected: usize,
+}
 
 impl Record {
     fn add(&mut self, what: impl std::fmt::Debug) -> Result<(), ExportError> {
-        self.0.push(format!("{what:?}"));
+        self.said.push(format!("{what:?}"));
         Ok(())
     }
 }
@@ -28,10 +36,19 @@ impl Visit for Record {
     fn metric(&mut self, metric: &visit::Metric<'_>) -> Result<(), ExportError> {
         self.add(metric)
     }
+    fn expected(&self) -> &[u8] {
+        self.expects.get(self.attributes.len()).map_or(&[], Vec::as_slice)
+    }
     fn number(&mut self, point: &NumberPoint<'_>) -> Result<(), ExportError> {
+        if point.is_expected {
+            assert_eq!(point.attributes, self.expected(), "the driver compares");
+            self.expected += 1;
+        }
+        self.attributes.push(point.attributes.to_vec());
         let attributes = message::NumberPoint::decode(point.attributes)?.attributes;
         let exemplars = message::NumberPoint::decode(point.exemplars)?.exemplars;
-        self.add((&NumberPoint { attributes: &[], exemplars: &[], ..*point }, attributes, exemplars))
+        let said = NumberPoint { attributes: &[], exemplars: &[], is_expected: false, ..*point };
+        self.add((&said, attributes, exemplars))
     }
     fn histogram(&mut self, point: &HistogramPoint<'_>) -> Result<(), ExportError> {
         let attributes = message::HistogramPoint::decode(point.attributes)?.attributes;
@@ -51,7 +68,7 @@ impl Visit for Record {
         self.add("end of a metric")
     }
     fn refuse(&mut self, reason: Reason, points: u64, metric: &str) {
-        self.0.push(format!("{reason:?} {points} {metric}"));
+        self.said.push(format!("{reason:?} {points} {metric}"));
     }
     fn end_resource(&mut self) -> Result<(), ExportError> {
         self.add("end of a resource")
@@ -60,10 +77,36 @@ impl Visit for Record {
 
 /// What a walk over `body` says.
 pub(super) fn walked(body: &[u8]) -> Result<Vec<String>, ExportError> {
+    Ok(walk(body, Vec::new())?.said)
+}
+
+fn walk(body: &[u8], expects: Vec<Vec<u8>>) -> Result<Record, ExportError> {
     let budget = kymo_core::Budget::unlimited();
-    let mut record = Record::default();
+    let mut record = Record { expects, ..Record::default() };
     wire::drive(body, &mut wire::Buffers::default(), &mut budget.try_reserve(0)?, &mut record)?;
-    Ok(record.0)
+    Ok(record)
+}
+
+/// Holds a walk that expects the attributes of `before`, and one that expects its own, to one that expects nothing.
+///
+/// # Panics
+/// They say something else, or one that fails does not.
+pub(super) fn assert_expecting_changes_nothing(body: &[u8], before: &[u8]) {
+    let attributes = |body: &[u8]| walk(body, Vec::new()).map_or(Vec::new(), |record| record.attributes);
+    for expects in [attributes(body), attributes(before)] {
+        match (walk(body, Vec::new()), walk(body, expects)) {
+            (Ok(plain), Ok(expecting)) => assert_eq!(plain.said, expecting.said),
+            (Err(plain), Err(expecting)) => assert_eq!(plain.to_string(), expecting.to_string()),
+            (plain, expecting) => panic!("{:?} and {:?}", plain.map(|one| one.said), expecting.map(|one| one.said)),
+        }
+    }
+}
+
+/// How many number points of `body` are found by what is expected, in a walk that knows all of them.
+#[cfg(test)]
+pub(super) fn found_as_expected(body: &[u8]) -> usize {
+    let known = walk(body, Vec::new()).map_or(Vec::new(), |record| record.attributes);
+    walk(body, known).map_or(0, |record| record.expected)
 }
 
 /// What messages decoded by prost say; `None` where they cannot be.
@@ -80,15 +123,16 @@ pub(super) fn decoded(body: &[u8]) -> Option<Vec<String>> {
         }
         record.end_resource().ok()?;
     }
-    Some(record.0)
+    Some(record.said)
 }
 
 /// Holds a walk over any bytes to what prost decodes of them. A walk looks into less, so it may read more; what both read
-/// is the same.
+/// is the same. And what a listener expects changes nothing.
 ///
 /// # Panics
-/// It is not.
+/// It is not, or does.
 pub fn assert_drivers_agree(body: &[u8]) {
+    assert_expecting_changes_nothing(body, body);
     if let (Ok(walked), Some(decoded)) = (walked(body), decoded(body)) {
         assert_eq!(walked, decoded);
     }

@@ -189,6 +189,13 @@ impl<V: Visit> Walk<'_, V> {
 
     #[inline]
     fn number(&mut self, body: &[u8], span: Span) -> Result<(), ExportError> {
+        match expected_number(span.of(body), self.visit.expected()) {
+            Some(point) => self.visit.number(&point),
+            None => self.any_number(body, span),
+        }
+    }
+
+    fn any_number(&mut self, body: &[u8], span: Span) -> Result<(), ExportError> {
         let mut point = NumberPoint::default();
         let (mut attributes, mut exemplars) = (Run::default(), Run::default());
         let mut fields = Cursor::over(body, span);
@@ -201,17 +208,6 @@ impl<V: Visit> Walk<'_, V> {
             {
                 attributes.add(body, at, fields.position());
                 point.is_expected = true;
-                continue;
-            }
-            // Nearly all that stands in a point, without what it takes to read any field.
-            let is_it = |tag| matches!(tag, TAG_OF_START | TAG_OF_TIME | TAG_OF_DOUBLE | TAG_OF_INTEGER);
-            if let Some((tag, bits)) = fields.take_fixed64(is_it) {
-                match tag {
-                    TAG_OF_START => point.start_ns = bits,
-                    TAG_OF_TIME => point.time_ns = bits,
-                    TAG_OF_DOUBLE => point.value = Some(f64::from_bits(bits)),
-                    _ => point.value = Some(bits as i64 as f64),
-                }
                 continue;
             }
             let Some(field) = fields.next()? else { break };
@@ -377,6 +373,31 @@ impl<V: Visit> Walk<'_, V> {
         let (quantiles, attributes) = (&*self.buffers.quantiles, attributes.bytes(body));
         self.visit.summary(&SummaryPoint { quantiles, attributes, ..point })
     }
+}
+
+/// A point as encoders write nearly all of them: times, a value and the attributes that are expected, in the order of their
+/// numbers and nothing else. `None` of any other, whatever is wrong with it or not.
+#[inline]
+fn expected_number<'a>(point: &'a [u8], expected: &[u8]) -> Option<NumberPoint<'a>> {
+    let (start_ns, rest) = match fixed64(point, TAG_OF_START) {
+        Some((start_ns, rest)) => (start_ns, rest),
+        None => (0, point),
+    };
+    let (time_ns, rest) = fixed64(rest, TAG_OF_TIME)?;
+    let (value, attributes) = match fixed64(rest, TAG_OF_DOUBLE) {
+        Some((bits, rest)) => (f64::from_bits(bits), rest),
+        None => fixed64(rest, TAG_OF_INTEGER).map(|(bits, rest)| (bits as i64 as f64, rest))?,
+    };
+    let is_it = !expected.is_empty() && attributes == expected;
+    let number = NumberPoint { start_ns, time_ns, value: Some(value), ..NumberPoint::default() };
+    is_it.then_some(NumberPoint { attributes, is_expected: true, ..number })
+}
+
+/// The eight bytes of a field that stands first, and what is behind it.
+#[inline]
+fn fixed64(bytes: &[u8], tag: u8) -> Option<(u64, &[u8])> {
+    let ([first, bits @ ..], rest) = bytes.split_first_chunk::<9>()?;
+    (*first == tag).then_some((u64::from_le_bytes(*bits), rest))
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<&str, ExportError> {

@@ -257,18 +257,6 @@ impl<'a> Cursor<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// Takes a field of eight bytes whose tag is one byte, if one stands here; gives tag and bits. What does not stand here whole is
-    /// left for [`next`](Self::next), which says why.
-    #[inline]
-    pub(crate) fn take_fixed64(&mut self, is_it: impl Fn(u8) -> bool) -> Option<(u8, u64)> {
-        let [tag, bits @ ..] = self.bytes.get(self.at..)?.first_chunk::<9>()?;
-        if !is_it(*tag) {
-            return None;
-        }
-        self.at += 9;
-        Some((*tag, u64::from_le_bytes(*bits)))
-    }
-
     /// Takes a field with a length of one or two bytes, if one of this tag stands here whole.
     #[inline]
     pub(crate) fn take_short(&mut self, tag: u8) -> Option<Span> {
