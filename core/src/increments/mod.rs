@@ -62,6 +62,17 @@ pub struct Writer {
     pub recent: Vec<Interval>,
     /// Of cumulative points.
     pub share: Option<Share>,
+    /// Increments that were refused. Kept in no file: after a start only those that the log tells of are known.
+    pub overlaps: Overlaps,
+}
+
+/// Increments of a writer that overlapped what it told before, and were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overlaps {
+    /// How many, since all that is remembered of the writer came after the last of them.
+    pub count: u64,
+    /// End of the writer's newest interval when the last of them came.
+    pub newest_ms: i64,
 }
 
 /// The whole state of a series, to be kept and brought back.
@@ -202,6 +213,13 @@ impl SeriesTotals {
         self.0.writers.iter().filter(counts).map(|(_, writer)| of(writer)).sum()
     }
 
+    /// Increments refused as overlaps. They are forgotten once all that is remembered of their writer came after them.
+    #[must_use]
+    pub fn overlaps(&self) -> u64 {
+        let counts = |(number, _): &(&u64, &Writer)| !TURNS.contains(number);
+        self.0.writers.iter().filter(counts).map(|(_, writer)| writer.overlaps.count).sum()
+    }
+
     /// Bytes it holds on the heap.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -219,16 +237,19 @@ impl SeriesTotals {
     /// Adds an increment.
     ///
     /// # Errors
-    /// The row is refused and nothing changes: [`RejectReason::OverlappingIncrement`], what [`fault_of_increment`]
+    /// The row is refused and no sum changes: [`RejectReason::OverlappingIncrement`], what [`fault_of_increment`]
     /// says, or [`RejectReason::InvalidIncrement`] where a distribution cannot be added to those before.
     pub fn add(&mut self, increment: &Increment) -> Result<Taken, RejectReason> {
         if let Some(reason) = fault_of_increment(increment) {
             return Err(reason);
         }
         let interval = Interval { start_ms: increment.start_ms, end_ms: increment.end_ms };
-        match self.0.writers.get(&increment.writer) {
+        match self.0.writers.get_mut(&increment.writer) {
             Some(writer) if writer.remembers(interval) => return Ok(Taken::Identical),
-            Some(writer) if writer.overlaps(interval) => return Err(RejectReason::OverlappingIncrement),
+            Some(writer) if writer.overlaps(interval) => {
+                writer.note_overlap();
+                return Err(RejectReason::OverlappingIncrement);
+            }
             None if self.0.forgotten_until_ms.is_some_and(|until| interval.first_ms() < until) => {
                 return Err(RejectReason::OverlappingIncrement);
             }
@@ -389,7 +410,16 @@ impl Writer {
         if self.recent.len() > INTERVALS_PER_WRITER {
             let forgotten = self.recent.remove(0);
             self.told_until_ms = self.told_until_ms.max(Some(forgotten.end_ms));
+            if self.told_until_ms >= Some(self.overlaps.newest_ms) {
+                self.overlaps = Overlaps::default();
+            }
         }
+    }
+
+    fn note_overlap(&mut self) {
+        let newest = self.recent.last().map(|interval| interval.end_ms).max(self.told_until_ms);
+        self.overlaps.count += 1;
+        self.overlaps.newest_ms = newest.unwrap_or(i64::MIN);
     }
 }
 

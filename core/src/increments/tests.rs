@@ -281,6 +281,28 @@ fn an_increment_behind_a_gap_says_so_and_is_added() {
 }
 
 #[test]
+fn overlaps_are_counted_until_all_that_is_remembered_came_after_them() {
+    let mut totals = SeriesTotals::default();
+    let mut add = |start, end| {
+        let taken = totals.add(&increment(1, start, end, 1.0));
+        (taken.map(|taken| matches!(taken, Taken::Identical)), totals.overlaps())
+    };
+    let overlap = Err(RejectReason::OverlappingIncrement);
+    assert_eq!(add(0, 10), (Ok(false), 0));
+    // Sent again is no overlap, however often.
+    assert_eq!(add(0, 10), (Ok(true), 0));
+    assert_eq!(add(5, 15), (overlap, 1));
+    assert_eq!(add(0, 9), (overlap, 2));
+    for number in 1..INTERVALS_PER_WRITER as i64 {
+        assert_eq!(add(10 * number, 10 * number + 10), (Ok(false), 2), "{number}");
+    }
+    let end = 10 * INTERVALS_PER_WRITER as i64;
+    assert_eq!(add(end, end + 10), (Ok(false), 0));
+    // What is told of a time that is no longer remembered.
+    assert_eq!(add(0, 10), (overlap, 1));
+}
+
+#[test]
 fn a_lone_writer_has_the_values_it_told() {
     let mut totals = SeriesTotals::default();
     // 0.1 + (0.3 − 0.1) is not 0.3.

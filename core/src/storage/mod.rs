@@ -648,8 +648,8 @@ pub trait SeriesSet: Send + Sync {
     fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError>;
 }
 
-/// Series that several writers count in, or that a writer left gaps in: their labels do not tell the writers apart, so each is kept
-/// by itself, and the series is their sum. See [`increments`](crate::increments).
+/// Series that several writers count in, or that a writer left gaps or overlaps in: their labels do not tell the writers
+/// apart, so each is kept by itself, and the series is their sum. See [`increments`](crate::increments).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SharedSeries {
     /// How many series have several writers.
@@ -658,14 +658,17 @@ pub struct SharedSeries {
     pub writers: usize,
     /// Times between what writers told that nobody told of, in all series; of those that are remembered.
     pub gaps: usize,
+    /// Increments refused because they overlapped what their writer told before, in all series; lately, as
+    /// [`SeriesTotals::overlaps`] has it.
+    pub overlaps: u64,
 }
 
 impl SharedSeries {
-    /// With one series more; one writer without gaps is nothing to tell of.
+    /// With one series more; one writer without gaps and overlaps is nothing to tell of.
     #[must_use]
     pub fn with(shared: Option<SharedSeries>, totals: &SeriesTotals) -> Option<SharedSeries> {
-        let (writers, gaps) = (totals.independent_writers(), totals.gaps());
-        if writers < 2 && gaps == 0 {
+        let (writers, gaps, overlaps) = (totals.independent_writers(), totals.gaps(), totals.overlaps());
+        if writers < 2 && gaps == 0 && overlaps == 0 {
             return shared;
         }
         let mut shared = shared.unwrap_or_default();
@@ -674,6 +677,7 @@ impl SharedSeries {
             shared.writers = shared.writers.max(writers);
         }
         shared.gaps += gaps;
+        shared.overlaps += overlaps;
         Some(shared)
     }
 }

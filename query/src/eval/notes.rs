@@ -77,6 +77,8 @@ pub(crate) enum Note<'n> {
     SharedSeries(SharedSeries),
     /// Writers of the selector's series left so many gaps. No text of upstream's.
     Gaps(usize),
+    /// So many increments of the selector's series were refused. No text of upstream's.
+    Overlaps(u64),
     StartTimeOverlap {
         metric: &'n str,
     },
@@ -335,6 +337,13 @@ impl Note<'_> {
                 let text = format!(
                     "{gaps} gaps between increments that writers of these series told lately; what was counted in a gap, if anything \
                      was, is missing from the sums"
+                );
+                (Info, text)
+            }
+            Note::Overlaps(overlaps) => {
+                let text = format!(
+                    "{overlaps} increments of these series were refused lately, since they overlapped what their writers had told \
+                     before; what only they told is missing from the sums"
                 );
                 (Info, text)
             }

@@ -85,6 +85,9 @@ impl Evaluator<'_> {
                 if shared.gaps > 0 {
                     self.notes.add(Note::Gaps(shared.gaps), expr.span);
                 }
+                if shared.overlaps > 0 {
+                    self.notes.add(Note::Overlaps(shared.overlaps), expr.span);
+                }
             }
         }
         Ok(())

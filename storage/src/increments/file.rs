@@ -176,7 +176,7 @@ fn read_state(from: &mut Reader<'_>) -> Result<TotalsState, Malformed> {
         } else {
             None
         };
-        state.writers.insert(number, Writer { told_until_ms, recent, share });
+        state.writers.insert(number, Writer { told_until_ms, recent, share, ..Writer::default() });
     }
     Ok(state)
 }

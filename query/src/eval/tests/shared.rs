@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kymo_core::batch::{AddedValue, Increment, Total};
 use kymo_core::increments::TURNS;
 use kymo_core::query::{EngineOptions, Grid};
+use kymo_core::storage::RejectReason;
 use kymo_core::{Labels, MemoryStorage, MetricStorage, SampleBatch};
 
 use super::{ask, engine, shown};
@@ -60,6 +61,27 @@ fn an_answer_says_that_a_writer_left_gaps() {
         [
             "PromQL info: 2 gaps between increments that writers of these series told lately; what was counted in a gap, if \
              anything was, is missing from the sums (1:1)"
+        ]
+    );
+}
+
+#[test]
+fn an_answer_says_that_overlaps_were_refused() {
+    let mut batch = SampleBatch::new();
+    let series = Labels::from_pairs([("__name__", "total")]);
+    // Told again is no overlap; what begins within another one is.
+    for (start_ms, end_ms) in [(0, 10), (10, 20), (0, 10), (15, 25), (20, 30)] {
+        batch.push_increment(&series, Increment { writer: 1, start_ms, end_ms, value: AddedValue::Float(1.0) });
+    }
+    let storage = Arc::new(MemoryStorage::default());
+    assert_eq!(storage.append(&batch).unwrap().rejected, [(3, RejectReason::OverlappingIncrement)]);
+    let engine = engine(storage, EngineOptions::all());
+    let found = ask(&engine, "total", Grid::Instant { at_ms: 100 }).unwrap();
+    assert_eq!(
+        found.annotations.infos,
+        [
+            "PromQL info: 1 increments of these series were refused lately, since they overlapped what their writers had told \
+             before; what only they told is missing from the sums (1:1)"
         ]
     );
 }
