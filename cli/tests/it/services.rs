@@ -224,6 +224,79 @@ fn traced_service_turns_when_it_is_slow_and_its_callers_are_known() {
     assert_eq!(edges["data"]["calls"][0]["requests"], told["requests"], "{edges}");
 }
 
+/// What one process of a service counted in an interval, as delta histograms: 20 requests of 3 ms, and one of 3 s that failed.
+fn deltas(service: &str, host: &str, (start_ms, end_ms): (i64, i64), is_exponential: bool) -> Vec<u8> {
+    let point = |status: &str, is_slow: bool, count: u64| {
+        let mut point = json!({
+            "startTimeUnixNano": nanos(start_ms), "timeUnixNano": nanos(end_ms), "count": count, "sum": 1e9,
+            "attributes": [attribute("http.request.method", "GET"), attribute("http.route", "/"),
+                attribute("http.response.status_code", status)],
+        });
+        let buckets = if is_exponential {
+            // Scale 3 has eight buckets from one power of 2 to the next: (2^-8.375, 2^-8.25], and (2^1.5, 2^1.625].
+            let offset = if is_slow { 12 } else { -67 };
+            json!({"scale": 3, "zeroCount": 0, "positive": {"offset": offset, "bucketCounts": [count]}})
+        } else {
+            let counts = if is_slow { [0, 0, count, 0] } else { [0, count, 0, 0] };
+            json!({"explicitBounds": [0.002, 0.004, 4], "bucketCounts": counts})
+        };
+        point.as_object_mut().unwrap().extend(buckets.as_object().unwrap().clone());
+        point
+    };
+    let histogram =
+        json!({"aggregationTemporality": 1, "dataPoints": [point("200", false, 20), point("503", true, 1)]});
+    let kind = if is_exponential { "exponentialHistogram" } else { "histogram" };
+    let metric = json!({"name": "http.server.request.duration", "unit": "s", kind: histogram});
+    let resource = json!({"attributes": [attribute("service.name", service), attribute("host.name", host)]});
+    json!({"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]})
+        .to_string()
+        .into_bytes()
+}
+
+#[test]
+fn delta_metrics_of_requests_are_figures_of_their_service() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let began_ms = now_ms() - 20 * 60_000;
+    let send = |body: &[u8]| {
+        let headers = [("Content-Type", "application/json")];
+        let answer = http::send(server.port, "POST", "/api/v1/otlp/v1/metrics", &headers, body).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let refused = answer.json()["partialSuccess"]["rejectedDataPoints"].as_str().map(str::to_owned);
+        refused.map_or(0, |refused| refused.parse::<u64>().unwrap())
+    };
+    for (service, is_exponential) in [("shop", false), ("ledger", true)] {
+        for minute in 0..20 {
+            let interval = (began_ms + minute * 60_000, began_ms + (minute + 1) * 60_000);
+            for host in ["a", "b"] {
+                assert_eq!(send(&deltas(service, host, interval, is_exponential)), 0);
+            }
+            // Sent again, and over what was told before: neither counts.
+            assert_eq!(send(&deltas(service, "a", interval, is_exponential)), 0);
+            assert_eq!(send(&deltas(service, "a", (interval.0, interval.1 - 1), is_exponential)), 2);
+        }
+    }
+    for (service, is_exponential) in [("shop", false), ("ledger", true)] {
+        let found =
+            wait_for("the figures", || self::service(server.port, service).filter(|one| one["requests"] == 840));
+        assert_eq!((&found["errors"], &found["status"]), (&json!(40), &json!("degraded")), "{found}");
+        assert!(found["reason"].as_str().is_some_and(|reason| reason.starts_with("errors 4.8 %")), "{found}");
+        let hour = &found["windows"][3];
+        let (low, high) = if is_exponential { (0.0028, 0.0033) } else { (0.002, 0.004) };
+        assert!(hour["p50"].as_f64().is_some_and(|p50| (low..=high * 1.03).contains(&p50)), "{found}");
+        assert!(hour["p99"].as_f64() > Some(2.0), "{found}");
+        assert_eq!(found["operations"][0]["operation"], "GET /", "{found}");
+    }
+    // Whoever asks for the metric is told of what was refused.
+    let query = http::encoded("http_server_request_duration_seconds_count{job=\"shop\"}");
+    let answer = http::get(server.port, &format!("/api/v1/query?query={query}")).unwrap().json();
+    let infos = answer["infos"].to_string();
+    assert!(infos.contains("2 series are each the sum of several writers"), "{answer}");
+    assert!(infos.contains("40 increments of these series were refused lately"), "{answer}");
+    let drops = http::get(server.port, "/api/v1/status/drops").unwrap().body;
+    assert!(drops.contains("overlapping_increment"), "{drops}");
+}
+
 /// `kymo demo` as it is, without its screen.
 #[test]
 fn service_of_the_demo_turns_when_it_is_made_slow_and_says_why() {
