@@ -13,8 +13,10 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use super::Setup;
+use super::{Setup, engine};
+use crate::cases::handles::Handles;
 use crate::cases::otlp::{self, Otlp, Spans};
+use crate::heap;
 use crate::instructions;
 use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::{self, Case};
@@ -82,6 +84,13 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
         };
         report.row(Row::new(what, "", each));
     }
+    let (allocations, _, _) = heap::of(|| black_box(otlp.export()));
+    let what = "seed: OTLP request of known series";
+    report.row(Row::new(what, "allocations", allocations as f64).goal(Goal::AtMost(0.0)));
+    let handles = Handles::new()?;
+    let interning = rounds::in_turn(&mut [Case::new("intern", |times| handles.intern(times))], ROUNDS);
+    report.row(Row::new("seed: interning a string", "ns", interning[0].median).goal(Goal::AtMost(1_000.0)));
+    engine::seed(setup, report)?;
     let (binaries, _) = servers::find(setup.kymo.as_deref(), None)?;
     let Some(kymo) = binaries.iter().find(|binary| binary.kind == Kind::Kymo) else {
         report.later("OTLP over HTTP and gRPC", "no binary was given (cargo xtask bench builds it)");

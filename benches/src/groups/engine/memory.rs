@@ -69,14 +69,29 @@ fn figure(held: &Value, name: &str) -> Result<f64> {
 
 /// Adds the rows on a million hot points.
 pub(super) fn hot(setup: &Setup, report: &mut Report) -> Result<()> {
-    let dir = folder(setup, "memory")?;
-    hot_points::write(&setup.load(HOT_SERIES, HOT_SCRAPES)?, &dir)?;
-    let held = apart(Held::HotPoints, &dir)?;
+    let held = held_hot(setup)?;
     let what = format!("{HOT_SERIES} series × {HOT_SCRAPES} points with index");
     let raw = (HOT_SERIES * HOT_SCRAPES * 16) as f64 / 1e6;
     let resident = Row::new(format!("{what}, resident"), "MB", figure(&held, "resident")? / 1e6);
     report.row(resident.floor("16 B a point, no index", raw).goal(Goal::AtMost(5.0)));
     report.row(Row::new(format!("{what}, as the engine counts"), "MB", figure(&held, "counted")? / 1e6));
+    Ok(())
+}
+
+fn held_hot(setup: &Setup) -> Result<Value> {
+    let dir = folder(setup, "memory")?;
+    hot_points::write(&setup.load(HOT_SERIES, HOT_SCRAPES)?, &dir)?;
+    apart(Held::HotPoints, &dir)
+}
+
+/// Adds the seed's floor on a million hot points.
+///
+/// # Errors
+/// The engine's.
+pub fn seed(setup: &Setup, report: &mut Report) -> Result<()> {
+    let of_a_million = figure(&held_hot(setup)?, "resident")? / (HOT_SERIES * HOT_SCRAPES) as f64;
+    let row = Row::new("seed: memory of 1,000,000 hot points", "MB", of_a_million);
+    report.row(row.goal(Goal::AtMost(25.0)));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-pub use memory::{Held, hold};
+pub use memory::{Held, hold, seed};
 
 use super::Setup;
 use crate::machine;
