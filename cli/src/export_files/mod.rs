@@ -22,8 +22,8 @@ use crate::verify::rate;
 ///
 /// The data is exported as of the moment of the call. An export that broke off goes on where it was when the same command is
 /// run again: until it is done there are FILE.part, FILE.checkpoint, and a copy of the data below its snapshots/. JSON lines hold everything, bit for bit, and are what `kymo import`
-/// brings back unchanged. CSV holds floats and staleness markers, OpenMetrics text floats only; what a form cannot
-/// hold is counted and said.
+/// brings back unchanged. CSV and Parquet hold floats and staleness markers, OpenMetrics text floats only; what a form
+/// cannot hold is counted and said. A kymo that was built with the feature parquet writes that; it is not read back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -60,6 +60,8 @@ pub(crate) enum Format {
     Csv,
     /// OpenMetrics 1.0 text.
     Openmetrics,
+    /// Parquet, a row per float: of a kymo that was built with it.
+    Parquet,
 }
 
 /// The matchers of a selector, and its text.
@@ -77,7 +79,8 @@ fn selector(text: &str) -> Result<Selected, String> {
 
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let done = if args.file == Path::new("-") { to_stdout(args)? } else { Some(resumed::run(args)?) };
+    let what = wanted(args)?;
+    let done = if args.file == Path::new("-") { to_stdout(args, &what)? } else { Some(resumed::run(args, what)?) };
     if let Some(done) = done {
         say(&done, began);
     }
@@ -92,9 +95,9 @@ struct Done {
 }
 
 /// What is asked for, now.
-fn wanted(args: &ExportArgs) -> FileExport {
+fn wanted(args: &ExportArgs) -> Result<FileExport, Failure> {
     let now_ms = SystemClock::new().now_ms();
-    FileExport {
+    Ok(FileExport {
         matchers: args.matchers.clone().map(|selected| selected.matchers).unwrap_or_default(),
         start_ms: args.start.map_or(i64::MIN, |moment| moment.resolve(now_ms)),
         end_ms: args.end.map_or(i64::MAX, |moment| moment.resolve(now_ms)),
@@ -102,8 +105,21 @@ fn wanted(args: &ExportArgs) -> FileExport {
             Format::Jsonl => FileFormat::JsonLines,
             Format::Csv => FileFormat::Csv,
             Format::Openmetrics => FileFormat::OpenMetrics,
+            Format::Parquet => parquet()?,
         },
-    }
+    })
+}
+
+#[cfg(feature = "parquet")]
+fn parquet() -> Result<FileFormat, Failure> {
+    Ok(FileFormat::Parquet)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet() -> Result<FileFormat, Failure> {
+    Err(Failure::new("this kymo cannot write Parquet: it was built without the feature parquet").hint(
+        "build one with cargo build --release -p kymo --features parquet, or take --format csv, which holds the same",
+    ))
 }
 
 fn cannot_write(args: &ExportArgs, error: &dyn std::error::Error) -> Failure {
@@ -111,12 +127,12 @@ fn cannot_write(args: &ExportArgs, error: &dyn std::error::Error) -> Failure {
 }
 
 /// `None` if the reader has seen enough.
-fn to_stdout(args: &ExportArgs) -> Result<Option<Done>, Failure> {
+fn to_stdout(args: &ExportArgs, what: &FileExport) -> Result<Option<Done>, Failure> {
     let copy = Copy::take(&args.data_dir)?;
     let engine = copy.open()?;
     let progress = Progress::samples("exporting");
     let mut out = Stdout { out: BufWriter::with_capacity(1 << 20, io::stdout().lock()), bytes: 0, progress };
-    let exported = export(&engine, &wanted(args), &ExportPlace::default(), &mut out, &QueryContext::unlimited());
+    let exported = export(&engine, what, &ExportPlace::default(), &mut out, &QueryContext::unlimited());
     drop(engine);
     copy.remove();
     match exported {

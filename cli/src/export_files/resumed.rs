@@ -10,11 +10,11 @@ use std::path::Path;
 
 use clap::ValueEnum as _;
 use kymo_core::QueryContext;
-use kymo_export::files::{Destination, ExportPlace, export};
+use kymo_export::files::{Destination, ExportPlace, FileExport, export};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Copy, Done, ExportArgs, cannot_write, wanted};
+use super::{Copy, Done, ExportArgs, cannot_write};
 use crate::checkpoint::{Checkpoint, Found, beside, sync_folder_of};
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -32,7 +32,7 @@ struct Reached {
     place: ExportPlace,
 }
 
-pub(super) fn run(args: &ExportArgs) -> Result<Done, Failure> {
+pub(super) fn run(args: &ExportArgs, mut what: FileExport) -> Result<Done, Failure> {
     let cannot = |error: io::Error| cannot_write(args, &error);
     if args.file.exists() {
         return Err(Failure::new(format!("{} is there already", args.file.display())).hint("name a new file"));
@@ -44,7 +44,6 @@ pub(super) fn run(args: &ExportArgs) -> Result<Done, Failure> {
         TryLockError::WouldBlock => Failure::new(format!("another export writes {}", part_path.display())),
         TryLockError::Error(error) => cannot(error),
     })?;
-    let mut what = wanted(args);
     let job = json!({
         "data_dir": fs::canonicalize(&args.data_dir).unwrap_or_else(|_| args.data_dir.clone()),
         "match": args.matchers.as_ref().map(|selected| &selected.text),
@@ -147,7 +146,7 @@ impl Write for Part {
 impl Destination for Part {
     fn reached(&mut self, place: &ExportPlace) -> io::Result<()> {
         self.progress.done(place.exported().samples);
-        if self.checkpoint.is_due() {
+        if place.can_go_on() && self.checkpoint.is_due() {
             self.out.flush()?;
             self.out.get_ref().sync_data()?;
             (self.reached.bytes, self.reached.place) = (self.bytes, place.clone());

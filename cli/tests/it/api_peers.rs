@@ -342,6 +342,26 @@ fn every_endpoint_answers_as_prometheus_does() {
         }
     }
     assert!(faults.is_empty(), "{} of {} differ:\n{}", faults.len(), REQUESTS.len(), faults.join("\n"));
+
+    // The same series are counted alike, in whatever order those of equal counts stand.
+    let [ours, theirs] = [kymo.port, theirs.port].map(|port| {
+        let data = http::get(port, "/api/v1/status/tsdb?limit=10000").unwrap().json()["data"].clone();
+        let head = ["numSeries", "numLabelPairs", "minTime", "maxTime"].map(|name| data["headStats"][name].to_string());
+        let lists = [
+            "seriesCountByMetricName",
+            "labelValueCountByLabelName",
+            "memoryInBytesByLabelName",
+            "seriesCountByLabelValuePair",
+        ];
+        let list = |name: &str| {
+            let mut list: Vec<String> = data[name].as_array().unwrap().iter().map(Value::to_string).collect();
+            list.sort_unstable();
+            list
+        };
+        (head, lists.map(list))
+    });
+    assert!(theirs.1.iter().all(|list| !list.is_empty()), "{theirs:?}");
+    assert_eq!(ours, theirs, "status/tsdb");
 }
 
 #[test]

@@ -131,3 +131,22 @@ fn the_offender_is_named_when_a_limit_of_series_bites() {
     let drops = crate::http::get(server.port, "/api/v1/status/drops").unwrap().body;
     assert!(drops.contains("series_limit"), "{drops}");
 }
+
+#[test]
+fn parquet_is_written_by_a_kymo_that_was_built_with_it_and_others_say_what_they_lack() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let server = Server::start(&folder);
+    fill(&server);
+    let said = export(&at("data"), &at("all.parquet"), &["--format", "parquet"]);
+    if cfg!(feature = "parquet") {
+        assert!(said.status == 0 && said.err.contains("exported 1000 samples"), "{said:?}");
+        assert!(said.err.contains("left out 50 samples"), "{said:?}");
+        let bytes = fs::read(at("all.parquet")).unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{} bytes", bytes.len());
+    } else {
+        assert!(said.status == 1 && said.err.contains("without the feature parquet"), "{said:?}");
+        assert!(said.err.contains("--features parquet") && !at("all.parquet.part").exists(), "{said:?}");
+    }
+    assert!(!at("data/snapshots").read_dir().is_ok_and(|mut copies| copies.next().is_some()), "no copy is left");
+}

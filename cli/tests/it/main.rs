@@ -28,5 +28,6 @@ mod serve;
 mod services;
 mod state;
 mod status;
+mod tending;
 mod top;
 mod verify;

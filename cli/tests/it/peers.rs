@@ -77,7 +77,7 @@ fn answers_about_a_real_prometheus_are_its_own_by_remote_write_1_and_2() {
 /// Programs of the table that `cargo xtask peers` writes.
 pub(crate) struct Peers {
     pub(crate) prometheus: PathBuf,
-    promtool: PathBuf,
+    pub(crate) promtool: PathBuf,
     node_exporter: PathBuf,
 }
 

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::import::{export, import};
-use crate::process::{kymo, wait_for};
+use crate::peers::{Peers, skip};
+use crate::process::{Server, kymo, wait_for};
 use crate::remote_write::now_ms;
 
 const SERIES: usize = 40;
@@ -188,4 +189,100 @@ fn an_export_that_is_killed_again_and_again_becomes_the_same_file() {
         assert!(fs::read_to_string(&out).unwrap().starts_with("series,timestamp,value"));
         assert!(!data.join("snapshots").read_dir().unwrap().any(|_| true), "the copies are gone");
     }
+}
+
+/// Changes a byte of a file, as if it had not changed since.
+fn flip_unseen(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0xff;
+    let before = fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(path, bytes).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
+}
+
+/// Blocks that promtool makes of samples of two days.
+fn blocks_of_promtool(promtool: &Path, folder: &Path) -> PathBuf {
+    let from = (now_ms() / 86_400_000 - 3) * 86_400;
+    let mut text = "# TYPE many gauge\n".to_owned();
+    for n in 0..SERIES {
+        for m in 0..SAMPLES {
+            text.push_str(&format!("many{{n=\"{n:02}\"}} {}.5 {}\n", n * m % 997, from + 30 * m as i64));
+        }
+    }
+    text.push_str("# EOF\n");
+    let (file, blocks) = (folder.join("many.om"), folder.join("blocks"));
+    fs::write(&file, text).unwrap();
+    let made = Command::new(promtool)
+        .args([
+            "tsdb".as_ref(),
+            "create-blocks-from".as_ref(),
+            "openmetrics".as_ref(),
+            file.as_os_str(),
+            blocks.as_os_str(),
+        ])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    blocks
+}
+
+const INSIDE: &str = "an_import_of_a_prometheus_goes_on_inside_a_block";
+
+/// Into a directory, and from the same place into a server.
+#[test]
+fn an_import_of_a_prometheus_goes_on_inside_a_block() {
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(reason) => return skip(INSIDE, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let blocks = blocks_of_promtool(&peers.promtool, folder.path());
+    let (whole, data) = (at("whole"), at("data"));
+    let into = |data: &Path| ["--data-dir".to_owned(), data.to_str().unwrap().to_owned()];
+    let import = |more: &[String]| import("prometheus", &blocks, &more.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = import(&into(&whole));
+    let all = SERIES * SAMPLES;
+    assert!(said.status == 0 && said.out.contains(&format!("{all} stored")), "{said:?}");
+
+    // The last byte of the chunks of the last block but one is of its last series.
+    let mut names: Vec<PathBuf> = fs::read_dir(&blocks).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.join("index").is_file());
+    names.sort_unstable();
+    assert!(names.len() >= 3, "two days are several blocks: {names:?}");
+    let chunks = names[names.len() - 2].join("chunks/000001");
+    let last = fs::metadata(&chunks).unwrap().len() as usize - 5;
+    flip_unseen(&chunks, last);
+    let said = import(&into(&data));
+    assert!(said.status == 1 && said.err.contains("chunks/000001"), "{said:?}");
+    let kept = json(&data.join("IMPORTING")).unwrap();
+    let place = &kept["place"]["place"];
+    let block = place["of"]["Block"].as_str().unwrap_or_else(|| panic!("{kept}"));
+    // Between two series of it; what came behind was in no batch yet.
+    assert!(place["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{kept}");
+
+    // A server that it broke off at, too, which kept the same place.
+    let home = at("other");
+    fs::create_dir(&home).unwrap();
+    let server = Server::start_with(&home, &[]);
+    let checkpoint = at("sent");
+    let to_server =
+        ["--server".to_owned(), server.url(), "--checkpoint".to_owned(), checkpoint.to_str().unwrap().to_owned()];
+    let said = import(&to_server);
+    assert!(said.status == 1 && said.err.contains("chunks/000001"), "{said:?}");
+    let mut sent = json(&checkpoint).unwrap();
+    sent["place"] = kept["place"].clone();
+    fs::write(&checkpoint, sent.to_string()).unwrap();
+
+    flip_unseen(&chunks, last);
+    for more in [&into(&data)[..], &to_server] {
+        let said = import(more);
+        assert!(said.status == 0 && said.err.contains(&format!("of the index of block {block}")), "{said:?}");
+        let read = number_before(&said.out, " samples");
+        assert!(read > 0 && read < all / 2 && said.out.contains(" 0 replaced"), "{said:?}");
+    }
+    assert!(!checkpoint.exists() && !data.join("IMPORTING").exists(), "an import that ended leaves nothing");
+    let wanted = everything(&whole);
+    assert!(everything(&data) == wanted, "it is what one whole import would be");
+    assert!(everything(&home.join("data")) == wanted, "of the server, too");
 }

@@ -66,9 +66,8 @@ pub fn cardinality(
             let entry = values.entry(name.to_owned()).or_default();
             if entry.distinct.add(value) {
                 reserved.grow(4 * (name.len() + value.len() + 64) as u64)?;
-                entry.bytes += value.len() as u64;
             }
-            entry.bytes += name.len() as u64;
+            entry.bytes += [name, value].map(packed_bytes).iter().sum::<u64>();
             pairs.add(&format!("{name}={value}"));
         }
     }
@@ -82,6 +81,12 @@ pub fn cardinality(
         bytes_by_label: top(label_bytes, limit),
         series_by_pair: top(pairs.iter(), limit),
     })
+}
+
+/// What a text takes in the labels of one series as Prometheus packs them: its length goes before it.
+fn packed_bytes(text: &str) -> u64 {
+    let len = text.len() as u64;
+    if len < 255 { 1 + len } else { 4 + len }
 }
 
 /// As Prometheus shows it.
@@ -183,7 +188,7 @@ mod tests {
         assert_eq!((&data["headStats"]["numSeries"], &data["headStats"]["numLabelPairs"]), (&json!(3), &json!(4)));
         assert_eq!(data["seriesCountByMetricName"], json!([{"name": "up", "value": 2}]));
         assert_eq!(data["labelValueCountByLabelName"], json!([{"name": "__name__", "value": 2}]));
-        assert_eq!(data["memoryInBytesByLabelName"], json!([{"name": "__name__", "value": 30}]));
+        assert_eq!(data["memoryInBytesByLabelName"], json!([{"name": "__name__", "value": 38}]));
         assert_eq!(data["seriesCountByLabelValuePair"], json!([{"name": "__name__=up", "value": 2}]));
         for (bad, text) in [("0", "limit must be a positive number"), ("10001", "limit must not exceed 10000")] {
             let (status, body) = get(&router, &format!("/api/v1/status/tsdb?limit={bad}")).await;

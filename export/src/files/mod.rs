@@ -5,6 +5,7 @@
 //! | [JSON lines](FileFormat::JsonLines) | everything, by its bits: floats, staleness markers, native histograms, start timestamps, exemplars, metadata | nothing |
 //! | [CSV](FileFormat::Csv) | floats and staleness markers by their bits, start timestamps | native histograms, exemplars, metadata |
 //! | [OpenMetrics text](FileFormat::OpenMetrics) | floats, times to the millisecond | NaN but the normal one, staleness markers, native histograms, start timestamps, exemplars, metadata |
+//! | Parquet, with the feature `parquet` | what CSV holds, in columns | what CSV leaves out |
 //!
 //! Metric by metric, series by series: memory is bounded by the series of one metric, and the samples of one series. After each
 //! series a [`Destination`] learns the [`ExportPlace`] from which an export that broke off can go on.
@@ -12,6 +13,8 @@
 mod csv;
 mod json_lines;
 mod open_metrics;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -29,6 +32,20 @@ pub enum FileFormat {
     Csv,
     /// OpenMetrics 1.0 text with timestamps.
     OpenMetrics,
+    /// Parquet: columns `metric`, `series`, `timestamp`, `value`, `start`. An export of it that broke off begins anew.
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
+impl FileFormat {
+    /// Whether what was written of it can be added to.
+    fn goes_on(self) -> bool {
+        match self {
+            FileFormat::JsonLines | FileFormat::Csv | FileFormat::OpenMetrics => true,
+            #[cfg(feature = "parquet")]
+            FileFormat::Parquet => false,
+        }
+    }
 }
 
 /// What is to be written.
@@ -69,6 +86,12 @@ pub struct ExportPlace {
 }
 
 impl ExportPlace {
+    /// Whether an export can go on here, rather than begin anew.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        self.metric.is_some()
+    }
+
     /// What was written before.
     #[must_use]
     pub fn exported(&self) -> Exported {
@@ -79,7 +102,7 @@ impl ExportPlace {
 /// Takes what is written.
 pub trait Destination: Write {
     /// Is told, after each series, where that is: a destination that ends with just the bytes it has now is one that an
-    /// export of the same data may go on with.
+    /// export of the same data may go on with, if the place says that it can.
     ///
     /// # Errors
     /// Whatever keeps it from more.
@@ -102,6 +125,10 @@ pub enum FileError {
     /// The file cannot be written.
     #[error("cannot write")]
     Write(#[from] io::Error),
+    /// The form cannot hold it.
+    #[cfg(feature = "parquet")]
+    #[error("cannot make Parquet of it")]
+    Parquet(#[from] ::parquet::errors::ParquetError),
 }
 
 /// Writes what `what` says to `out`, from `begin` on. From the same data, both parts are what one whole would be.
@@ -122,7 +149,11 @@ pub fn export(
         FileFormat::JsonLines | FileFormat::OpenMetrics => {}
         FileFormat::Csv if begin.metric.is_none() => text.push_str(csv::HEADER),
         FileFormat::Csv => {}
+        #[cfg(feature = "parquet")]
+        FileFormat::Parquet => {}
     }
+    #[cfg(feature = "parquet")]
+    let mut table = if what.format == FileFormat::Parquet { Some(parquet::Table::new()?) } else { None };
     let (mut columns, mut families) = (Columns::default(), BTreeSet::new());
     for name in storage.label_values(METRIC_NAME, &all, ctx)? {
         let is_begun = begin.metric.as_deref().is_some_and(|last| *name <= *last);
@@ -157,6 +188,11 @@ pub fn export(
                 FileFormat::JsonLines => json_lines::series(&mut text, &labels, &columns, &own),
                 FileFormat::Csv => csv::series(&mut text, &labels, &columns),
                 FileFormat::OpenMetrics => open_metrics::series(&mut text, &labels, &columns),
+                #[cfg(feature = "parquet")]
+                FileFormat::Parquet => match &mut table {
+                    Some(table) => table.series(&labels, &columns, out)?,
+                    None => samples,
+                },
             };
             place.exported.series += 1;
             place.exported.samples += samples - left_out;
@@ -164,7 +200,7 @@ pub fn export(
             place.exported.exemplars += own.len() as u64;
             out.write_all(text.as_bytes())?;
             text.clear();
-            if place.metric.as_deref() != Some(&*name) {
+            if what.format.goes_on() && place.metric.as_deref() != Some(&*name) {
                 place.metric = Some(name.to_string());
             }
             place.series = index + 1;
@@ -180,6 +216,10 @@ pub fn export(
         text.push_str("# EOF\n");
     }
     out.write_all(text.as_bytes())?;
+    #[cfg(feature = "parquet")]
+    if let Some(table) = table {
+        table.end(out)?;
+    }
     out.flush()?;
     Ok(place.exported)
 }

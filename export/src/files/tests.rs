@@ -9,9 +9,9 @@ use kymo_ingest::import;
 
 use super::*;
 
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
-fn storage() -> MemoryStorage {
+pub(super) fn storage() -> MemoryStorage {
     let clock = Arc::new(ManualClock::at(NOW_MS));
     MemoryStorage::new(MemoryOptions { clock, retention: None, ..MemoryOptions::default() })
 }
@@ -41,7 +41,7 @@ fn histogram(of_floats: bool, custom: bool) -> NativeHistogram {
 }
 
 /// Floats that are easily lost, names that need quotes, and, if `odd`, what only JSON lines hold.
-fn fill(storage: &MemoryStorage, odd: bool) {
+pub(super) fn fill(storage: &MemoryStorage, odd: bool) {
     let values = [0.0, -0.0, 1.0 / 3.0, f64::MIN_POSITIVE / 8.0, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, 1e21];
     let mut batch = SampleBatch::new();
     for (n, name) in ["up", "A:b", "http.requests \"total\"", "le"].into_iter().enumerate() {
@@ -127,6 +127,8 @@ fn imported(text: &str, format: FileFormat) -> MemoryStorage {
         FileFormat::JsonLines => import::json_lines(&mut from, &begin, &mut sink, &mut |_| {}),
         FileFormat::Csv => import::csv(&mut from, &begin, &mut sink, &mut |_| {}),
         FileFormat::OpenMetrics => import::open_metrics(&mut from, &begin, &mut sink, &mut |_| {}),
+        #[cfg(feature = "parquet")]
+        FileFormat::Parquet => panic!("it is not read back"),
     };
     read.unwrap_or_else(|error| panic!("{error:?}"));
     storage
@@ -182,6 +184,8 @@ fn imported_in_two(text: &str, format: FileFormat, batches: usize) -> (MemorySto
             FileFormat::JsonLines => import::json_lines(&mut from, begin, &mut sink, &mut |_| {}),
             FileFormat::Csv => import::csv(&mut from, begin, &mut sink, &mut |_| {}),
             FileFormat::OpenMetrics => import::open_metrics(&mut from, begin, &mut sink, &mut |_| {}),
+            #[cfg(feature = "parquet")]
+            FileFormat::Parquet => panic!("it is not read back"),
         };
         given += usize::from(read.is_ok());
         taken
