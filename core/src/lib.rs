@@ -34,6 +34,7 @@ pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod distinct;
+#[cfg(not(kymo_portable))]
 mod epoch;
 pub mod error;
 pub mod health;

@@ -22,6 +22,8 @@ use crate::groups::hot_path::{Operation, Peer};
 pub const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Values recorded in turn, and label sets looked up in turn.
 pub const ROTATION: usize = 64;
+/// Strings of the pool that is not hot: a rotation through them does not stay in the first cache.
+pub const STRINGS: usize = 10_000;
 const SEED: u64 = 7;
 
 /// One handle of each kind, and values for them.
@@ -32,6 +34,8 @@ pub struct Handles {
     family: Family<Counter, 2>,
     family_5: Family<Counter, 5>,
     pool: StringPool,
+    pool_of_many: StringPool,
+    strings: Vec<String>,
     ring: HotMetricsRing,
     writer: Mutex<RingWriter>,
     shared: AtomicU64,
@@ -123,6 +127,8 @@ impl Handles {
             family: by_two.counter("responses_total").labels(["method", "path"]).family()?,
             family_5: by_five.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
             pool: StringPool::new(100_000, 8 << 20),
+            pool_of_many: StringPool::new(100_000, 8 << 20),
+            strings: (0..STRINGS).map(|n| format!("attribute-value-{n}")).collect(),
             writer: Mutex::new(ring.writer().context("a ring has a lane")?),
             ring,
             shared: AtomicU64::new(0),
@@ -142,6 +148,8 @@ impl Handles {
         let [method, path] = &handles.label_values[0];
         handles.lookup_5(1);
         handles.intern(ROTATION as u64);
+        handles.intern_many(STRINGS as u64);
+        ensure!(handles.pool_of_many.size().strings == STRINGS, "it holds {:?}", handles.pool_of_many.size());
         handles.push(3);
         ensure!(handles.pool.size().strings == ROTATION / 2, "the pool holds {:?}", handles.pool.size());
         ensure!(handles.ring.drain(|_| ()).points == 3, "the ring lost points");
@@ -247,12 +255,14 @@ impl Handles {
 
     /// Ours: the ids of 32 strings in turn.
     pub fn intern(&self, times: u64) {
-        #[inline(never)]
-        fn intern(pool: &StringPool, text: &str) {
-            black_box(pool.intern_string(text));
-        }
         let (pool, labels) = black_box((&self.pool, &self.label_values));
         in_rotation(times, labels, |[_, path]| intern(pool, path));
+    }
+
+    /// Ours: the ids of [`STRINGS`] strings in turn.
+    pub fn intern_many(&self, times: u64) {
+        let (pool, strings) = black_box((&self.pool_of_many, &self.strings));
+        in_rotation(times, strings, |text| intern(pool, text));
     }
 
     /// Ours: pushes points over the oldest. By one thread.
@@ -289,6 +299,11 @@ impl Handles {
         black_box((self.shared.load(Relaxed), self.bare.sum.load(Relaxed)));
         black_box(self.bare.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>());
     }
+}
+
+#[inline(never)]
+fn intern(pool: &StringPool, text: &str) {
+    black_box(pool.intern_string(text));
 }
 
 impl Peer for Handles {

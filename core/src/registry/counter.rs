@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::cells::{self, Cells};
+use super::cells::{self, Cells, Place};
 use super::exemplar;
 use super::node::{Mark, Node};
 use super::options::Options;
@@ -20,8 +20,8 @@ use super::handle::{Handle, sealed};
 /// cache line, however many threads count in the same series.
 #[derive(Debug, Clone)]
 pub struct Counter {
-    /// Id of the node's cell.
-    cell: u32,
+    /// Of the node's cell.
+    cell: Place,
     node: Arc<Node<CounterValue>>,
 }
 
@@ -87,7 +87,7 @@ impl Recorded for CounterValue {
 impl CounterValue {
     #[cfg(feature = "metrics")]
     pub(super) fn add(&self, by: u64) {
-        cells::add(self.whole, by);
+        cells::add(Place::of(self.whole), by);
     }
 
     pub(super) fn raise_to(&self, total: u64) {
@@ -116,7 +116,7 @@ impl sealed::Sealed for Counter {
 
     #[inline]
     fn of(node: Arc<Node<CounterValue>>) -> Self {
-        Self { cell: node.value.whole, node }
+        Self { cell: Place::of(node.value.whole), node }
     }
 
     fn node(&self) -> &Arc<Node<CounterValue>> {
@@ -161,7 +161,7 @@ impl Counter {
     /// The total. Takes a lock, and time for each thread there was at once.
     pub fn value(&self) -> f64 {
         let sums = cells::read();
-        sums.whole(self.cell) as f64 + self.node.value.fraction(&sums)
+        sums.whole(self.cell.id()) as f64 + self.node.value.fraction(&sums)
     }
 }
 
@@ -177,8 +177,8 @@ pub(super) fn keep_exemplar<V>(node: &Node<V>, bucket: i64, buckets_max: usize, 
 /// A whole number that is counted up and down, such as connections open. Costs what a [`Counter`] does.
 #[derive(Debug, Clone)]
 pub struct UpDownCounter {
-    /// Id of the node's cell.
-    cell: u32,
+    /// Of the node's cell.
+    cell: Place,
     node: Arc<Node<UpDownValue>>,
 }
 
@@ -212,7 +212,7 @@ impl sealed::Sealed for UpDownCounter {
 
     #[inline]
     fn of(node: Arc<Node<UpDownValue>>) -> Self {
-        Self { cell: node.value.cell.first(), node }
+        Self { cell: Place::of(node.value.cell.first()), node }
     }
 
     fn node(&self) -> &Arc<Node<UpDownValue>> {
@@ -241,6 +241,6 @@ impl UpDownCounter {
 
     /// The number. Takes a lock, and time for each thread there was at once.
     pub fn value(&self) -> i64 {
-        cells::read().whole(self.cell) as i64
+        cells::read().whole(self.cell.id()) as i64
     }
 }

@@ -21,8 +21,8 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub(super) use slab::Sums;
 use slab::{Local, Slabs};
+pub(super) use slab::{Place, Sums};
 
 static SLABS: Slabs = Slabs::from_parts(Mutex::new(slab::empty_state()), sync::SharedPages::new());
 
@@ -88,8 +88,8 @@ impl Cells {
         first
     }
 
-    /// The id of the first cell, by which a handle adds to it without going through here. It is the first one's as long as
-    /// these cells live.
+    /// The id of the first cell, by whose [`Place`] a handle adds to it without going through here. It is the first one's as
+    /// long as these cells live.
     pub(super) fn first(&self) -> u32 {
         self.first
     }
@@ -103,8 +103,8 @@ impl Drop for Cells {
 
 /// Adds to a cell of whole numbers; wraps.
 #[inline]
-pub(super) fn add(id: u32, by: u64) {
-    let is_added = LOCAL.with(|local| match owned(local, id) {
+pub(super) fn add(place: Place, by: u64) {
+    let is_added = LOCAL.with(|local| match owned(local, place) {
         Some(cell) => {
             cell.store(cell.load(Relaxed).wrapping_add(by), Relaxed);
             true
@@ -112,14 +112,14 @@ pub(super) fn add(id: u32, by: u64) {
         None => false,
     });
     if !is_added {
-        add_cold(id, by);
+        add_cold(place, by);
     }
 }
 
 /// Adds to a cell of floats.
 #[inline]
 pub(super) fn add_float(id: u32, by: f64) {
-    let is_added = LOCAL.with(|local| match owned(local, id) {
+    let is_added = LOCAL.with(|local| match owned(local, Place::of(id)) {
         Some(cell) => {
             add_to_owned(cell, by);
             true
@@ -147,8 +147,8 @@ pub(super) fn observe(first: u32, bucket: u32, value: f64) {
 }
 
 #[inline(always)]
-fn owned(local: &Local, id: u32) -> Option<&AtomicU64> {
-    if cfg!(kymo_portable) { None } else { local.cell(id) }
+fn owned(local: &Local, place: Place) -> Option<&AtomicU64> {
+    if cfg!(kymo_portable) { None } else { local.cell(place) }
 }
 
 #[inline(always)]
@@ -165,11 +165,11 @@ fn reach(end: u32) -> bool {
 
 #[cold]
 #[inline(never)]
-fn add_cold(id: u32, by: u64) {
-    if reach(id + 1) {
-        add(id, by);
+fn add_cold(place: Place, by: u64) {
+    if reach(place.id() + 1) {
+        add(place, by);
     } else {
-        SLABS.shared(id).fetch_add(by, Relaxed);
+        SLABS.shared(place.id()).fetch_add(by, Relaxed);
     }
 }
 

@@ -39,7 +39,7 @@ mod slab;
 use loom::sync::Arc;
 use loom::thread;
 
-use self::slab::{Local, Slabs};
+use self::slab::{Local, Place, Slabs};
 use self::sync::{AtomicU64, Mutex, Ordering::Relaxed, SharedPages};
 
 /// All interleavings in which threads are interrupted at most three times at other points than locks and joins: more find
@@ -60,10 +60,11 @@ fn slabs() -> Arc<Slabs> {
 
 /// As `super::add` does.
 fn add(slabs: &Slabs, local: &Local, id: u32) {
-    if local.cell(id).is_none() {
+    let place = Place::of(id);
+    if local.cell(place).is_none() {
         assert!(slabs.grow(local, id + 1), "ids of the model are within slabs");
     }
-    let cell = local.cell(id).expect("grown to it");
+    let cell = local.cell(place).expect("grown to it");
     cell.store(cell.load(Relaxed) + 1, Relaxed);
 }
 

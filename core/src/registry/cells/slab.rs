@@ -42,10 +42,27 @@ pub(super) const THREAD_CELLS_MAX: u32 = 1 << 20;
 #[cfg(test)]
 pub(super) const THREAD_CELLS_MAX: u32 = 1 << 12;
 
+/// Where a cell is in every slab that reaches to it, in bytes from its start: an id that is multiplied already, for handles
+/// that add to one cell and nothing else. Always a multiple of the size of a cell.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::registry) struct Place(u64);
+
+impl Place {
+    pub(in crate::registry) const fn of(id: u32) -> Self {
+        Self(id as u64 * size_of::<AtomicU64>() as u64)
+    }
+
+    pub(in crate::registry) const fn id(self) -> u32 {
+        (self.0 / size_of::<AtomicU64>() as u64) as u32
+    }
+}
+
 /// A thread's side: where its slab is. Belongs to one thread at a time.
 #[derive(Debug)]
 pub(super) struct Local {
     cells: Cell<*const AtomicU64>,
+    /// `len` as a place.
+    end: Cell<Place>,
     len: Cell<u32>,
     /// Number of the slab plus one; 0 for none.
     slab: Cell<u32>,
@@ -53,19 +70,19 @@ pub(super) struct Local {
 
 impl Local {
     pub(super) const fn new() -> Self {
-        Self { cells: Cell::new(std::ptr::null()), len: Cell::new(0), slab: Cell::new(0) }
+        Self { cells: Cell::new(std::ptr::null()), end: Cell::new(Place::of(0)), len: Cell::new(0), slab: Cell::new(0) }
     }
 
-    /// The thread's cell of this id; `None` sends the caller to the cold path.
+    /// The thread's cell of this place; `None` sends the caller to the cold path.
     #[inline(always)]
-    pub(super) fn cell(&self, id: u32) -> Option<&AtomicU64> {
-        if id >= self.len.get() {
+    pub(super) fn cell(&self, place: Place) -> Option<&AtomicU64> {
+        if place.0 >= self.end.get().0 {
             return None;
         }
-        // SAFETY: `cells` is the start of a slab of `len` atomics. `Slabs` keeps it alive until this very thread replaces it
-        // in `grow` or gives it up in `hand_over`; both need `&self` on this thread (`Local` is not `Sync`), set `cells` and
-        // `len` anew, and cannot run while the returned reference is in use, as no user code runs while it is held.
-        Some(unsafe { &*super::in_register(self.cells.get().add(id as usize)) })
+        // SAFETY: `cells` is the start of a slab of `len` atomics, and the place is that of one of them. `Slabs` keeps it alive until this very thread replaces it
+        // in `grow` or gives it up in `hand_over`; both need `&self` on this thread (`Local` is not `Sync`), set `cells`, `end`
+        // and `len` anew, and cannot run while the returned reference is in use, as no user code runs while it is held.
+        Some(unsafe { &*super::in_register(self.cells.get().byte_add(place.0 as usize)) })
     }
 
     /// Hands on the thread's cells of `first` and of `first + 1 + after`; `false` sends the caller to the cold path.
@@ -83,6 +100,12 @@ impl Local {
         };
         write(first, second);
         true
+    }
+
+    /// Says how many cells there are from `cells` on.
+    fn reach(&self, len: u32) {
+        self.len.set(len);
+        self.end.set(Place::of(len));
     }
 
     /// A number that no other living thread has, if the thread has a slab.
@@ -189,7 +212,7 @@ impl Slabs {
             *slab = Slab::new(slab.0.iter().flat_map(|line| &line.0).map(|cell| cell.load(Relaxed)), wanted);
         }
         local.cells.set(slab.cells().as_ptr());
-        local.len.set(slab.cells().len() as u32);
+        local.reach(slab.cells().len() as u32);
         local.slab.set(number + 1);
         true
     }
@@ -197,7 +220,7 @@ impl Slabs {
     /// Takes the slab of a thread that ends; another goes on with it.
     pub(super) fn hand_over(&self, local: &Local) {
         let number = local.number();
-        local.len.set(0);
+        local.reach(0);
         local.cells.set(std::ptr::null());
         local.slab.set(0);
         if let Some(number) = number {

@@ -7,6 +7,11 @@ use std::thread;
 use super::slab::THREAD_CELLS_MAX;
 use super::*;
 
+fn add(id: u32, by: u64) {
+    assert_eq!(Place::of(id).id(), id);
+    super::add(Place::of(id), by);
+}
+
 #[test]
 fn nothing_is_lost_or_counted_twice_while_threads_come_and_go() {
     const WRITERS: u64 = 4;
