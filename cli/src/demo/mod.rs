@@ -9,8 +9,8 @@ mod feed;
 mod shop;
 
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kymo_context::{Context, ContextFacts, Watch, WatchOptions};
@@ -18,6 +18,8 @@ use kymo_core::config::ConfigDuration;
 use kymo_core::{Clock, SystemClock};
 use kymo_dashboard::terminal::ViewId;
 use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::feed::Feed;
 use self::shop::Shop;
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::because("cannot start the async threads", &error))?;
+    runtime.block_on(end_when_told(&runtime, &serving, &folder))?;
     let now_ms = clock.now_ms();
     let since_ms = if args.slow_after.is_some() { i64::MAX } else { now_ms - SLOW_SINCE_MS };
     let mut feed = Feed::new(&serving.url, now_ms, Shop::new(since_ms))?;
@@ -91,6 +94,30 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     done
 }
 
+/// Leaves nothing behind either when the terminal is closed or the process is told to go.
+async fn end_when_told(runtime: &Runtime, serving: &Serving, folder: &Folder) -> Result<(), Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::because("cannot listen for signals", &error));
+    let (mut hangup, mut terminate) = (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?);
+    let (child, folder) = (serving.child.clone(), folder.0.clone());
+    runtime.spawn(async move {
+        let number = tokio::select! {
+            _ = hangup.recv() => 1,
+            _ = terminate.recv() => 15,
+        };
+        end(&child);
+        drop(Folder(folder));
+        std::process::exit(128 + number);
+    });
+    Ok(())
+}
+
+/// Its data goes away: there is nothing to end in order.
+fn end(child: &Mutex<Child>) {
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// Removed with everything in it.
 struct Folder(std::path::PathBuf);
 
@@ -103,7 +130,7 @@ impl Drop for Folder {
 
 /// A server that ends with this process.
 struct Serving {
-    child: Child,
+    child: Arc<Mutex<Child>>,
     url: String,
 }
 
@@ -132,13 +159,13 @@ impl Serving {
             .stderr(log)
             .spawn()
             .map_err(failed)?;
-        let mut serving = Serving { child, url: String::new() };
+        let mut serving = Serving { child: Arc::new(Mutex::new(child)), url: String::new() };
         let began = Instant::now();
         while serving.url.is_empty() {
             let port = std::fs::read(&ports).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             if let Some(port) = port.and_then(|ports| ports["http"].as_u64()) {
                 serving.url = format!("http://127.0.0.1:{port}");
-            } else if let Ok(Some(status)) = serving.child.try_wait() {
+            } else if let Ok(Some(status)) = serving.ended() {
                 let log = std::fs::read_to_string(folder.join("serve.log")).unwrap_or_default();
                 return Err(Failure::new(format!("the server ended at once ({status}): {}", log.trim())));
             } else if began.elapsed() > START {
@@ -149,13 +176,15 @@ impl Serving {
         }
         Ok(serving)
     }
+
+    fn ended(&self) -> std::io::Result<Option<ExitStatus>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()
+    }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Its data goes away: there is nothing to end in order.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&self.child);
     }
 }
 

@@ -332,14 +332,28 @@ fn service_of_the_demo_turns_when_it_is_made_slow_and_says_why() {
     let path = format!("/api/v1/query_exemplars?query={}&{range}", http::encoded(text));
     let answer = http::get(port, &path).unwrap().json();
     assert!(answer["data"][0]["exemplars"][0]["labels"]["trace_id"].is_string(), "{answer}");
+    // Its terminal is closed: its server goes with it.
+    demo.signal("HUP");
+    let ended = wait_for("the demo's end", || demo.0.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(128 + 1));
+    assert!(http::get(port, "/-/healthy").is_err(), "the server is gone");
+    assert!(!std::env::temp_dir().join(format!("kymo-demo-{}", demo.0.id())).exists(), "and its folder");
 }
 
 /// Ended as from the keyboard, so that its server ends with it.
 struct Demo(std::process::Child);
 
+impl Demo {
+    fn signal(&self, name: &str) {
+        let _ = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.0.id())).status();
+    }
+}
+
 impl Drop for Demo {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("sh").arg("-c").arg(format!("kill -INT {}", self.0.id())).status();
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.signal("INT");
+        }
         let _ = self.0.wait();
     }
 }
