@@ -48,6 +48,7 @@ fn check_value(key: &str, value: &[u8]) -> Result<(), StateError> {
     }
 }
 
+#[cfg(any(feature = "redis", feature = "local-state"))]
 fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> StateError {
     StateError::Unavailable { source: Box::new(source) }
 }
