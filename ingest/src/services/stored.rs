@@ -21,6 +21,8 @@ const OUTCOMES: [(&str, Outcome); 3] =
 const WINDOWS: [&str; 4] = ["1m", "5m", "15m", "1h"];
 /// What is older is in no window.
 const HOUR_MS: i64 = 3_600_000;
+/// What is older is not taken up at all: a server that was away for so long counts anew.
+const REACH_MS: i64 = HOUR_MS + WINDOWS_MS[1];
 
 /// Tells the figures of all services.
 pub(super) struct Figures {
@@ -124,7 +126,9 @@ const OF_CALLS: Names =
 
 /// Reads series that belong together, moment by moment, of one thing after the other. `of` says by its labels what a series tells of,
 /// and which place its durations have in [`Moment::latencies`]; `tell` is told of each moment with what was counted since the one
-/// before. What was counted before the first moment is in no window, unless counting began later than that: it is told as of long ago.
+/// before. What was counted before the reach of windows is told at once, as of long ago; and what was counted by then of something
+/// whose counting is known to have begun before the first moment there is. Other series are written at every round, so those that
+/// are not there in twice the reach had not begun.
 fn each_gain<K: Ord>(
     (storage, ctx): (&dyn MetricStorage, &QueryContext),
     now_ms: i64,
@@ -132,7 +136,7 @@ fn each_gain<K: Ord>(
     of: impl Fn(&Labels) -> Option<(K, usize)>,
     mut tell: impl FnMut(&K, &Counts, i64),
 ) -> Result<(), SelectError> {
-    let from_ms = now_ms - HOUR_MS - WINDOWS_MS[1];
+    let (from_ms, since_ms) = (now_ms - 2 * REACH_MS - WINDOWS_MS[1], now_ms - REACH_MS);
     let mut sets = Vec::with_capacity(names.len());
     for name in names {
         sets.push(storage.select(&Selector::new(vec![Matcher::equal(METRIC_NAME, name)], from_ms, now_ms), ctx)?);
@@ -162,13 +166,24 @@ fn each_gain<K: Ord>(
                 }
             }
         }
+        if moments.keys().next_back().is_none_or(|newest_ms| *newest_ms <= since_ms) {
+            continue;
+        }
         let mut before = Moment::default();
-        let mut is_first = began_ms <= from_ms;
+        let mut long_ago: Option<Counts> = None;
+        let mut is_running = began_ms != 0 && began_ms <= from_ms;
         for (time_ms, mut moment) in moments {
             moment.carry(&before);
-            let at_ms = if std::mem::take(&mut is_first) { now_ms - 2 * HOUR_MS } else { time_ms };
-            tell(&key, &gained(&before, &moment), at_ms);
+            let gained = gained(&before, &moment);
+            if std::mem::take(&mut is_running) || time_ms <= since_ms {
+                long_ago.get_or_insert_default().merge(&gained);
+            } else {
+                tell(&key, &gained, time_ms);
+            }
             before = moment;
+        }
+        if let Some(counts) = long_ago {
+            tell(&key, &counts, now_ms - 2 * HOUR_MS);
         }
     }
     Ok(())

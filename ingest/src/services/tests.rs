@@ -359,3 +359,49 @@ fn health_is_rebuilt_from_what_was_stored() {
     }
     assert_eq!(again.totals(), world.health.totals(), "what is stored next goes on where it ended");
 }
+
+/// Stored once before the end, and once more after a while away: what was new each time counts when it was.
+#[test]
+fn what_was_stored_once_is_in_the_windows_and_no_request_counts_later_than_it_was() {
+    let world = World::new();
+    let store = |health: &Arc<ServiceHealth>, requests: u32| {
+        for _ in 0..requests {
+            health.record(&Request {
+                service: "a",
+                operation: "GET /",
+                kind: OperationKind::Server,
+                duration_seconds: 0.1,
+                is_error: false,
+                end_ms: world.clock.now_ms(),
+                weight: 1,
+            });
+        }
+        health.aggregate_health();
+        let mut gathered = Gathered::default();
+        Figures { health: health.clone() }.gather(&mut gathered);
+        gathered.store_all(&*world.storage, world.clock.now_ms());
+    };
+    let started = || {
+        let health = Arc::new(ServiceHealth::new(HealthOptions::default(), world.clock.clone()));
+        stored::restore(&*world.storage, &QueryContext::unlimited(), &health, world.clock.now_ms()).unwrap();
+        health.aggregate_health();
+        health
+    };
+    let told = |health: &Arc<ServiceHealth>| {
+        let found = health.get("a").unwrap();
+        (found.requests, found.windows.iter().map(|window| window.requests).collect::<Vec<_>>())
+    };
+    store(&world.health, 40);
+    world.clock.advance(Duration::from_secs(5));
+    let second = started();
+    assert_eq!(told(&second), (40, vec![40; 4]));
+    // Fifty minutes away, then ten requests and the end.
+    world.clock.advance(Duration::from_secs(50 * 60));
+    let third = started();
+    store(&third, 10);
+    world.clock.advance(Duration::from_secs(20 * 60));
+    assert_eq!(told(&started()), (50, vec![0, 0, 0, 10]), "the others ended more than an hour ago");
+    // Away for longer than anybody remembers.
+    world.clock.advance(Duration::from_secs(50 * 60));
+    assert!(started().get("a").is_none());
+}
