@@ -207,6 +207,7 @@ fn a_point_is_found_by_its_expected_attributes_whatever_else_it_has() {
     let points = [
         message::NumberPoint { start_time_unix_nano: 3, ..plain.clone() },
         message::NumberPoint { as_double: None, as_int: Some(-4), ..plain.clone() },
+        message::NumberPoint { as_int: Some(-4), ..plain.clone() },
         message::NumberPoint { flags: 1, ..plain.clone() },
         message::NumberPoint { exemplars, ..plain.clone() },
         message::NumberPoint { as_double: None, ..plain.clone() },
@@ -220,6 +221,6 @@ fn a_point_is_found_by_its_expected_attributes_whatever_else_it_has() {
         vec![message::ScopeMetrics { metrics: vec![metric.encode_to_vec().into()], ..Default::default() }];
     let resource_metrics = vec![message::ResourceMetrics { resource: None, scope_metrics }];
     let body = Request { resource_metrics }.encode_to_vec();
-    assert_eq!(found_as_expected(&body), 6);
+    assert_eq!(found_as_expected(&body), 7);
     assert_drivers_agree(&body);
 }

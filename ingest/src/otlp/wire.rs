@@ -198,6 +198,8 @@ impl<V: Visit> Walk<'_, V> {
     fn any_number(&mut self, body: &[u8], span: Span) -> Result<(), ExportError> {
         let mut point = NumberPoint::default();
         let (mut attributes, mut exemplars) = (Run::default(), Run::default());
+        // Where both are sent, which no encoder does, the double counts, as in JSON.
+        let (mut double, mut integer) = (None, None);
         let mut fields = Cursor::over(body, span);
         loop {
             let at = fields.position();
@@ -214,8 +216,8 @@ impl<V: Visit> Walk<'_, V> {
             match field.number {
                 2 => point.start_ns = field.fixed64()?,
                 3 => point.time_ns = field.fixed64()?,
-                4 => point.value = Some(field.double()?),
-                6 => point.value = Some(field.fixed64()? as i64 as f64),
+                4 => double = Some(field.double()?),
+                6 => integer = Some(field.fixed64()? as i64 as f64),
                 8 => point.flags = field.uint32()?,
                 NUMBER_ATTRIBUTES => {
                     field.span()?;
@@ -229,6 +231,7 @@ impl<V: Visit> Walk<'_, V> {
                 _ => {}
             }
         }
+        point.value = double.or(integer);
         let (attributes, exemplars) = (attributes.bytes(body), exemplars.bytes(body));
         self.visit.number(&NumberPoint { attributes, exemplars, ..point })
     }
