@@ -18,8 +18,9 @@ use super::options::{HealthOptions, HealthThresholds};
 use crate::clock::Clock;
 use crate::histogram::{BucketCounts, BucketSpan, HistogramCounts, NativeHistogram, ResetHint};
 
-/// A request that ended longer ago counts at the time it ended, not as of now. Longer than exporters of spans hold them back.
-const LATE_MS: i64 = 60_000;
+/// A request that ended longer ago counts at the time it ended, not as of now. Exporters of spans hold them back for five seconds
+/// if they are not told otherwise, and two slots of the shortest window are as far as it may be off.
+const LATE_MS: i64 = 10_000;
 /// Spans say so much more than metrics that these are left alone for so long after the last one.
 const SPANS_SPEAK_MS: i64 = 600_000;
 

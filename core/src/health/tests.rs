@@ -175,6 +175,24 @@ fn request_of_long_ago_counts_at_its_time() {
     assert_eq!(found.last_seen_ms, START_MS - 120_000);
 }
 
+/// A sender that was held up brings a minute of requests at once: they leave the last minute one after the other all the same.
+#[test]
+fn requests_that_come_late_together_leave_the_last_minute_in_their_order() {
+    let (health, clock) = health();
+    for seconds in 0..60 {
+        health.record(&request("a", 0.1, false, clock.now_ms() - seconds * 1_000));
+    }
+    let mut left = Vec::new();
+    for _ in 0..8 {
+        health.aggregate_health();
+        left.push(get(&health, "a").windows[0].requests);
+        clock.advance(Duration::from_secs(10));
+    }
+    // Ten a step, by whole slots of five seconds; what is younger than ten seconds counts as of now.
+    assert!(left[0] >= 60 - 5 && left[6] <= 15 && left[7] == 0, "{left:?}");
+    assert!(left.windows(2).all(|pair| pair[0] >= pair[1] && pair[0] - pair[1] <= 15), "{left:?}");
+}
+
 #[test]
 fn wall_clock_that_jumps_moves_no_window() {
     let (health, clock) = health();
