@@ -181,12 +181,10 @@ impl Block {
         let mut symbols = SymbolCursor::new(self);
         for &name in &self.directory.names {
             let text = symbols.text(name)?;
-            if !names.lacks(text) {
-                continue;
-            }
+            let Some(unlisted) = names.lacks(text) else { continue };
             self.each_value(name, 0, |page, _, entry| {
                 if listed.has_one(page.runs(entry))? {
-                    names.add(text);
+                    names.add_lacking(unlisted);
                     return Ok(ControlFlow::Break(()));
                 }
                 Ok(ControlFlow::Continue(()))
@@ -208,8 +206,10 @@ impl Block {
         let mut symbols = SymbolCursor::new(self);
         self.each_value(name, 0, |page, value, entry| {
             let text = symbols.text(value)?;
-            if values.lacks(text) && listed.has_one(page.runs(entry))? {
-                values.add(text);
+            if let Some(unlisted) = values.lacks(text)
+                && listed.has_one(page.runs(entry))?
+            {
+                values.add_lacking(unlisted);
             }
             Ok(ControlFlow::Continue(()))
         })

@@ -152,15 +152,16 @@ impl HeadState {
         match name {
             Some(name) => {
                 for (value, carriers) in self.table.postings.values(name) {
-                    if listing.lacks(value) && has_one(carriers) {
-                        listing.add(value);
+                    if let Some(unlisted) = listing.lacks(value).filter(|_| has_one(carriers)) {
+                        listing.add_lacking(unlisted);
                     }
                 }
             }
             None => {
                 for name in self.table.postings.names() {
-                    if listing.lacks(name) && self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
-                        listing.add(name);
+                    let Some(unlisted) = listing.lacks(name) else { continue };
+                    if self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
+                        listing.add_lacking(unlisted);
                     }
                 }
             }
