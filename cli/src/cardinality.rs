@@ -15,8 +15,8 @@ use crate::query::bearer;
 
 /// Show what a server's series are of, and how many come and go
 ///
-/// Of series with a sample in the last hour. How many values a label has, and what was born and gone in an hour, is
-/// estimated within some percent.
+/// Of series with a sample in the last hour. How many values a label has is estimated within some percent, and so are counts
+/// of metrics, jobs and pairs where there are very many of them; born and gone are series with a sample in one of two hours only.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -10,6 +10,8 @@ const REGISTERS: usize = 1 << PRECISION;
 /// Things that are kept as they are until there are more: small counts are exact, and take less.
 const EXACT_MAX: usize = 128;
 
+const STATE: FixedState = FixedState::with_seed(0x6b79_6d6f);
+
 /// An estimate of a number of distinct things: exact to 128, beyond within 3 % (standard error) in one KiB.
 ///
 /// HyperLogLog (Flajolet and others, 2007) with linear counting where that is better. Two of them merge into what one
@@ -35,16 +37,19 @@ pub struct Distinct {
 impl Distinct {
     /// Notes that something was seen. O(1); O(log n) as long as counts are exact.
     pub fn add<T: Hash + ?Sized>(&mut self, thing: &T) {
-        // A state that is the same in every run: estimates can be compared.
-        self.add_hash(FixedState::with_seed(0x6b79_6d6f).hash_one(thing));
+        self.add_hash(Distinct::hash(thing));
     }
 
-    fn add_hash(&mut self, hash: u64) {
-        // Numbers in a row come out of the hash with some of their order left, which estimates must not see.
-        self.add_mixed(mixed(hash));
+    /// The hash by which things are told apart, for who adds one in several places.
+    #[must_use]
+    pub fn hash<T: Hash + ?Sized>(thing: &T) -> u64 {
+        // A state that is the same in every run: estimates can be compared. Numbers in a row come out of it with some of their
+        // order left, which estimates must not see.
+        mixed(STATE.hash_one(thing))
     }
 
-    fn add_mixed(&mut self, hash: u64) {
+    /// Notes that something with this [`hash`](Self::hash) was seen.
+    pub fn add_hash(&mut self, hash: u64) {
         if self.registers.is_empty() {
             match self.exact.binary_search(&hash) {
                 Ok(_) => return,
@@ -71,7 +76,7 @@ impl Distinct {
     /// Adds what another has seen.
     pub fn merge(&mut self, other: &Distinct) {
         if other.registers.is_empty() {
-            other.exact.iter().for_each(|hash| self.add_mixed(*hash));
+            other.exact.iter().for_each(|hash| self.add_hash(*hash));
             return;
         }
         if self.registers.is_empty() {

@@ -204,7 +204,7 @@ impl LiveBlock {
     }
 
     /// Whether anything of a chunk is seen in the window.
-    fn shows(&self, chunk: &ChunkRef, hidden: &Hidden, what: &Selector) -> Result<bool, SelectError> {
+    pub(crate) fn shows(&self, chunk: &ChunkRef, hidden: &Hidden, what: &Selector) -> Result<bool, SelectError> {
         if !hidden.meets(chunk.min_time_ms, chunk.max_time_ms) {
             return Ok(true);
         }

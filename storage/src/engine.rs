@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use kymo_core::batch::{Exemplar, Metadata, SampleBatch};
 use kymo_core::storage::{Changes, StorageStatistics, Tier};
 use kymo_core::{
-    AppendError, AppendReport, Labels, LabelsRef, MetricStorage, QueryContext, Reservation, SelectError, Selector,
-    SeriesRef, SeriesSet, ServiceHealth,
+    AppendError, AppendReport, Labels, LabelsRef, Matcher, MetricStorage, QueryContext, Reservation, SelectError,
+    Selector, SeriesRef, SeriesSet, ServiceHealth,
 };
 
 use crate::append::Work;
@@ -27,7 +27,7 @@ use crate::compact::MergeJob;
 use crate::error::StorageError;
 use crate::flush::FrozenAt;
 use crate::fs::{Fs, FsLock};
-use crate::head::{Head, HeadState};
+use crate::head::{Head, HeadState, SERIES_PER_LOCK};
 use crate::hidden::Hidden;
 use crate::increments::Increments;
 use crate::manifest::Manifest;
@@ -315,6 +315,16 @@ impl MetricStorage for Engine {
         self.list_series(what, ctx)
     }
 
+    fn visit_series(
+        &self,
+        matchers: &[Matcher],
+        windows: &[(i64, i64)],
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(LabelsRef<'_>, u32),
+    ) -> Result<(), SelectError> {
+        self.visit_present(matchers, windows, ctx, visit)
+    }
+
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
         ctx.check()?;
         let metadata = Engine::metadata(self);
@@ -335,9 +345,18 @@ impl MetricStorage for Engine {
         let mut reach = |low: i64, high: i64| {
             bounds = Some(bounds.map_or((low, high), |b| (b.0.min(low), b.1.max(high))));
         };
-        let head = self.head.read();
-        head.iter().filter_map(|(_, series)| head.bounds(series)).for_each(|(low, high)| reach(low, high));
-        drop(head);
+        let mut next = 0;
+        loop {
+            // In pieces, so that no append waits for all of them.
+            let head = self.head.read();
+            let end = head.numbers_end().min(next + SERIES_PER_LOCK);
+            let series = (next..end).filter_map(|number| head.get(number));
+            series.filter_map(|series| head.bounds(series)).for_each(|(low, high)| reach(low, high));
+            if end == head.numbers_end() {
+                break;
+            }
+            next = end;
+        }
         let blocks = self.blocks();
         let bounds_of_blocks = blocks.list().iter().filter_map(|block| shown(block).bounds);
         bounds_of_blocks.for_each(|(low, high)| reach(low, high));

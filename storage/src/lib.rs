@@ -58,6 +58,7 @@ mod metrics;
 mod open;
 mod options;
 mod overflow;
+mod presence;
 mod restore;
 mod retention;
 mod rollup;

@@ -134,15 +134,15 @@ impl Known {
 }
 
 /// A selector with its window cut to what retention keeps of any series.
-struct Inside {
-    what: Selector,
+pub(crate) struct Inside {
+    pub(crate) what: Selector,
     policy: Arc<RetentionPolicy>,
-    now_ms: i64,
+    pub(crate) now_ms: i64,
 }
 
 impl Inside {
     /// Where the window begins for a series, exclusive.
-    fn start_of(&self, labels: &Labels) -> i64 {
+    pub(crate) fn start_of(&self, labels: &Labels) -> i64 {
         if self.policy.oldest_of_some_ms(Tier::Raw, self.now_ms) <= self.what.start_ms {
             return self.what.start_ms;
         }
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// `coarsest` is the last tier that is looked at.
-    fn inside_retention(&self, what: &Selector, coarsest: Tier) -> Inside {
+    pub(crate) fn inside_retention(&self, what: &Selector, coarsest: Tier) -> Inside {
         let (policy, now_ms) = (self.retention(), self.options.clock.now_ms());
         let mut what = what.clone();
         let oldest_ms = match coarsest {

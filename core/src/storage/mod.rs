@@ -3,6 +3,7 @@
 //! Everything here is synchronous and object-safe. An async caller goes through a
 //! [`BlockingPool`](crate::pool::BlockingPool).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -89,6 +90,29 @@ pub trait MetricStorage: Send + Sync {
     fn series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {
         let set = self.select(what, ctx)?;
         Ok((0..set.len()).map(|i| set.labels(i)).collect())
+    }
+
+    /// Shows every series that matches and has a sample in one of some windows, open to the left, with those it has one in as
+    /// bits, the first window's being the lowest. Each once and in no order, for reports on very many series; windows beyond
+    /// the 32nd are not looked at.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn visit_series(
+        &self,
+        matchers: &[Matcher],
+        windows: &[(i64, i64)],
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(LabelsRef<'_>, u32),
+    ) -> Result<(), SelectError> {
+        let mut all: BTreeMap<Labels, u32> = BTreeMap::new();
+        for (at, (start_ms, end_ms)) in windows.iter().enumerate().take(u32::BITS as usize) {
+            for labels in self.series(&Selector::new(matchers.to_vec(), *start_ms, *end_ms), ctx)? {
+                *all.entry(labels).or_default() |= 1 << at;
+            }
+        }
+        all.iter().for_each(|(labels, present)| visit(labels.as_ref(), *present));
+        Ok(())
     }
 
     /// Type, unit and help per family, families sorted, newest first, at most 10 each; of one family

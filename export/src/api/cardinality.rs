@@ -1,17 +1,16 @@
 //! `GET /api/v1/status/cardinality`: which metrics, labels, values and jobs the series are of, and how many are new and gone.
 //!
-//! Series go by one after another. What is counted per metric, job, and pair of label and value is kept for the largest
-//! ones ([`Top`]); how many values a label has, and which series were there the hour before, is estimated ([`Distinct`]): so a
-//! million series cost a pass over their labels, and memory that does not depend on them.
+//! Series go by one after another, each once with the hours it was there in. What is counted per metric, job, and pair of
+//! label and value is kept for the largest ones ([`Top`]); how many values a label has is estimated ([`Distinct`]): so a million
+//! series cost one pass over their labels, and memory that does not depend on them beside what the storage needs to show them.
 //!
 //! What limits refused is told by metric and label, the worst first, as the engine counted it since the start.
 
-use std::collections::HashMap;
-
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use foldhash::HashMap;
 use kymo_core::registry::FamilySnapshot;
-use kymo_core::{Distinct, METRIC_NAME, MetricStorage, QueryContext, Selector};
+use kymo_core::{Distinct, LabelsRef, METRIC_NAME, MetricStorage, QueryContext};
 use serde_json::{Value, json};
 
 use super::params::{Params, parse_go_int};
@@ -76,12 +75,12 @@ fn hours(text: &str) -> Result<usize, ApiError> {
     hours.ok_or_else(|| ApiError::bad_data(format!("hours must be a number from 1 to {HOURS_MAX}")))
 }
 
-/// What one hour had.
-#[derive(Default)]
+/// What one hour had, and what of it the hour before did not.
+#[derive(Debug, Clone, Copy, Default)]
 struct Hour {
     series: u64,
-    distinct: Distinct,
-    metrics: HashMap<String, u64>,
+    born: u64,
+    gone: u64,
 }
 
 fn report(
@@ -93,82 +92,85 @@ fn report(
 ) -> Result<Value, ApiError> {
     let refused = |error: kymo_core::SelectError| ApiError::of_kind(error.kind(), error.to_string());
     let now_ms = ctx.clock.now_ms();
-    let mut parts = Parts::new(limit);
-    let mut each_hour = Vec::new();
-    // One more than is told: the first has nothing to be compared with.
-    for ago in (0..=hours as i64).rev() {
-        let (start_ms, end_ms) =
-            (now_ms - (ago + 1) * HOUR_MS, if ago == 0 { i64::MAX } else { now_ms - ago * HOUR_MS });
-        let set = storage.select(&Selector::new(matchers.to_vec(), start_ms, end_ms), ctx).map_err(refused)?;
-        let mut hour = Hour { series: set.len() as u64, ..Hour::default() };
-        for index in 0..set.len() {
-            if index % 1024 == 0 {
-                ctx.check().map_err(refused)?;
-            }
-            let labels = set.labels(index);
-            hour.distinct.add(labels.as_ref().packed());
-            if ago <= 1 {
-                let name = labels.metric_name().unwrap_or_default();
-                let is_room = hour.metrics.len() < KEPT_MIN.max(limit * KEPT_PER_SHOWN);
-                match hour.metrics.get_mut(name) {
-                    Some(count) => *count += 1,
-                    None if is_room => {
-                        hour.metrics.insert(name.to_owned(), 1);
-                    }
-                    None => {}
-                }
-            }
-            if ago == 0 {
-                parts.add(labels.iter());
-            }
+    // The newest first. One more than is told: the last has nothing to be compared with.
+    let windows: Vec<(i64, i64)> = (0..=hours as i64)
+        .map(|ago| (now_ms - (ago + 1) * HOUR_MS, if ago == 0 { i64::MAX } else { now_ms - ago * HOUR_MS }))
+        .collect();
+    let mut each_hour = vec![Hour::default(); hours];
+    let (mut parts, mut growth) = (Parts::new(limit), Growth::new(limit));
+    let visited = storage.visit_series(matchers, &windows, ctx, &mut |labels, present| {
+        let is_there = |ago: usize| present >> ago & 1 == 1;
+        for (ago, hour) in each_hour.iter_mut().enumerate() {
+            let (before, now) = (is_there(ago + 1), is_there(ago));
+            hour.series += u64::from(now);
+            hour.born += u64::from(now && !before);
+            hour.gone += u64::from(before && !now);
         }
-        each_hour.push((end_ms.min(now_ms), hour));
-    }
-    let mut told = Vec::new();
-    for pair in each_hour.windows(2) {
-        let ((_, before), (end_ms, hour)) = (&pair[0], &pair[1]);
-        let mut both = before.distinct.clone();
-        both.merge(&hour.distinct);
-        let all = both.count().max(before.series).max(hour.series);
-        told.push(json!({
-            "end": *end_ms as f64 / 1000.0,
-            "series": hour.series,
-            "born": all - before.series,
-            "gone": all - hour.series,
-            "growth": hour.series as i64 - before.series as i64,
-        }));
-    }
-    let growth = match &each_hour[..] {
-        [.., (_, before), (_, now)] => grown(&before.metrics, &now.metrics, limit),
-        _ => json!([]),
-    };
-    let series = each_hour.last().map_or(0, |(_, hour)| hour.series);
+        if is_there(0) != is_there(1) {
+            growth.add(labels.metric_name().unwrap_or_default(), if is_there(0) { 1 } else { -1 });
+        }
+        if is_there(0) {
+            parts.add(labels);
+        }
+    });
+    visited.map_err(refused)?;
+    let told: Vec<Value> = (0..hours)
+        .rev()
+        .map(|ago| {
+            let Hour { series, born, gone } = each_hour[ago];
+            json!({
+                "end": (now_ms - ago as i64 * HOUR_MS) as f64 / 1000.0,
+                "series": series,
+                "born": born,
+                "gone": gone,
+                "growth": born as i64 - gone as i64,
+            })
+        })
+        .collect();
     Ok(json!({
-        "series": series,
+        "series": each_hour.first().map_or(0, |hour| hour.series),
         "activeSeries": storage.statistics().active_series,
         "seriesCountByMetricName": parts.metrics.show(limit),
         "seriesCountByJob": parts.jobs.show(limit),
         "seriesCountByLabelValuePair": parts.pairs.show(limit),
         "labelValueCountByLabelName": parts.label_values(limit),
-        "growthByMetricName": growth,
+        "growthByMetricName": growth.show(limit),
         "hours": told,
     }))
 }
 
-/// The metrics with the most series more than an hour before.
-fn grown(before: &HashMap<String, u64>, now: &HashMap<String, u64>, limit: usize) -> Value {
-    let mut grown: Vec<(&str, i64)> = Vec::new();
-    let mut names: Vec<&String> = now.keys().collect();
-    names.sort_unstable();
-    for name in names {
-        let growth = now[name] as i64 - before.get(name).copied().unwrap_or(0) as i64;
-        if growth > 0 {
-            grown.push((name, growth));
+/// How many more series metrics have than an hour before.
+struct Growth {
+    metrics_max: usize,
+    metrics: HashMap<String, i64>,
+}
+
+impl Growth {
+    fn new(limit: usize) -> Growth {
+        Growth { metrics_max: kept(limit), metrics: HashMap::default() }
+    }
+
+    fn add(&mut self, metric: &str, more: i64) {
+        if let Some(growth) = self.metrics.get_mut(metric) {
+            *growth += more;
+        } else if self.metrics.len() < self.metrics_max {
+            self.metrics.insert(metric.to_owned(), more);
         }
     }
-    grown.sort_by_key(|(_, growth)| std::cmp::Reverse(*growth));
-    grown.truncate(limit);
-    grown.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+
+    /// Those that grew most.
+    fn show(&self, limit: usize) -> Value {
+        let mut grown: Vec<(&str, i64)> = self.metrics.iter().map(|(name, growth)| (name.as_str(), *growth)).collect();
+        grown.retain(|(_, growth)| *growth > 0);
+        grown.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        grown.truncate(limit);
+        grown.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    }
+}
+
+/// Texts counted so that this many of them can be shown.
+fn kept(limit: usize) -> usize {
+    KEPT_MIN.max(limit * KEPT_PER_SHOWN)
 }
 
 /// What series are counted by.
@@ -176,45 +178,76 @@ struct Parts {
     metrics: Top,
     jobs: Top,
     pairs: Top,
-    values: HashMap<String, Distinct>,
-    /// Buffer of a pair.
-    pair: String,
+    labels: Vec<Label>,
+    /// Where a label stands among those, by its name.
+    numbers: HashMap<String, usize>,
+    /// The same by its place in the labels of the series before, which is mostly the next one's.
+    places: Vec<usize>,
+}
+
+struct Label {
+    name: String,
+    hash: u64,
+    values: Distinct,
 }
 
 impl Parts {
     fn new(limit: usize) -> Parts {
-        let top = || Top::new(KEPT_MIN.max(limit * KEPT_PER_SHOWN));
-        Parts { metrics: top(), jobs: top(), pairs: top(), values: HashMap::new(), pair: String::new() }
+        let top = || Top::new(kept(limit));
+        Parts {
+            metrics: top(),
+            jobs: top(),
+            pairs: top(),
+            labels: Vec::new(),
+            numbers: HashMap::default(),
+            places: Vec::new(),
+        }
     }
 
-    fn add<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>) {
-        for (name, value) in labels {
+    fn add(&mut self, labels: LabelsRef<'_>) {
+        for (place, (name, value)) in labels.iter().enumerate() {
+            let hash = Distinct::hash(value);
             match name {
-                METRIC_NAME => self.metrics.add(value),
-                "job" => self.jobs.add(value),
+                METRIC_NAME => self.metrics.add(hash, || value.into()),
+                "job" => self.jobs.add(hash, || value.into()),
                 _ => {}
             }
-            let is_room = self.values.len() < LABELS_MAX;
-            match self.values.get_mut(name) {
-                Some(seen) => seen.add(value),
-                None if is_room => {
-                    let mut seen = Distinct::default();
-                    seen.add(value);
-                    self.values.insert(name.to_owned(), seen);
+            let of_name = match self.number(place, name) {
+                Some(number) => {
+                    let label = &mut self.labels[number];
+                    label.values.add_hash(hash);
+                    label.hash
                 }
-                None => {}
-            }
-            self.pair.clear();
-            self.pair.push_str(name);
-            self.pair.push('=');
-            self.pair.push_str(value);
-            self.pairs.add(&self.pair);
+                None => Distinct::hash(name),
+            };
+            self.pairs.add(hash.rotate_left(1) ^ of_name, || format!("{name}={value}").into());
         }
+    }
+
+    /// Where the values of a label are counted, if they are.
+    fn number(&mut self, place: usize, name: &str) -> Option<usize> {
+        if let Some(&number) = self.places.get(place).filter(|number| self.labels[**number].name == name) {
+            return Some(number);
+        }
+        let number = match self.numbers.get(name) {
+            Some(&number) => number,
+            None if self.labels.len() < LABELS_MAX => {
+                let number = self.labels.len();
+                let (hash, values) = (Distinct::hash(name), Distinct::default());
+                self.labels.push(Label { name: name.to_owned(), hash, values });
+                self.numbers.insert(name.to_owned(), number);
+                number
+            }
+            None => return None,
+        };
+        self.places.truncate(place);
+        self.places.push(number);
+        Some(number)
     }
 
     fn label_values(&self, limit: usize) -> Value {
         let mut names: Vec<(&str, u64)> =
-            self.values.iter().map(|(name, seen)| (name.as_str(), seen.count())).collect();
+            self.labels.iter().map(|label| (label.name.as_str(), label.values.count())).collect();
         names.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         names.truncate(limit);
         names.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
@@ -223,40 +256,47 @@ impl Parts {
 
 /// The most frequent of many texts, in memory for `kept` of them: when there is no room, the least frequent half goes, and
 /// what comes later is counted with what it may have had by then (lossy counting). A count is too high by `error` at most.
+///
+/// Texts are told apart by 64 bits of hash: of a million, two are taken for one in a report of some ten million.
 struct Top {
     kept: usize,
-    counts: HashMap<String, (u64, u64)>,
+    counts: HashMap<u64, Counted>,
     floor: u64,
+}
+
+struct Counted {
+    text: Box<str>,
+    count: u64,
+    error: u64,
 }
 
 impl Top {
     fn new(kept: usize) -> Top {
-        Top { kept, counts: HashMap::new(), floor: 0 }
+        Top { kept, counts: HashMap::default(), floor: 0 }
     }
 
-    fn add(&mut self, text: &str) {
-        if let Some((count, _)) = self.counts.get_mut(text) {
-            *count += 1;
+    fn add(&mut self, hash: u64, text: impl FnOnce() -> Box<str>) {
+        if let Some(counted) = self.counts.get_mut(&hash) {
+            counted.count += 1;
             return;
         }
         if self.counts.len() >= 2 * self.kept {
-            let mut counts: Vec<u64> = self.counts.values().map(|(count, _)| *count).collect();
-            counts.sort_unstable_by(|a, b| b.cmp(a));
-            self.floor = counts[self.kept];
+            let mut counts: Vec<u64> = self.counts.values().map(|counted| counted.count).collect();
+            let (_, floor, _) = counts.select_nth_unstable_by(self.kept, |a, b| b.cmp(a));
+            self.floor = *floor;
             let floor = self.floor;
-            self.counts.retain(|_, (count, _)| *count > floor);
+            self.counts.retain(|_, counted| counted.count > floor);
         }
-        self.counts.insert(text.to_owned(), (self.floor + 1, self.floor));
+        self.counts.insert(hash, Counted { text: text(), count: self.floor + 1, error: self.floor });
     }
 
     fn show(&self, limit: usize) -> Value {
-        let mut all: Vec<(&str, u64, u64)> =
-            self.counts.iter().map(|(text, (n, error))| (text.as_str(), *n, *error)).collect();
-        all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        let mut all: Vec<&Counted> = self.counts.values().collect();
+        all.sort_by(|a, b| b.count.cmp(&a.count).then(a.text.cmp(&b.text)));
         all.truncate(limit);
-        let show = |(name, value, error)| match error {
-            0 => json!({"name": name, "value": value}),
-            error => json!({"name": name, "value": value, "error": error}),
+        let show = |Counted { text, count, error }: &Counted| match error {
+            0 => json!({"name": text, "value": count}),
+            error => json!({"name": text, "value": count, "error": error}),
         };
         all.into_iter().map(show).collect()
     }
@@ -303,7 +343,7 @@ mod tests {
         let pods = &data["labelValueCountByLabelName"][0];
         assert!(pods["name"] == "pod" && near(&pods["value"], 500.0), "{data}");
         let hour = &data["hours"][0];
-        assert!(hour["growth"] == 187 && near(&hour["born"], 207.0) && near(&hour["gone"], 20.0), "{data}");
+        assert_eq!([&hour["growth"], &hour["born"], &hour["gone"]], [&json!(187), &json!(207), &json!(20)], "{data}");
         for (bad, text) in [("hours=0", "hours must be"), ("limit=0", "limit must be"), ("match[]={}", "match[]")] {
             let (status, body) = get(&router, &format!("/api/v1/status/cardinality?{bad}")).await;
             assert!(status == 400 && body.contains(text), "{body}");
@@ -314,9 +354,10 @@ mod tests {
     fn the_most_frequent_are_found_in_little_memory() {
         let mut top = Top::new(50);
         for n in 0..100_000u32 {
-            top.add(&format!("rare-{n}"));
+            let mut add = |text: &str| top.add(Distinct::hash(text), || text.into());
+            add(&format!("rare-{n}"));
             if n % 10 == 0 {
-                top.add("frequent");
+                add("frequent");
             }
             assert!(top.counts.len() <= 100);
         }

@@ -1,11 +1,10 @@
 //! `status/tsdb` and `status/walreplay`: how much there is, and where most of it lies.
 
-use std::collections::BTreeMap;
-
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use foldhash::HashMap;
 use kymo_core::status::CardinalityStatus;
-use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, SelectError, Selector};
+use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, SelectError};
 use serde_json::{Value, json};
 
 use super::params::{Params, parse_go_int};
@@ -54,32 +53,38 @@ pub fn cardinality(
     limit: usize,
     ctx: &QueryContext,
 ) -> Result<CardinalityStatus, SelectError> {
-    let set = storage.select(&Selector::new(Vec::new(), since_ms, i64::MAX), ctx)?;
-    let (mut names, mut values, mut pairs) = (Counts::default(), BTreeMap::<String, Values>::new(), Counts::default());
-    let mut reserved = ctx.budget.try_reserve(0)?;
-    for index in 0..set.len() {
-        ctx.check()?;
-        for (name, value) in set.labels(index).iter() {
-            if name == METRIC_NAME {
-                names.add(value);
+    let (mut series, mut labels) = (0, HashMap::<String, Values>::default());
+    let (mut reserved, mut visited) = (ctx.budget.try_reserve(0)?, Ok(()));
+    storage.visit_series(&[], &[(since_ms, i64::MAX)], ctx, &mut |of_series, _| {
+        series += 1;
+        for (name, value) in of_series.iter() {
+            let of_name = match labels.get_mut(name) {
+                Some(of_name) => of_name,
+                None => labels.entry(name.to_owned()).or_default(),
+            };
+            of_name.bytes += [name, value].map(packed_bytes).iter().sum::<u64>();
+            match of_name.series.get_mut(value) {
+                Some(series) => *series += 1,
+                None if visited.is_ok() => {
+                    visited = reserved.grow(2 * (value.len() + 64) as u64);
+                    of_name.series.insert(value.to_owned(), 1);
+                }
+                None => {}
             }
-            let entry = values.entry(name.to_owned()).or_default();
-            if entry.distinct.add(value) {
-                reserved.grow(4 * (name.len() + value.len() + 64) as u64)?;
-            }
-            entry.bytes += [name, value].map(packed_bytes).iter().sum::<u64>();
-            pairs.add(&format!("{name}={value}"));
         }
-    }
-    let label_values = values.iter().map(|(name, of)| (name.as_str(), of.distinct.0.len() as u64));
-    let label_bytes = values.iter().map(|(name, of)| (name.as_str(), of.bytes));
+    })?;
+    visited?;
+    let label_pairs = labels.values().map(|of| of.series.len() as u64).sum();
+    let counts = |of: fn(&Values) -> u64| labels.iter().map(move |(name, values)| ((name.as_str(), None), of(values)));
+    let metrics = labels.get(METRIC_NAME).into_iter().flat_map(|values| &values.series);
+    let pairs = labels.iter().flat_map(|(name, values)| values.series.iter().map(move |value| (name, value)));
     Ok(CardinalityStatus {
-        series: set.len() as u64,
-        label_pairs: values.values().map(|of| of.distinct.0.len() as u64).sum(),
-        series_by_metric: top(names.iter(), limit),
-        values_by_label: top(label_values, limit),
-        bytes_by_label: top(label_bytes, limit),
-        series_by_pair: top(pairs.iter(), limit),
+        series,
+        label_pairs,
+        series_by_metric: top(metrics.map(|(name, count)| ((name.as_str(), None), *count)), limit),
+        values_by_label: top(counts(|values| values.series.len() as u64), limit),
+        bytes_by_label: top(counts(|values| values.bytes), limit),
+        series_by_pair: top(pairs.map(|(name, (value, count))| ((name.as_str(), Some(value.as_str())), *count)), limit),
     })
 }
 
@@ -113,43 +118,34 @@ fn shown(storage: &dyn MetricStorage, limit: usize, ctx: &QueryContext) -> Resul
     }))
 }
 
-/// How often each text was met.
-#[derive(Default)]
-struct Counts(BTreeMap<String, u64>);
-
-impl Counts {
-    /// Counts a text; says whether it is new.
-    fn add(&mut self, text: &str) -> bool {
-        match self.0.get_mut(text) {
-            Some(count) => {
-                *count += 1;
-                false
-            }
-            None => {
-                self.0.insert(text.to_owned(), 1);
-                true
-            }
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(text, count)| (text.as_str(), *count))
-    }
-}
-
 #[derive(Default)]
 struct Values {
-    distinct: Counts,
-    /// Of the name in each series, and of each value once.
+    /// Series with each value.
+    series: HashMap<String, u64>,
+    /// Of the name and the value in each series.
     bytes: u64,
 }
 
+/// A label, or a label and a value.
+type Name<'a> = (&'a str, Option<&'a str>);
+
+fn text<'a>((label, value): Name<'a>) -> impl Iterator<Item = u8> + 'a {
+    let value = value.into_iter().flat_map(|value| std::iter::once(b'=').chain(value.bytes()));
+    label.bytes().chain(value)
+}
+
 /// The largest counts, of equal ones in the order of their texts.
-fn top<'a>(counts: impl Iterator<Item = (&'a str, u64)>, limit: usize) -> Vec<(String, u64)> {
-    let mut counts: Vec<(&str, u64)> = counts.collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    counts.truncate(limit);
-    counts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+fn top<'a>(counts: impl Iterator<Item = (Name<'a>, u64)>, limit: usize) -> Vec<(String, u64)> {
+    let mut counts: Vec<(Name<'a>, u64)> = counts.collect();
+    let before = |a: &(Name<'_>, u64), b: &(Name<'_>, u64)| b.1.cmp(&a.1).then_with(|| text(a.0).cmp(text(b.0)));
+    if limit < counts.len() {
+        // Of a million few are shown.
+        counts.select_nth_unstable_by(limit, before);
+        counts.truncate(limit);
+    }
+    counts.sort_by(before);
+    let shown = |(label, value): Name<'_>| value.map_or_else(|| label.to_owned(), |value| format!("{label}={value}"));
+    counts.into_iter().map(|(name, count)| (shown(name), count)).collect()
 }
 
 /// `GET /api/v1/status/walreplay`: it is over before this is answered.

@@ -40,6 +40,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use foldhash::fast::FixedState;
 use kymo_core::{LabelsRef, SeriesRef};
 
+/// Series that are looked at under the lock at once by who goes through all of them.
+pub(crate) const SERIES_PER_LOCK: u32 = 1_024;
+
 /// See the module.
 pub(crate) struct Head {
     state: RwLock<HeadState>,

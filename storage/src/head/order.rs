@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use kymo_core::{Labels, QueryContext, SelectError};
 
-use super::Head;
+use super::{Head, SERIES_PER_LOCK};
 
 /// Smaller selections are sorted by comparing labels.
 const LARGE: usize = 64;
@@ -27,8 +27,6 @@ const LARGE: usize = 64;
 const WORTH_SHARE: usize = 16;
 /// So many entries are moved for the time it takes to put one series in its place.
 const MOVES_WORTH: usize = 64;
-/// Numbers looked at under the head's lock at once.
-const PER_LOCK: u32 = 1_024;
 /// Comparisons, or moves of that many, between two looks at the cancel flag.
 const PER_CHECK: usize = 1 << 12;
 /// Bytes taken for a moment per series that is put in its place.
@@ -127,7 +125,7 @@ impl Head {
         loop {
             ctx.check()?;
             let state = self.read();
-            let end = next.saturating_add(PER_LOCK).min(state.numbers_end());
+            let end = next.saturating_add(SERIES_PER_LOCK).min(state.numbers_end());
             for number in next..end {
                 if let Some(series) = state.get(number) {
                     came.push((series.labels.clone(), numbers.len() as u32));
@@ -155,7 +153,7 @@ impl Head {
         let _alone = self.order.following.lock().unwrap_or_else(PoisonError::into_inner);
         let ranks = self.order.current();
         let mut is_live = vec![false; ranks.labels.len()];
-        for few in ranks.by_number.chunks(PER_LOCK as usize) {
+        for few in ranks.by_number.chunks(SERIES_PER_LOCK as usize) {
             let state = self.read();
             for (number, rank) in few {
                 is_live[*rank as usize] = state.get(*number).is_some();

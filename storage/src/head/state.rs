@@ -15,6 +15,7 @@ use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
 use crate::listing::Listing;
+use crate::presence::reached;
 use crate::sample::{RUN_SAMPLES, Sample};
 use crate::select::SERIES_PER_CHECK;
 
@@ -519,6 +520,13 @@ impl HeadState {
     pub(crate) fn reaches(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> bool {
         self.run_bounds(series).into_iter().flatten().any(|(first, last)| last > start_ms && first <= end_ms)
             || self.chunks(series).any(|c| c.column.reaches(start_ms, end_ms))
+    }
+
+    /// In which windows a sample after this time may lie, as bits.
+    pub(crate) fn present(&self, series: &HeadSeries, windows: &[(i64, i64)], after_ms: i64) -> u32 {
+        let chunks = self.chunks(series).map(|chunk| (chunk.column.first(), chunk.column.last()));
+        let bounds = self.run_bounds(series).into_iter().flatten().chain(chunks);
+        bounds.fold(0, |bits, bounds| bits | reached(windows, after_ms, bounds))
     }
 
     /// First and last time held.

@@ -1,10 +1,11 @@
 //! Names and values of labels: those of the series that a selection with the same window finds, wherever they are stored.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use kymo_core::{Labels, MatchOp, Matcher, MetricStorage, QueryContext, SampleBatch, Selector};
-use kymo_storage::SyncPolicy;
+use kymo_core::{Deletion, Labels, LabelsRef, MatchOp, Matcher, MetricStorage, QueryContext, SampleBatch, Selector};
 use kymo_storage::fs::SimFs;
+use kymo_storage::{RetentionPolicy, RetentionRule, SyncPolicy};
 
 use crate::world::*;
 
@@ -44,7 +45,25 @@ fn listings_are_those_of_the_series_that_reach_into_the_window() {
             vec![matcher("n", MatchOp::Equal, "17"), matcher("half", MatchOp::Equal, "1")],
         ]
     };
+    let check_presence = |when: &str| {
+        let windows = [(0, 60), (0, 1), (13, 14), (20, 22), (39, 59), (58, 80), (70, 80)];
+        let windows = windows.map(|(first, last)| (at(first), at(last)));
+        for matchers in matchers() {
+            let mut found = Vec::new();
+            let mut keep = |labels: LabelsRef<'_>, present| found.push((labels.to_labels(), present));
+            engine.visit_series(&matchers, &windows, &ctx, &mut keep).unwrap();
+            found.sort();
+            let mut expected = std::collections::BTreeMap::<Labels, u32>::new();
+            for (at, (start_ms, end_ms)) in windows.into_iter().enumerate() {
+                for labels in engine.series(&Selector::new(matchers.clone(), start_ms, end_ms), &ctx).unwrap() {
+                    *expected.entry(labels).or_default() |= 1 << at;
+                }
+            }
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{when}: {matchers:?}");
+        }
+    };
     let check = |when: &str| {
+        check_presence(when);
         for (first, last) in [(0, 60), (0, 1), (13, 14), (20, 22), (39, 59), (58, 80), (70, 80)] {
             for matchers in matchers() {
                 let what = Selector::new(matchers, at(first), at(last));
@@ -81,4 +100,11 @@ fn listings_are_those_of_the_series_that_reach_into_the_window() {
     check("in blocks");
     engine.compact(|| true).unwrap();
     check("in one block");
+    let what = Deletion { end_ms: at(30), ..Deletion::of(vec![Matcher::equal("__name__", "m3")]) };
+    engine.delete(&what).unwrap();
+    check_presence("with a delete");
+    let rule =
+        RetentionRule { matchers: vec![Matcher::equal("__name__", "m5")], keep: Some(Duration::from_secs(9_700)) };
+    engine.set_retention(RetentionPolicy { rules: vec![rule], ..RetentionPolicy::of_age(None) });
+    check_presence("with a rule of retention");
 }
