@@ -6,6 +6,7 @@ mod catalogue;
 mod contract;
 mod copies;
 mod corruption;
+mod crashes;
 mod deletes;
 mod kill;
 mod named;
