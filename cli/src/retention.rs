@@ -154,28 +154,30 @@ fn policy(question: &RetentionQuestion) -> Result<RetentionPolicy, String> {
 }
 
 fn rendered(answer: &RetentionAnswer, form: Form) -> String {
-    let by_size = RetentionLoss { series: "the oldest".to_owned(), keep: "size".to_owned(), goes: answer.by_size };
     let named = answer.by_age.iter().map(|loss| match loss.series.as_str() {
         "" => RetentionLoss { series: "all others".to_owned(), ..loss.clone() },
         _ => loss.clone(),
     });
-    let rows = named.chain([by_size]);
     match form {
         Form::Json => serde_json::to_string(answer).map_or_else(|_| String::new(), |text| text + "\n"),
         Form::Csv => {
             let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
             let mut text = "series,keep,series_count,samples,buckets,bytes\n".to_owned();
-            for RetentionLoss { series, keep, goes } in rows {
+            let by_size =
+                RetentionLoss { series: "the oldest".to_owned(), keep: "size".to_owned(), goes: answer.by_size };
+            for RetentionLoss { series, keep, goes } in named.chain([by_size]) {
                 let DeleteFigures { series: count, samples, buckets, bytes } = goes;
                 text += &format!("{},{keep},{count},{samples},{buckets},{bytes}\n", quoted(&series));
             }
             text
         }
-        Form::Table => rows
-            .map(|RetentionLoss { series, keep, goes }| {
-                let (what, count) = (counted(&goes), goes.series);
-                format!("{series} kept {keep}: {what} of {count} series go, {}\n", size(goes.bytes))
-            })
-            .collect(),
+        Form::Table => {
+            let told = |goes: &DeleteFigures| {
+                format!("{} of {} series go, {}\n", counted(goes), goes.series, size(goes.bytes))
+            };
+            let by_age =
+                named.map(|RetentionLoss { series, keep, goes }| format!("{series} kept {keep}: {}", told(&goes)));
+            by_age.chain([format!("beyond the limits of size, the oldest: {}", told(&answer.by_size))]).collect()
+        }
     }
 }

@@ -1,20 +1,21 @@
 //! `kymo export`: series into a file, out of a data directory that a server may have open.
 
 mod copy;
+mod counted;
 mod resumed;
 
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use kymo_core::{Clock, Matcher, QueryContext, SystemClock};
-use kymo_export::files::{Destination, ExportPlace, Exported, FileError, FileExport, FileFormat, export};
+use kymo_export::files::{ExportPlace, Exported, FileError, FileExport, FileFormat, export};
 use kymo_query::parser::{ParseOptions, parse_metric_selector};
 
 use self::copy::Copy;
+use self::counted::Counted;
 use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::query::Moment;
 use crate::verify::rate;
 
@@ -130,8 +131,7 @@ fn cannot_write(args: &ExportArgs, error: &dyn std::error::Error) -> Failure {
 fn to_stdout(args: &ExportArgs, what: &FileExport) -> Result<Option<Done>, Failure> {
     let copy = Copy::take(&args.data_dir)?;
     let engine = copy.open()?;
-    let progress = Progress::samples("exporting");
-    let mut out = Stdout { out: BufWriter::with_capacity(1 << 20, io::stdout().lock()), bytes: 0, progress };
+    let mut out = Counted::new(io::stdout().lock(), 0, |_, _, _| Ok(()));
     let exported = export(&engine, what, &ExportPlace::default(), &mut out, &QueryContext::unlimited());
     drop(engine);
     copy.remove();
@@ -139,32 +139,6 @@ fn to_stdout(args: &ExportArgs, what: &FileExport) -> Result<Option<Done>, Failu
         Ok(exported) => Ok(Some(Done { exported, samples: exported.samples, bytes: out.bytes })),
         Err(FileError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
         Err(error) => Err(cannot_write(args, &error)),
-    }
-}
-
-/// Counts what is written.
-struct Stdout {
-    out: BufWriter<io::StdoutLock<'static>>,
-    bytes: u64,
-    progress: Progress,
-}
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Destination for Stdout {
-    fn reached(&mut self, place: &ExportPlace) -> io::Result<()> {
-        self.progress.done(place.exported().samples);
-        Ok(())
     }
 }
 

@@ -5,19 +5,18 @@
 //! goes: stopped between any two of these, the next run begins anew or finds the file.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use clap::ValueEnum as _;
 use kymo_core::QueryContext;
-use kymo_export::files::{Destination, ExportPlace, FileExport, export};
+use kymo_export::files::{ExportPlace, FileExport, export};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Copy, Done, ExportArgs, cannot_write};
+use super::{Copy, Counted, Done, ExportArgs, cannot_write};
 use crate::checkpoint::{Checkpoint, Found, beside, sync_folder_of};
 use crate::failure::Failure;
-use crate::progress::Progress;
 
 /// How far an export came.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,31 +76,33 @@ pub(super) fn run(args: &ExportArgs, mut what: FileExport) -> Result<Done, Failu
     part.seek(SeekFrom::Start(reached.bytes)).map_err(cannot)?;
 
     let engine = copy.open()?;
-    let begin = reached.clone();
-    let mut out = Part {
-        out: BufWriter::with_capacity(1 << 20, part),
-        bytes: begin.bytes,
-        checkpoint,
-        reached,
-        progress: Progress::samples("exporting"),
-    };
+    let (begin, mut reached) = (reached.clone(), reached);
+    let mut out = Counted::new(part, begin.bytes, |out, bytes, place| {
+        if place.can_go_on() && checkpoint.is_due() {
+            out.flush()?;
+            out.get_ref().sync_data()?;
+            (reached.bytes, reached.place) = (bytes, place.clone());
+            checkpoint.write(&reached)?;
+        }
+        Ok(())
+    });
     let exported = export(&engine, &what, &begin.place, &mut out, &QueryContext::unlimited());
     drop(engine);
     let written = exported.and_then(|exported| {
         out.out.get_ref().sync_all()?;
-        Ok(exported)
+        Ok((exported, out.bytes))
     });
-    let exported = written.map_err(|error| {
+    drop(out);
+    let (exported, bytes) = written.map_err(|error| {
         cannot_write(args, &error).hint(format!(
             "run it again to go on; to give up, remove {}, {} and {}",
             part_path.display(),
-            out.checkpoint.path().display(),
+            checkpoint.path().display(),
             copy.path().display()
         ))
     })?;
     copy.remove();
     fs::rename(&part_path, &args.file).and_then(|()| sync_folder_of(&args.file)).map_err(cannot)?;
-    let Part { bytes, checkpoint, .. } = out;
     checkpoint.remove().map_err(cannot)?;
     Ok(Done { exported, samples: exported.samples - begin.place.exported().samples, bytes: bytes - begin.bytes })
 }
@@ -119,39 +120,5 @@ fn forget(data_dir: &Path, found: Found<Reached>) {
     // Whatever else stands below snapshots/ is not ours.
     if let Some(left) = left.filter(|left| left.copy.starts_with("export-") && !left.copy.contains(['/', '\\'])) {
         Copy::at(data_dir, &left.copy).remove();
-    }
-}
-
-/// The part of a file, with its checkpoint.
-struct Part {
-    out: BufWriter<File>,
-    bytes: u64,
-    checkpoint: Checkpoint,
-    reached: Reached,
-    progress: Progress,
-}
-
-impl Write for Part {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Destination for Part {
-    fn reached(&mut self, place: &ExportPlace) -> io::Result<()> {
-        self.progress.done(place.exported().samples);
-        if place.can_go_on() && self.checkpoint.is_due() {
-            self.out.flush()?;
-            self.out.get_ref().sync_data()?;
-            (self.reached.bytes, self.reached.place) = (self.bytes, place.clone());
-            self.checkpoint.write(&self.reached)?;
-        }
-        Ok(())
     }
 }

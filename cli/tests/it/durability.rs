@@ -1,13 +1,12 @@
 //! What was acknowledged is there after every kind of end.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use tempfile::TempDir;
 
 use crate::http;
-use crate::process::{Server, run, wait_for};
+use crate::process::{Server, configured, run, wait_for};
 use crate::remote_write::{Request, now_ms};
 
 const SAMPLES: i64 = 100;
@@ -162,11 +161,7 @@ fn series_are_deleted_by_a_server_and_without_one() {
 #[test]
 fn retention_by_series_is_looked_at_first_and_put_in_force_by_a_reload() {
     let folder = TempDir::new().unwrap();
-    let file = |name: &str, kymo: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, format!("kymo: {{enable_admin_api: true, enable_lifecycle: true, {kymo}}}\n")).unwrap();
-        path
-    };
+    let file = |name: &str, kymo: &str| configured(folder.path(), name, kymo);
     let path = file("kymo.yml", "retention: 90d");
     let server = Server::start_with(folder.path(), &["--config", path.to_str().unwrap()]);
     let url = format!("http://127.0.0.1:{}", server.port);
@@ -180,7 +175,7 @@ fn retention_by_series_is_looked_at_first_and_put_in_force_by_a_reload() {
     let in_force = run(["retention", "--server", &url]);
     assert_eq!(
         in_force.out,
-        "all others kept 90d: 0 samples of 0 series go, 0 B\nthe oldest kept size: 0 samples of 0 series go, 0 B\n"
+        "all others kept 90d: 0 samples of 0 series go, 0 B\nbeyond the limits of size, the oldest: 0 samples of 0 series go, 0 B\n"
     );
     let tried = run(["retention", "--server", &url, "--config", new.to_str().unwrap(), "--output", "csv"]);
     assert_eq!(tried.status, 0, "{tried:?}");

@@ -68,6 +68,13 @@ pub(crate) fn run<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Sa
     kymo(arguments).output().unwrap().into()
 }
 
+/// Writes the configuration file of a server that can be administered and reloaded, with more in the section `kymo`.
+pub(crate) fn configured(folder: &Path, name: &str, more: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, format!("kymo: {{enable_admin_api: true, enable_lifecycle: true, {more}}}\n")).unwrap();
+    path
+}
+
 /// A running `kymo serve`. Killed when dropped.
 pub(crate) struct Server {
     child: Child,

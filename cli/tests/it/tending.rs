@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http;
-use crate::process::{Server, run, wait_for};
+use crate::process::{Server, configured, run, wait_for};
 use crate::remote_write::{Request, now_ms};
 
 const SERIES: usize = 120;
@@ -60,11 +60,7 @@ fn counts(server: &Server, job: &str) -> [u64; 2] {
 #[test]
 fn a_rule_of_retention_and_a_delete_give_back_on_the_disk_what_they_say() {
     let folder = TempDir::new().unwrap();
-    let file = |name: &str, kymo: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, format!("kymo: {{enable_admin_api: true, enable_lifecycle: true, {kymo}}}\n")).unwrap();
-        path
-    };
+    let file = |name: &str, kymo: &str| configured(folder.path(), name, kymo);
     let path = file("kymo.yml", "retention: 90d");
     let server = Server::start_with(folder.path(), &["--config", path.to_str().unwrap()]);
     let (url, blocks) = (server.url(), folder.path().join("data/blocks"));
@@ -106,7 +102,8 @@ fn a_rule_of_retention_and_a_delete_give_back_on_the_disk_what_they_say() {
     println!(
         "{all} bytes on disk, {ruled} with the rule, which said {bytes}, {cleaned} after the delete, which said {done}"
     );
-    assert!(figure("cleaned", "bytes") >= figure("deleted", "bytes"), "{done}");
+    assert!(cleaned + figure("deleted", "bytes") <= ruled + ALLOCATION, "{cleaned} of {ruled}: {done}");
+    // What the server's own merges were quicker with is not told.
     assert!(cleaned + figure("cleaned", "bytes") <= ruled + ALLOCATION, "{cleaned} of {ruled}: {done}");
     assert_eq!(counts(&server, "shop")[1], before[1] - 10 * SAMPLES as u64);
 }

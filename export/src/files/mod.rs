@@ -19,7 +19,8 @@ mod parquet;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use kymo_core::storage::Columns;
+use kymo_core::histogram::STALE_NAN_BITS;
+use kymo_core::storage::{ColumnValue, Columns};
 use kymo_core::{Exemplar, Labels, METRIC_NAME, Matcher, Metadata, MetricStorage, QueryContext, SelectError, Selector};
 use serde::{Deserialize, Serialize};
 
@@ -186,13 +187,18 @@ pub fn export(
             let samples = columns.times.len() as u64;
             let left_out = match what.format {
                 FileFormat::JsonLines => json_lines::series(&mut text, &labels, &columns, &own),
-                FileFormat::Csv => csv::series(&mut text, &labels, &columns),
+                FileFormat::Csv => {
+                    csv::series(&mut text, &labels, &columns);
+                    columns.histograms.len() as u64
+                }
                 FileFormat::OpenMetrics => open_metrics::series(&mut text, &labels, &columns),
                 #[cfg(feature = "parquet")]
-                FileFormat::Parquet => match &mut table {
-                    Some(table) => table.series(&labels, &columns, out)?,
-                    None => samples,
-                },
+                FileFormat::Parquet => {
+                    if let Some(table) = &mut table {
+                        table.series(&labels, &columns, out)?;
+                    }
+                    columns.histograms.len() as u64
+                }
             };
             place.exported.series += 1;
             place.exported.samples += samples - left_out;
@@ -222,6 +228,26 @@ pub fn export(
     }
     out.flush()?;
     Ok(place.exported)
+}
+
+/// A row of a table.
+struct Row {
+    time_ms: i64,
+    value: f64,
+    start_ms: Option<i64>,
+}
+
+/// What a table holds of a series: its floats, and its staleness markers as the NaN that they are. Histograms are left out.
+fn rows(columns: &Columns) -> impl Iterator<Item = Row> {
+    columns.iter().enumerate().filter_map(|(number, (time_ms, value))| {
+        let value = match value {
+            ColumnValue::Float(value) => value,
+            ColumnValue::Stale => f64::from_bits(STALE_NAN_BITS),
+            ColumnValue::Histogram(_) => return None,
+        };
+        let start_ms = columns.starts.get(number).copied().filter(|start_ms| *start_ms != 0);
+        Some(Row { time_ms, value, start_ms })
+    })
 }
 
 fn take_of(exemplars: &mut Vec<(Labels, Vec<Exemplar>)>, labels: &Labels) -> Vec<Exemplar> {

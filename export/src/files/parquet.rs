@@ -12,8 +12,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use kymo_core::Labels;
-use kymo_core::histogram::STALE_NAN_BITS;
-use kymo_core::storage::{ColumnValue, Columns};
+use kymo_core::storage::Columns;
 use kymo_core::text::write_series_text;
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
@@ -22,7 +21,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::FileError;
+use super::{FileError, rows};
 
 /// Rows of a group: some 20 MB while it is collected.
 const GROUP_ROWS: usize = 250_000;
@@ -65,34 +64,24 @@ impl Table {
         })
     }
 
-    /// Takes the rows of a series, and writes out groups that are full; gives how many samples are left out.
-    pub(super) fn series(&mut self, labels: &Labels, columns: &Columns, out: &mut dyn Write) -> Result<u64, FileError> {
+    /// Takes the rows of a series, and writes out groups that are full.
+    pub(super) fn series(&mut self, labels: &Labels, columns: &Columns, out: &mut dyn Write) -> Result<(), FileError> {
         let mut text = String::new();
         write_series_text(&mut text, labels.iter());
         // Both are shared by the rows.
         let (metric, series) = (ByteArray::from(labels.metric_name().unwrap_or_default()), ByteArray::from(&*text));
-        let mut left_out = 0;
-        for (number, (time_ms, value)) in columns.iter().enumerate() {
-            let value = match value {
-                ColumnValue::Float(value) => value,
-                ColumnValue::Stale => f64::from_bits(STALE_NAN_BITS),
-                ColumnValue::Histogram(_) => {
-                    left_out += 1;
-                    continue;
-                }
-            };
+        for row in rows(columns) {
             self.metric.push(metric.clone());
             self.series.push(series.clone());
-            self.times.push(time_ms);
-            self.values.push(value);
-            let start_ms = columns.starts.get(number).copied().filter(|start_ms| *start_ms != 0);
-            self.starts.extend(start_ms);
-            self.has_start.push(i16::from(start_ms.is_some()));
+            self.times.push(row.time_ms);
+            self.values.push(row.value);
+            self.starts.extend(row.start_ms);
+            self.has_start.push(i16::from(row.start_ms.is_some()));
             if self.times.len() == GROUP_ROWS {
                 self.group(out)?;
             }
         }
-        Ok(left_out)
+        Ok(())
     }
 
     /// Writes a group of the rows that are here.

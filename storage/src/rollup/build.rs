@@ -313,45 +313,29 @@ impl Engine {
         let shape = Shape { range_ms, chunk_samples: usize::MAX / 2, effort: Effort::Small, tier: plan.tier };
         let writer =
             BlockWriter::create(&*self.fs, &path, id, shape).map_err(io_error(&path, "writing a block of rollups"))?;
-        let (worked, tally, rolled) = (Duration::ZERO, Tally::default(), Arc::clone(blocks.rolled()));
-        let stands = Stands::of(&policy, &rolled);
-        let touched = Spans::default();
+        let rolled = Arc::clone(blocks.rolled());
         Ok(Some(RollupJob {
+            stands: Stands::of(&policy, &rolled),
+            worked: Duration::ZERO,
+            tally: Tally::default(),
+            touched: Spans::default(),
             plan,
             inputs,
             policy,
             now_ms,
             rolled,
-            stands,
             deletes,
             sequence,
             writer,
             path,
             metadata,
-            worked,
-            tally,
-            touched,
         }))
     }
 
     fn finish_rollup(&self, job: RollupJob) -> Result<(u64, u64), StorageError> {
         let began = self.options.clock.monotonic();
-        let RollupJob {
-            plan,
-            inputs,
-            policy,
-            rolled,
-            deletes,
-            sequence,
-            writer,
-            path,
-            metadata,
-            worked,
-            tally,
-            touched,
-            ..
-        } = job;
-        let metadata: Vec<_> = metadata.into_iter().collect();
+        let RollupJob { plan, writer, path, .. } = job;
+        let metadata: Vec<_> = job.metadata.into_iter().collect();
         let written = writer.finish(&metadata).map_err(io_error(&path, "writing a block of rollups"));
         let opened = written.and_then(|written| {
             let open = || Block::open(&*self.fs, &path, &self.options.budget, &self.cache);
@@ -366,14 +350,14 @@ impl Engine {
         self.fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the directory of blocks"))?;
 
         let old: Vec<&Arc<Block>> =
-            inputs.iter().filter(|input| input.tier == plan.tier).map(|input| input.scan.block()).collect();
+            job.inputs.iter().filter(|input| input.tier == plan.tier).map(|input| input.scan.block()).collect();
         let is_old = |block: &LiveBlock| old.iter().any(|old| Arc::ptr_eq(old, block.block()));
         let mut manifest = self.manifest();
         let blocks = self.blocks();
         let mut list: Vec<Arc<LiveBlock>> = blocks.list().iter().filter(|block| !is_old(block)).cloned().collect();
-        list.extend(made.map(|block| Arc::new(LiveBlock::new(block, deletes))));
+        list.extend(made.map(|block| Arc::new(LiveBlock::new(block, job.deletes))));
         let mut next = Manifest { blocks: list.iter().map(|b| BlockEntry::of(b)).collect(), ..manifest.clone() };
-        let made_of = source_of(plan.tier, &policy);
+        let made_of = source_of(plan.tier, &job.policy);
         // What went meanwhile, and is in it.
         let unrolled = self.unrolled.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = unrolled[usize::from(made_of != Tier::Raw)].and(&plan.hours);
@@ -384,14 +368,14 @@ impl Engine {
         plan.hours.iter().for_each(|(start, end)| of_tier.dirty.remove(start, end));
         if plan.tier == Tier::OneHour {
             // Buckets that a delete took, and that there was nothing yet to make anew from.
-            let stale = touched.without(&rolled.of(Tier::FiveMinutes).clean()).and(&of_tier.built);
+            let stale = job.touched.without(&job.rolled.of(Tier::FiveMinutes).clean()).and(&of_tier.built);
             of_tier.dirty.add_all(&stale);
         } else {
             let coarse = next.rolled.of_mut(Tier::OneHour);
             coarse.dirty.add_all(&plan.hours.and(&coarse.built));
         }
         // What was flushed meanwhile is not in it.
-        for footer in blocks.of(Tier::Raw).map(|block| block.footer()).filter(|footer| footer.sequence > sequence) {
+        for footer in blocks.of(Tier::Raw).map(|block| block.footer()).filter(|footer| footer.sequence > job.sequence) {
             next.rolled.touch(footer.min_time_ms, footer.max_time_ms);
         }
         self.publish(&mut manifest, next)?;
@@ -402,11 +386,11 @@ impl Engine {
         drop(manifest);
         let bytes_before: u64 = old.iter().map(|block| block.bytes()).sum();
         old.iter().for_each(|block| self.remove_file(block.path()));
-        let took = worked + self.options.clock.monotonic().saturating_sub(began);
+        let took = job.worked + self.options.clock.monotonic().saturating_sub(began);
         let metrics = &self.metrics.rollup;
         metrics.duration.record(took.as_secs_f64());
-        metrics.samples.add(tally.samples);
-        metrics.buckets.add(tally.buckets);
+        metrics.samples.add(job.tally.samples);
+        metrics.buckets.add(job.tally.buckets);
         metrics.written_bytes.add(bytes_after);
         Ok((old.len() as u64, bytes_before.saturating_sub(bytes_after)))
     }
