@@ -14,8 +14,6 @@ use super::ImportArgs;
 use crate::checkpoint::{Checkpoint, Found, beside};
 use crate::failure::{Failure, chain};
 
-/// A server has synced by then what it acknowledged: five times its pause between two syncs.
-const SERVER_SYNCED: Duration = Duration::from_secs(5);
 /// Name of the checkpoint in a data directory.
 const NAME: &str = "IMPORTING";
 
@@ -43,19 +41,20 @@ pub(super) struct Course {
     latest: Reached,
     /// What a server acknowledged a while ago.
     settling: Option<(Instant, Reached)>,
-    is_server: bool,
+    /// By when a server has synced what it acknowledged; none of a directory.
+    synced_after: Option<Duration>,
 }
 
 impl Course {
     /// Looks for a checkpoint of this very import, says what it finds, and makes sure that one can be written.
     pub(super) fn begin(args: &ImportArgs, into: Target<'_>) -> Result<Course, Failure> {
-        let is_server = matches!(into, Target::Server(_));
+        let synced_after = matches!(into, Target::Server(_)).then_some(args.synced_after);
         let mut course = Course {
             checkpoint: None,
             begin: Reached::default(),
             latest: Reached::default(),
             settling: None,
-            is_server,
+            synced_after,
         };
         // What was read from standard input is gone.
         if args.from.iter().any(|from| from == Path::new("-")) {
@@ -76,8 +75,10 @@ impl Course {
         match found {
             Found::Place(_) if args.restart => {}
             Found::Place(reached) if sources.len() > reached.file => {
-                let path = sources[reached.file].path.display();
-                anstream::eprintln!("going on with {path} at {}, where its import broke off", reached.place);
+                if reached.file > 0 || !reached.place.is_beginning() {
+                    let path = sources[reached.file].path.display();
+                    anstream::eprintln!("going on with {path} at {}, where its import broke off", reached.place);
+                }
                 course.latest = reached.clone();
                 course.begin = reached;
             }
@@ -102,16 +103,16 @@ impl Course {
         sync: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         self.latest = reached;
-        let Some(checkpoint) = self.checkpoint.as_mut().filter(|checkpoint| checkpoint.is_due()) else {
+        let Some(checkpoint) = &mut self.checkpoint else { return Ok(()) };
+        let Some(synced_after) = self.synced_after else {
+            if checkpoint.is_due() {
+                sync()?;
+                checkpoint.write(&self.latest)?;
+            }
             return Ok(());
         };
-        if !self.is_server {
-            sync()?;
-            checkpoint.write(&self.latest)?;
-            return Ok(());
-        }
         match &self.settling {
-            Some((since, _)) if since.elapsed() < SERVER_SYNCED => return Ok(()),
+            Some((since, _)) if since.elapsed() < synced_after => return Ok(()),
             Some((_, settled)) => checkpoint.write(settled)?,
             None => {}
         }

@@ -60,17 +60,24 @@ pub(crate) struct ImportArgs {
     /// Where it is kept how far the import came [default: in the data directory; with --server, beside the first file]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// By when the server has synced what it acknowledged, and an import that breaks off can go on behind it
+    #[arg(long, value_name = "DURATION", requires = "server", default_value = "5s", value_parser = pause)]
+    synced_after: Duration,
     /// Begin at the beginning, even if this import broke off before
     #[arg(long)]
     restart: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    match parse_duration_ms(text).map(u64::try_from) {
-        Ok(Ok(ms)) if ms > 0 => Ok(Duration::from_millis(ms)),
-        Ok(_) => Err("a retention is longer than nothing".to_owned()),
-        Err(error) => Err(error.to_string()),
+    match pause(text) {
+        Ok(Duration::ZERO) => Err("a retention is longer than nothing".to_owned()),
+        other => other,
     }
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration_ms(text).map_err(|error| error.to_string())?;
+    u64::try_from(ms).map(Duration::from_millis).map_err(|_| "a time is not negative".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -201,7 +208,7 @@ fn read_all(args: &ImportArgs, course: &mut Course, take: &mut Take<'_>) -> Resu
             let failure = Failure::because(format_args!("cannot import {}", from.display()), &error);
             match error {
                 ImportError::Store { .. } => failure.hint("what was read until then is stored; run it again to go on"),
-                ImportError::Malformed { .. } => {
+                ImportError::Malformed { .. } if args.kind != Kind::Prometheus => {
                     failure.hint("what stands before is stored; mend the file and run it again")
                 }
                 _ => failure,

@@ -200,6 +200,44 @@ fn flip_unseen(path: &Path, at: usize) {
     File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
 }
 
+/// What a server acknowledged before it synced is sent again, what it synced is not; here that is all but the last batch.
+#[test]
+fn an_import_into_a_server_goes_on_behind_what_the_server_has_synced() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (file, whole) = (at("many.csv"), at("whole"));
+    let sound = table();
+    fs::write(&file, &sound).unwrap();
+    assert_eq!(import("csv", &file, &["--data-dir", whole.to_str().unwrap()]).status, 0);
+
+    // Breaks off at a line far behind the middle.
+    let broken = sound.find(&format!("many,{},", SERIES - 10)).unwrap();
+    let line_end = broken + sound[broken..].find('\n').unwrap();
+    let mut faulty = sound.clone();
+    faulty.replace_range(line_end - 1..line_end, "x");
+    fs::write(&file, &faulty).unwrap();
+    let server = Server::start_with(folder.path(), &["--sync", "always"]);
+    let url = server.url();
+    let checkpoint = at("many.csv.importing");
+    let place = || json(&checkpoint).unwrap()["place"]["place"]["items"].as_u64().unwrap() as usize;
+    // Nothing is known to be synced before five seconds are over: an import that ends before would begin anew.
+    let said = import("csv", &file, &["--server", &url, "--synced-after", "1h"]);
+    assert!(said.status == 1 && place() == 0, "{said:?}");
+    for _ in 0..2 {
+        let said = import("csv", &file, &["--server", &url, "--synced-after", "0s"]);
+        assert_eq!(said.status, 1, "{said:?}");
+        let behind = (SERIES - 10) * SAMPLES - place();
+        assert!((1..3 * 20_000).contains(&behind), "two batches at most are sent again: {behind} samples");
+    }
+    write_unseen(&file, &sound);
+    let lines = place();
+    let said = import("csv", &file, &["--server", &url]);
+    assert!(said.status == 0 && said.err.contains(&format!("at line {}", lines + 1)), "{said:?}");
+    assert_eq!(number_before(&said.out, " samples"), SERIES * SAMPLES + 1 - lines, "{said:?}");
+    assert!(!checkpoint.exists(), "an import that ended leaves nothing");
+    assert!(everything(&at("data")) == everything(&whole), "it is what one whole import would be");
+}
+
 /// Blocks that promtool makes of samples of two days.
 fn blocks_of_promtool(promtool: &Path, folder: &Path) -> PathBuf {
     let from = (now_ms() / 86_400_000 - 3) * 86_400;
