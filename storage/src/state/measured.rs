@@ -27,7 +27,7 @@ const DURATION: MetricDesc = MetricDesc {
 };
 
 /// From ten microseconds, which a read from memory takes, to the longest deadline that makes sense.
-const BUCKETS: [f64; 19] = [
+pub(super) const BUCKETS: [f64; 19] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
     0.5, 1.0, 2.5, 5.0, 10.0,
 ];

@@ -1,5 +1,5 @@
 //! Small state that survives the process: the implementations of [`StateStore`](kymo_core::state::StateStore), and [`FileQueue`], the one of
-//! [`DiskQueue`](kymo_core::state::DiskQueue).
+//! [`DiskQueue`](kymo_core::state::DiskQueue), with a [`Consumer`] that handles what is in one.
 //!
 //! ```text
 //!              Measured ── storage_operations_total, storage_operation_duration_seconds
@@ -12,6 +12,7 @@
 //!
 //! Each fulfils the contract of `kymo_core::contract::state`, which the tests run on all of them.
 
+mod consumer;
 #[cfg(feature = "local-state")]
 mod embedded;
 mod measured;
@@ -24,6 +25,7 @@ mod redis;
 
 use kymo_core::state::{KEY_BYTES_MAX, StateError, VALUE_BYTES_MAX};
 
+pub use consumer::{ConsumeError, Consumed, Consumer, MESSAGE_METRICS};
 #[cfg(feature = "local-state")]
 pub use embedded::{EmbeddedFault, EmbeddedState};
 pub use measured::{Measured, STATE_METRICS};

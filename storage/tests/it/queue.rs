@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use kymo_core::ManualClock;
 use kymo_core::contract::queue::{Subject, run};
+use kymo_core::metric::MetricType;
+use kymo_core::registry::Registry;
 use kymo_core::state::{DiskQueue, QueueError, QueuePosition};
 use kymo_storage::fs::{CrashKind, Fault, FaultAt, Fs, OpKind, RealFs, SimFs};
-use kymo_storage::state::{FileQueue, QueueFault, QueueOptions, QueueReport, QueueSync};
+use kymo_storage::state::{
+    ConsumeError, Consumed, Consumer, FileQueue, QueueFault, QueueOptions, QueueReport, QueueSync,
+};
 
 const DIR: &str = "/data/queue";
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -290,6 +294,58 @@ fn records_too_old_are_given_up() {
     let outcome = queue.read(from, 100, &mut records);
     assert!(records.is_empty() && matches!(outcome, Err(QueueError::Gone { .. })), "{outcome:?} {records:?}");
     assert_eq!((queue.bytes(), all(&queue).0.len()), (0, 0));
+}
+
+#[test]
+fn every_message_that_is_handled_is_counted_and_timed_and_one_that_cannot_be_comes_again() {
+    let (disk, registry, clock) = (disk(70), Registry::new(), Arc::new(ManualClock::at(NOW_MS)));
+    let queue = Arc::new(open(&disk, QueueSync::Always).unwrap().0);
+    let consumer = Consumer::new(queue.clone(), &registry, clock.clone()).unwrap();
+    let counted = |result: &str| {
+        let (mut messages, mut timed) = (0.0, (0, 0.0));
+        for family in registry.snapshot() {
+            let series =
+                family.series.into_iter().find(|series| series.labels.iter().any(|(_, value)| value == result));
+            match (family.name.as_str(), series.unwrap().value) {
+                ("messages_received_total", MetricType::Counter { value, .. }) => messages = value,
+                ("message_processing_duration_seconds", MetricType::Histogram { count, sum, .. }) => {
+                    timed = (count, sum)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(messages, timed.0 as f64, "counted as often as timed");
+        timed
+    };
+    let append = |n| assert!(queue.append(&record(n)).is_ok());
+    (0..10).for_each(append);
+    let mut seen = Vec::new();
+    let mut take = |message: &[u8], refused: u8| {
+        clock.advance(Duration::from_millis(3));
+        if message[0] == refused {
+            return Err("not this one".into());
+        }
+        seen.push(message.to_vec());
+        Ok(())
+    };
+    let refused = consumer.handle(|message| take(message, 6)).unwrap_err();
+    assert!(matches!(refused, ConsumeError::Message { position, .. } if position == queue.checkpoint()), "{refused}");
+    assert_eq!((counted("ok").0, counted("error").0), (6, 1));
+    assert_eq!(consumer.handle(|message| take(message, 255)).unwrap(), Consumed { messages: 4, damaged: 0 });
+    assert_eq!(consumer.handle(|message| take(message, 255)).unwrap(), Consumed::default());
+    assert_eq!(seen, (0..10).map(record).collect::<Vec<_>>(), "in order, and once where nothing failed");
+    let (count, sum) = counted("ok");
+    assert!(count == 10 && (sum - 0.03).abs() < 1e-12, "{count} in {sum} s");
+    assert_eq!(queue.checkpoint(), queue.end());
+
+    // What is damaged is passed over and told.
+    (10..20).for_each(append);
+    let path =
+        disk.files().into_keys().filter(|path| path.extension().is_some_and(|end| end == "queue")).max().unwrap();
+    disk.corrupt(&path, disk.read_file(&path).unwrap().len() as u64 - 5, 1).unwrap();
+    let consumed = consumer.handle(|_| Ok(())).unwrap();
+    assert_eq!((consumed.messages, consumed.damaged), (9, 1));
+    assert_eq!(queue.checkpoint(), queue.end());
 }
 
 #[test]
