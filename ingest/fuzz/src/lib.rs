@@ -1,6 +1,7 @@
 //! What both remote-write targets hold any input to.
 
 pub mod exposition;
+pub mod import;
 pub mod otlp;
 
 use std::sync::Arc;
