@@ -1,5 +1,5 @@
 //! What tending the data costs: files out and in, checks, rollups, and the report on a million series. All of it in CPU
-//! time, so that what runs beside it does not show; commands are measured from their start to their end.
+//! time, so that what runs beside it does not show much; commands are measured from their start to their end.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kymo_core::random::SeededRandom;
 use kymo_core::storage::Tier;
-use kymo_core::{Clock, MetricStorage, SampleBatch, SystemClock};
+use kymo_core::{Clock, Labels, MetricStorage, Random, SampleBatch, SystemClock};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, Lane, MaintainLimit, Next, Options, RetentionPolicy};
+use kymo_storage::{Depth, Engine, Options, RetentionPolicy, verify};
 
 use super::Setup;
 use crate::cases::append::{Appending, bytes_below};
@@ -28,8 +29,10 @@ const SCRAPES: usize = 960;
 const ROLLED_SERIES: usize = 400;
 const ROLLED_SCRAPES: usize = 4 * 86_400 / 15;
 const ROLLED_AGE_MS: i64 = 6 * 86_400_000;
-/// Checks of one directory that are timed together.
-const VERIFIED: u32 = 50;
+/// Series and scrapes of noise that is checked, which is as large as samples get, and checks that are timed together.
+const CHECKED_SERIES: usize = 1_000;
+const CHECKED_SCRAPES: usize = 2_000;
+const CHECKS: u32 = 10;
 /// Series that cardinality is told of, and rows of one batch of them.
 const MANY_SERIES: usize = 1_000_000;
 const MANY_ROWS: usize = 5_000;
@@ -49,6 +52,7 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
         }
         None => report.later("copies and cardinality", "no kymo binary was given"),
     }
+    super::attempt(report, "verify", |report| checks(setup, report));
     super::attempt(report, "rollups", |report| rollups(setup, report));
     Ok(())
 }
@@ -89,7 +93,6 @@ impl Copies<'_> {
         appending.engine().close()?;
         drop(appending);
 
-        self.verify(&data, report)?;
         let promtool = servers::tool(self.setup.peers.as_deref(), "promtool")?;
         let made = self.dir.join("made");
         for (form, name) in [("openmetrics", "OpenMetrics text"), ("csv", "CSV"), ("jsonl", "JSON lines")] {
@@ -151,23 +154,6 @@ impl Copies<'_> {
         Ok(took)
     }
 
-    fn verify(&self, data: &Path, report: &mut Report) -> Result<()> {
-        let bytes = bytes_below(&data.join("blocks"))? + bytes_below(&data.join("wal"))?;
-        for (what, more) in [("verify", None), ("verify --deep", Some("--deep"))] {
-            // Once so that the files are in memory, then often enough for a clock of hundredths.
-            let arguments: Vec<&str> = ["verify", text(data)?].into_iter().chain(more).collect();
-            timed(self.kymo, &arguments, None)?;
-            let mut took = Duration::ZERO;
-            for _ in 0..VERIFIED {
-                took += timed(self.kymo, &arguments, None)?;
-            }
-            took /= VERIFIED;
-            report.row(Row::new(what, "MB/s", bytes as f64 / 1e6 / took.as_secs_f64()));
-            report.row(Row::new(what, "million samples/s", self.samples as f64 / 1e6 / took.as_secs_f64()));
-        }
-        Ok(())
-    }
-
     /// CPU time for JSON lines in and out.
     fn victoria_metrics(&self, file: &Path) -> Result<Option<(Duration, Duration)>> {
         let (binaries, _) = servers::find(None, self.setup.peers.as_deref())?;
@@ -200,7 +186,40 @@ impl Copies<'_> {
     }
 }
 
-/// What a million series cost to tell about: of a server that has them in its head, CPU and time to the answer.
+/// What it costs to check blocks of noise.
+fn checks(setup: &Setup, report: &mut Report) -> Result<()> {
+    let dir = setup.dir.join("checked");
+    fs::create_dir_all(&dir)?;
+    let (engine, _) = Engine::open(Arc::new(RealFs), &dir, Options::default())?;
+    let (random, base_ms) = (SeededRandom::new(8), SystemClock::new().now_ms() - CHECKED_SCRAPES as i64 * 15_000);
+    let labels = |n: usize| Labels::from_pairs([("__name__", "noise"), ("n", &n.to_string())]);
+    let labels: Vec<Labels> = (0..CHECKED_SERIES).map(labels).collect();
+    let mut batch = SampleBatch::new();
+    for scrape in 0..CHECKED_SCRAPES as i64 {
+        batch.clear();
+        for labels in &labels {
+            batch.push_float(labels, base_ms + scrape * 15_000, f64::from_bits(random.below(1 << 52) | 1023 << 52));
+        }
+        ensure!(engine.append(&batch)?.rejected.is_empty(), "a row was refused");
+    }
+    engine.close()?;
+    let samples: u64 = engine.block_list().iter().map(|block| block.samples).sum();
+    drop(engine);
+    let bytes = bytes_below(&dir.join("blocks"))?;
+    for (what, depth) in [("verify, noise", Depth::Structure), ("verify --deep, noise", Depth::Samples)] {
+        let before = machine::process_cpu(process::id())?;
+        for _ in 0..CHECKS {
+            let found = verify(&RealFs, &dir, depth, &mut |_, _| {})?;
+            ensure!(found.is_sound() && found.samples == samples, "{found:?}");
+        }
+        let took = machine::process_cpu(process::id())?.saturating_sub(before) / CHECKS;
+        report.row(Row::new(what, "MB/s", bytes as f64 / 1e6 / took.as_secs_f64()));
+        report.row(Row::new(what, "million samples/s", samples as f64 / 1e6 / took.as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// What a million series cost to tell about: of a server that has them, with a sample an hour, CPU and time to the answer.
 fn cardinality(setup: &Setup, report: &mut Report) -> Result<()> {
     let (binaries, _) = servers::find(setup.kymo.as_deref(), None)?;
     let [binary] = &binaries[..] else { return Ok(()) };
@@ -210,12 +229,13 @@ fn cardinality(setup: &Setup, report: &mut Report) -> Result<()> {
     let (engine, _) = Engine::open(Arc::new(RealFs), &data, Options::default())?;
     let now_ms = SystemClock::new().now_ms();
     let mut batch = SampleBatch::new();
-    for n in 0..MANY_SERIES {
+    // There in each hour that is compared.
+    for (hours_ago, n) in (0..4).rev().flat_map(|ago| (0..MANY_SERIES).map(move |n| (ago, n))) {
         let texts =
             [format!("metric_{}", n % 997), format!("host-{}", n / 997), format!("job-{}", n % 17), n.to_string()];
         let [name, instance, job, id] = &texts;
         let pairs = [("__name__", &**name), ("id", id), ("instance", instance), ("job", job)];
-        batch.push_float(&kymo_core::Labels::from_pairs(pairs), now_ms - 1_000, n as f64);
+        batch.push_float(&Labels::from_pairs(pairs), now_ms - 1_000 - hours_ago * 3_600_000, n as f64);
         if batch.len() == MANY_ROWS {
             ensure!(engine.append(&batch)?.rejected.is_empty(), "a row was refused");
             batch.clear();
@@ -243,29 +263,21 @@ fn rollups(setup: &Setup, report: &mut Report) -> Result<()> {
     let base_ms = load::base_ms_before(SystemClock::new().now_ms() - ROLLED_AGE_MS, 0);
     let load = Load::new(load::recording()?, Shape { series: ROLLED_SERIES, scrapes: ROLLED_SCRAPES, base_ms });
     let mut appending = Appending::new(&load, &dir)?;
-    // A flush every two hours, as a server has them.
+    // A flush every two hours, as a server has them, and all merged, so that only rollups are left to make.
     for scrapes in (480..=ROLLED_SCRAPES).step_by(480) {
         appending.append_up_to(&load, scrapes)?;
         appending.engine().flush()?;
-        merge(appending.engine())?;
     }
+    appending.engine().compact(|| true)?;
     let samples: u64 = appending.engine().block_list().iter().map(|block| block.samples).sum();
     appending.engine().close()?;
     drop(appending);
 
-    // Merged with this policy first, so that only rollups are left to make.
-    let of_raw = RetentionPolicy::of_age(None);
-    let opened = |retention: RetentionPolicy| -> Result<Engine> {
-        Ok(Engine::open(Arc::new(RealFs), &dir, Options { retention, ..Options::default() })?.0)
-    };
-    let engine = opened(of_raw.clone())?;
-    merge(&engine)?;
-    engine.close()?;
-    drop(engine);
     let all = Some(Duration::MAX);
-    let engine = opened(RetentionPolicy { five_minutes: all, one_hour: all, ..of_raw })?;
+    let retention = RetentionPolicy { five_minutes: all, one_hour: all, ..RetentionPolicy::of_age(None) };
+    let (engine, _) = Engine::open(Arc::new(RealFs), &dir, Options { retention, ..Options::default() })?;
     let before = machine::process_cpu(process::id())?;
-    merge(&engine)?;
+    engine.compact(|| true)?;
     let cpu = machine::process_cpu(process::id())?.saturating_sub(before);
     let blocks = engine.block_list();
     let bytes = |is_wanted: fn(Tier) -> bool| -> u64 {
@@ -278,11 +290,5 @@ fn rollups(setup: &Setup, report: &mut Report) -> Result<()> {
     report.row(Row::new("rollups of 5 m and 1 h, made of a million samples", "ms CPU", per_million));
     let share = 100.0 * rolled as f64 / raw as f64;
     report.row(Row::new("rollups of 5 m and 1 h on disk, of the bytes of samples", "%", share));
-    Ok(())
-}
-
-/// Merges until there is nothing to.
-fn merge(engine: &Engine) -> Result<()> {
-    while engine.maintain(Lane::Merge, MaintainLimit::default())? == Next::Now {}
     Ok(())
 }
