@@ -124,6 +124,9 @@ fn table(preview: &Preview) -> String {
     if !message.is_empty() {
         let _ = writeln!(text, "{message}");
     }
+    if preview.series.is_empty() && preview.outcome.rejected() == 0 {
+        text.push_str("the request has no data point; one of traces or logs has none either\n");
+    }
     text
 }
 

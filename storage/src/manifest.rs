@@ -14,8 +14,10 @@ use crate::tombstones::Tombstone;
 use crate::wal::LogPosition;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN\0";
-/// The version this build writes and reads. It stands for the whole data directory.
-const VERSION: u32 = 5;
+/// The version this build writes. It stands for the whole data directory.
+const VERSION: u32 = 6;
+/// The oldest one it reads: its fields are those of today, and what it stands for is read too.
+const VERSION_MIN: u32 = 5;
 const FILE: &str = "MANIFEST";
 const TEMPORARY: &str = "MANIFEST.new";
 /// A manifest of a million blocks is far below this.
@@ -113,7 +115,7 @@ impl Manifest {
         if version > VERSION {
             return Err(DecodeError::Newer(version));
         }
-        if version < VERSION {
+        if version < VERSION_MIN {
             return Err(DecodeError::Older(version));
         }
         let body = bytes.len().saturating_sub(4);
@@ -253,10 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn the_version_before_is_read() {
+        let mut bytes = sample().encode();
+        bytes[8] = 5;
+        let body = bytes.len() - 4;
+        let checksum = crc32fast::hash(&bytes[..body]);
+        bytes[body..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Manifest::decode(&bytes).ok(), Some(sample()));
+    }
+
+    #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut bytes = sample().encode();
-        bytes[8] = 6;
-        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(6))));
+        bytes[8] = 7;
+        assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Newer(7))));
         bytes[8] = 4;
         assert!(matches!(Manifest::decode(&bytes), Err(DecodeError::Older(4))));
     }

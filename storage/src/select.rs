@@ -210,6 +210,7 @@ impl Engine {
             })?;
             series = join(series, found, &mut parts);
         }
+        let shared = if has_increments && series.len() > numbers.len() { self.shared_among(&series) } else { shared };
         let origins = Origins::default();
         Ok(Selection {
             version,
@@ -226,6 +227,25 @@ impl Engine {
             cancel: ctx.cancel.clone(),
             _memory: memory,
         })
+    }
+
+    /// What several writers share of selected series, of which some have all their samples in blocks. They are in the head as long
+    /// as they have a table.
+    fn shared_among(&self, series: &[Selected]) -> Option<SharedSeries> {
+        let (state, increments) = (self.head.read(), self.increments());
+        let mut numbers: Vec<u32> = if increments.len() < series.len() {
+            let is_selected = |number: &u32| {
+                let Some(found) = state.get(*number) else { return false };
+                series.binary_search_by(|selected| selected.labels.cmp(&found.labels)).is_ok()
+            };
+            increments.numbers().filter(is_selected).collect()
+        } else {
+            let number =
+                |selected: &Selected| state.find(self.head.hash(selected.labels.as_ref()), selected.labels.as_ref());
+            series.iter().filter_map(number).collect()
+        };
+        numbers.sort_unstable();
+        increments.shared(&numbers)
     }
 
     /// `coarsest` is the last tier that is looked at.

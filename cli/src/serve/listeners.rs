@@ -177,6 +177,7 @@ fn options(plan: &Plan) -> ServerOptions {
     let mut options = ServerOptions::default();
     options.tokens = plan.tokens.clone();
     options.cors = plan.cors.clone();
+    options.refusals = Some(otlp::refusals);
     options
 }
 

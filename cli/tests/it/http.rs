@@ -32,7 +32,6 @@ pub(crate) fn get(port: u16, target: &str) -> io::Result<Answer> {
 
 pub(crate) fn send(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -40,6 +39,12 @@ pub(crate) fn send(port: u16, method: &str, target: &str, headers: &[(&str, &str
     }
     request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     stream.write_all(&[request.as_bytes(), body].concat())?;
+    read(&mut stream)
+}
+
+/// The answer on a connection that the server closes behind it.
+pub(crate) fn read(stream: &mut TcpStream) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| io::Error::other("no HTTP answer"))

@@ -1,5 +1,7 @@
 //! Increments sent to the real program through real HTTP, which is killed while they come.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread;
 
@@ -180,6 +182,42 @@ fn a_preview_shows_names_and_labels_by_the_rules_of_a_file() {
     let labels = json!({"__name__": "requests", "host.name": "web-1", "job": "shop"});
     let expected = json!({"labels": labels, "written": "increment"});
     assert!(shown["series"].as_array().unwrap().contains(&expected), "{shown:#}");
+    let empty = run(["otlp", "preview", &file("spans", br#"{"resourceSpans":[{}]}"#)]);
+    assert!(empty.status == 0 && empty.out.contains("the request has no data point"), "{empty:?}");
     let refused = run(["otlp", "preview", &file("bad", b"{")]);
     assert!(refused.status == 1 && refused.err.contains("would be refused"), "{refused:?}");
+}
+
+/// Limits, tokens and readiness are the server's and not the receiver's; whoever sends OTLP is told in its own form anyway.
+#[test]
+fn refusals_of_the_server_itself_have_the_form_of_otlp() {
+    let folder = TempDir::new().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let server = Server::start_with(folder.path(), &["--auth-token-file", token.to_str().unwrap()]);
+    let ports = [(server.port, "/api/v1/otlp/v1/"), (server.port_of("otlp_http").unwrap(), "/v1/")];
+    for (port, prefix) in ports {
+        for signal in ["metrics", "traces"] {
+            let path = format!("{prefix}{signal}");
+            let ask = |authorization: &str, announced: usize| {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let head = format!(
+                    "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+                     Authorization: Bearer {authorization}\r\nContent-Length: {announced}\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                http::read(&mut stream).unwrap()
+            };
+            for (answer, status, code) in [(ask("guess", 2), 401, 16), (ask("secret", 65 << 20), 413, 8)] {
+                assert_eq!(answer.status, status, "{path}: {answer:?}");
+                assert_eq!(answer.header("content-type"), Some("application/json"), "{path}: {answer:?}");
+                assert_eq!(answer.json()["code"], code, "{path}: {answer:?}");
+                assert!(answer.json()["message"].as_str().is_some_and(|text| !text.is_empty()), "{path}: {answer:?}");
+            }
+        }
+        // There are no logs, whichever way one asks.
+        let headers = [("Content-Type", "application/json"), ("Authorization", "Bearer secret")];
+        let answer = http::send(port, "POST", &format!("{prefix}logs"), &headers, b"{}").unwrap();
+        assert_eq!((answer.status, &answer.json()["code"]), (404, &json!(5)), "{answer:?}");
+    }
 }

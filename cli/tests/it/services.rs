@@ -288,14 +288,22 @@ fn delta_metrics_of_requests_are_figures_of_their_service() {
         assert!(hour["p99"].as_f64() > Some(2.0), "{found}");
         assert_eq!(found["operations"][0]["operation"], "GET /", "{found}");
     }
-    // Whoever asks for the metric is told of what was refused.
-    let query = http::encoded("http_server_request_duration_seconds_count{job=\"shop\"}");
-    let answer = http::get(server.port, &format!("/api/v1/query?query={query}")).unwrap().json();
-    let infos = answer["infos"].to_string();
-    assert!(infos.contains("2 series are each the sum of several writers"), "{answer}");
-    assert!(infos.contains("40 increments of these series were refused lately"), "{answer}");
     let drops = http::get(server.port, "/api/v1/status/drops").unwrap().body;
     assert!(drops.contains("overlapping_increment"), "{drops}");
+    // Whoever asks for the metric is told of what was refused; also by a server that was started since.
+    let assert_told = |server: &Server| {
+        let query = http::encoded("last_over_time(http_server_request_duration_seconds_count{job=\"shop\"}[1h])");
+        let answer = http::get(server.port, &format!("/api/v1/query?query={query}")).unwrap().json();
+        let infos = answer["infos"].to_string();
+        assert!(infos.contains("2 series are each the sum of several writers"), "{answer}");
+        assert!(infos.contains("40 increments of these series were refused lately"), "{answer}");
+    };
+    assert_told(&server);
+    server.kill();
+    let server = Server::start(&folder);
+    assert_told(&server);
+    server.terminate();
+    assert_told(&Server::start(&folder));
 }
 
 /// `kymo demo` as it is, without its screen.

@@ -62,7 +62,7 @@ pub struct Writer {
     pub recent: Vec<Interval>,
     /// Of cumulative points.
     pub share: Option<Share>,
-    /// Increments that were refused. Kept in no file: after a start only those that the log tells of are known.
+    /// Increments that were refused.
     pub overlaps: Overlaps,
 }
 
@@ -217,7 +217,7 @@ impl SeriesTotals {
     #[must_use]
     pub fn overlaps(&self) -> u64 {
         let counts = |(number, _): &(&u64, &Writer)| !TURNS.contains(number);
-        self.0.writers.iter().filter(counts).map(|(_, writer)| writer.overlaps.count).sum()
+        self.0.writers.iter().filter(counts).fold(0, |sum, (_, writer)| sum.saturating_add(writer.overlaps.count))
     }
 
     /// Bytes it holds on the heap.
@@ -418,7 +418,7 @@ impl Writer {
 
     fn note_overlap(&mut self) {
         let newest = self.recent.last().map(|interval| interval.end_ms).max(self.told_until_ms);
-        self.overlaps.count += 1;
+        self.overlaps.count = self.overlaps.count.saturating_add(1);
         self.overlaps.newest_ms = newest.unwrap_or(i64::MIN);
     }
 }

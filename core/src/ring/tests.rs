@@ -40,6 +40,39 @@ fn a_full_lane_overwrites_the_oldest_and_counts_it() {
     assert_eq!(found, (12..20).collect::<Vec<_>>());
 }
 
+/// How long a ring reaches back is a matter of its bytes: of four threads that push a point every 10 ms, five minutes are
+/// 120,000 points, and the lanes that hold them take 4 MiB. What is older gives way, and is counted.
+#[test]
+fn five_minutes_of_points_are_held_in_a_bounded_number_of_bytes_and_older_ones_give_way() {
+    const WRITERS: u64 = 4;
+    const APART_MS: i64 = 10;
+    const FIVE_MINUTES_MS: i64 = 300_000;
+    let lane_points = (FIVE_MINUTES_MS / APART_MS) as usize;
+    let ring = HotMetricsRing::new(4 << 20, lane_points);
+    assert_eq!(ring.bytes_max(), 4 << 20);
+    let mut writers: Vec<RingWriter> = (0..WRITERS).map(|_| ring.writer().unwrap()).collect();
+    assert!(ring.writer().is_none(), "no more lanes than bytes");
+    // A quarter of an hour that nobody drains.
+    let points = 3 * lane_points as u64;
+    for n in 0..points {
+        for (series, writer) in writers.iter_mut().enumerate() {
+            writer.push_metric(MetricPoint::new(series as u64, MetricKind::Gauge, n as i64 * APART_MS, n as f64));
+        }
+    }
+    let end_ms = points as i64 * APART_MS;
+    let mut times: [Vec<i64>; WRITERS as usize] = Default::default();
+    let drained = ring.drain(|point| times[point.series as usize].push(point.timestamp_ms));
+    for times in times {
+        let (oldest_ms, newest_ms) = (*times.first().unwrap(), *times.last().unwrap());
+        assert!(oldest_ms <= end_ms - FIVE_MINUTES_MS, "five minutes are there: {oldest_ms} of {end_ms}");
+        assert!(oldest_ms > end_ms - 2 * FIVE_MINUTES_MS, "and what is far older is not: {oldest_ms} of {end_ms}");
+        assert_eq!(newest_ms, end_ms - APART_MS);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] == APART_MS), "without a hole");
+    }
+    assert_eq!(drained.points + drained.overwritten, WRITERS * points, "{drained:?}");
+    assert!(drained.points * 32 <= 4 << 20, "{drained:?}");
+}
+
 /// The published attempt let two producers claim one slot.
 #[test]
 fn two_producers_never_share_a_slot() {

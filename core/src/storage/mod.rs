@@ -701,7 +701,7 @@ impl SharedSeries {
             shared.writers = shared.writers.max(writers);
         }
         shared.gaps += gaps;
-        shared.overlaps += overlaps;
+        shared.overlaps = shared.overlaps.saturating_add(overlaps);
         Some(shared)
     }
 }

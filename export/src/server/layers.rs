@@ -17,15 +17,20 @@ use super::{ServerOptions, auth, cors, limit};
 
 /// Wraps a router for a [`Server`](super::Server). Layers are added from the inside out.
 pub(super) fn around(router: Router, options: &ServerOptions) -> Router {
-    router
+    let router = router
         // axum's own limit of 2 MB would come on top of ours.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(options.body_bytes_max, limit::body))
         .layer(RequestBodyDeadlineLayer::new(options.body_timeout))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(options.tokens.clone(), auth::check));
+    let router = match options.refusals {
+        Some(refusals) => refusals(router),
+        None => router,
+    };
+    router
         // Answers are made in one piece and read at once: level 1 costs a third of the default's time.
         .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(options.tokens.clone(), auth::check))
         .layer(from_fn_with_state(options.cors.clone(), cors::answer))
         .layer(from_fn(log))
 }

@@ -57,6 +57,8 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// How long requests in flight may take when the server stops.
     pub grace: Duration,
+    /// Put around all that refuses, limits, tokens and faults included: for routes whose refusals have a form of their own.
+    pub refusals: Option<fn(Router) -> Router>,
 }
 
 impl Default for ServerOptions {
@@ -74,6 +76,7 @@ impl Default for ServerOptions {
             connections_max: 512,
             // Longer than a sender's usual timeout of 10 s, shorter than a supervisor's patience of 30.
             grace: Duration::from_secs(15),
+            refusals: None,
         }
     }
 }

@@ -8,14 +8,20 @@
 //! | 413 | larger than a limit, before or after decompression |
 //! | 503 + `Retry-After` | no memory, no room in the queue, or the log cannot be written: send it again |
 //!
-//! Bodies are in the request's content type; those of 4xx and 5xx are `google.rpc.Status`.
+//! Bodies are in the request's content type; those of 4xx and 5xx are `google.rpc.Status`, also where the server around the
+//! routes refuses ([`refusals`]).
+
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Limited};
 
 use super::error::with_sources;
 use super::request::{Answer, OtlpState, RequestError, Signal};
@@ -47,6 +53,55 @@ pub fn standalone_routes(state: OtlpState) -> Router {
     })
 }
 
+/// Bytes of a refusal's text that are read to be said again.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
+
+/// Marks a refusal that has its form.
+#[derive(Debug, Clone, Copy)]
+struct Stated;
+
+/// Gives what a server around [`routes`] refuses the form of the routes' own refusals, on their paths: a body longer than any
+/// may be, a missing token, a server that is still starting, a fault. Status and headers stay as they are.
+pub fn refusals(router: Router) -> Router {
+    router.layer(from_fn(restate))
+}
+
+async fn restate(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_ours = path.starts_with("/v1/") || path.starts_with("/api/v1/otlp/");
+    let encoding = encoding(request.headers());
+    let response = next.run(request).await;
+    let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+    if !is_ours || !is_refusal || response.extensions().get::<Stated>().is_some() {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let retry_after = head.headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+    let status = RpcStatus {
+        retry_after: retry_after.map(Duration::from_secs),
+        ..RpcStatus::new(Code::of_http(head.status), said(body, head.status).await)
+    };
+    let (stated, body) = refuse(head.status, &status, encoding).into_parts();
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.extend(stated.headers);
+    Response::from_parts(head, body)
+}
+
+/// The text of a refusal: the body, of the API's envelope the error in it, or else the status' name.
+async fn said(body: Body, status: StatusCode) -> String {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        error: String,
+    }
+    let bytes = Limited::new(body, REFUSAL_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes);
+    let bytes = bytes.unwrap_or_default();
+    let text = match serde_json::from_slice::<Envelope>(&bytes) {
+        Ok(envelope) => envelope.error,
+        Err(_) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+    };
+    if text.is_empty() { status.canonical_reason().unwrap_or_default().to_lowercase() } else { text }
+}
+
 /// The encoding a request has by its content type.
 fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
@@ -58,6 +113,7 @@ fn encoding(headers: &HeaderMap) -> Option<Encoding> {
 fn refuse(code: StatusCode, status: &RpcStatus, encoding: Option<Encoding>) -> Response {
     let encoding = encoding.unwrap_or(Encoding::Json);
     let mut response = (code, [(CONTENT_TYPE, encoding.content_type())], status.encode(encoding)).into_response();
+    response.extensions_mut().insert(Stated);
     if let Some(delay) = status.retry_after {
         // Rounded up: zero would ask for a retry at once.
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);

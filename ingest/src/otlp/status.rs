@@ -17,10 +17,12 @@ pub(super) enum Code {
     Ok = 0,
     InvalidArgument = 3,
     NotFound = 5,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 impl Code {
@@ -30,10 +32,26 @@ impl Code {
             Code::Ok => "0",
             Code::InvalidArgument => "3",
             Code::NotFound => "5",
+            Code::PermissionDenied => "7",
             Code::ResourceExhausted => "8",
             Code::Unimplemented => "12",
             Code::Internal => "13",
             Code::Unavailable => "14",
+            Code::Unauthenticated => "16",
+        }
+    }
+
+    /// What stands for a status of HTTP.
+    pub(super) fn of_http(status: http::StatusCode) -> Code {
+        match status.as_u16() {
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::NotFound,
+            405 => Code::Unimplemented,
+            413 => Code::ResourceExhausted,
+            429 | 502..=504 => Code::Unavailable,
+            400..=499 => Code::InvalidArgument,
+            _ => Code::Internal,
         }
     }
 

@@ -12,9 +12,10 @@ use kymo_core::{
 
 use crate::collect::{Gathered, Source};
 
-const REQUESTS: &str = "kymo_service_requests_total";
-const ERRORS: &str = "kymo_service_errors_total";
-const DURATION: &str = "kymo_service_duration_seconds";
+// Not the names of counted spans: who adds those up must not meet the same requests again.
+const REQUESTS: &str = "kymo_service_health_requests_total";
+const ERRORS: &str = "kymo_service_health_errors_total";
+const DURATION: &str = "kymo_service_health_duration_seconds";
 /// Of [`DURATION`], in the order of [`HealthFigures::latencies`].
 const OUTCOMES: [(&str, Outcome); 3] =
     [("ok", Outcome::Ok), ("error", Outcome::Failed), ("latency_only", Outcome::LatencyOnly)];
@@ -121,6 +122,9 @@ impl Moment {
 type Names = [&'static str; 3];
 
 const OF_SERVICES: Names = [REQUESTS, ERRORS, DURATION];
+/// As spans are counted.
+const OF_OPERATIONS: Names =
+    ["kymo_service_requests_total", "kymo_service_errors_total", "kymo_service_duration_seconds"];
 const OF_CALLS: Names =
     ["kymo_service_edge_requests_total", "kymo_service_edge_errors_total", "kymo_service_edge_duration_seconds"];
 
@@ -196,12 +200,12 @@ pub(super) fn restore_traced(
     health: &ServiceHealth,
     now_ms: i64,
 ) -> Result<(), SelectError> {
-    let what = vec![Matcher::equal(METRIC_NAME, REQUESTS)];
+    let what = vec![Matcher::equal(METRIC_NAME, OF_OPERATIONS[0])];
     let set = storage.select(&Selector::new(what, now_ms - HOUR_MS, now_ms), ctx)?;
     let mut columns = Columns::default();
     for i in 0..set.len() {
         let labels = set.labels(i);
-        let Some(service) = labels.get("service").filter(|_| labels.get("kind").is_some()) else { continue };
+        let Some(service) = labels.get("service") else { continue };
         set.read(i, &mut columns)?;
         if let Some(&newest_ms) = columns.times.last() {
             health.restore_traced(service, newest_ms);
@@ -226,7 +230,7 @@ pub(super) fn restore(
         // How long they took is not told apart by how they ended.
         is_told.then(|| ((service.to_owned(), labels.get("operation").unwrap_or_default().to_owned(), kind), 2))
     };
-    each_gain((storage, ctx), now_ms, OF_SERVICES, operation, |(service, operation, kind), counts, at_ms| {
+    each_gain((storage, ctx), now_ms, OF_OPERATIONS, operation, |(service, operation, kind), counts, at_ms| {
         health.restore_operation(service, operation, *kind, counts, at_ms);
     })?;
     let call = |labels: &Labels| Some(((labels.get("caller")?.to_owned(), labels.get("callee")?.to_owned()), 2));
@@ -234,8 +238,7 @@ pub(super) fn restore(
         health.restore_edge(caller, callee, counts, at_ms);
     })?;
     let service = |labels: &Labels| {
-        // Those of operations are told by spans.
-        let service = labels.get("service").filter(|_| labels.get("kind").is_none())?;
+        let service = labels.get("service")?;
         let outcome = labels.get("outcome").and_then(|told| OUTCOMES.iter().position(|(name, _)| *name == told));
         Some((service.to_owned(), outcome.unwrap_or(2)))
     };

@@ -12,7 +12,7 @@ use hyper::body::Frame;
 use kymo_core::Budget;
 use kymo_core::memory::MemoryOptions;
 use kymo_core::metric::MetricType;
-use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, routes, standalone_routes};
+use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, refusals, routes, standalone_routes};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
 use serde_json::{Value, json};
@@ -266,6 +266,54 @@ async fn other_methods_types_and_paths_are_refused_in_the_requests_encoding() {
     let answer = standalone_routes(door.state()).oneshot(request("GET", "/v1/metrics", None, None)).await.unwrap();
     assert_eq!(answer.headers()["allow"], "POST");
     assert_eq!(door.received(), Default::default());
+}
+
+/// A server has limits and tokens of its own, and knows nothing of OTLP.
+#[tokio::test]
+async fn what_stands_around_the_routes_refuses_in_the_requests_encoding_too() {
+    let envelope = r#"{"status":"error","errorType":"internal","error":"a fault"}"#;
+    let around = axum::Router::new().fallback(async move |request: Request<Body>| {
+        let said = |status: u16, body: &'static str| {
+            Response::builder().status(status).header("retry-after", "7").body(Body::from(body)).unwrap()
+        };
+        match request.headers()["refuse"].to_str().unwrap() {
+            "413" => said(413, "too long\n"),
+            "401" => said(401, "Unauthorized\n"),
+            "503" => said(503, "not ready yet\n"),
+            "500" => said(500, envelope),
+            "502" => said(502, ""),
+            _ => said(200, "taken"),
+        }
+    });
+    let router = refusals(around);
+    let ask = async |path: &str, content_type: &str, refuse: &str| {
+        let request = Request::post(path).header("content-type", content_type).header("refuse", refuse);
+        Answer::of(router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await
+    };
+    for (refuse, code, says) in [
+        ("413", 8, "too long"),
+        ("401", 16, "Unauthorized"),
+        ("503", 14, "not ready yet"),
+        ("500", 13, "a fault"),
+        ("502", 14, "bad gateway"),
+    ] {
+        for (path, content_type) in
+            [("/v1/metrics", PROTOBUF), ("/api/v1/otlp/v1/traces", JSON), ("/v1/logs", PROTOBUF)]
+        {
+            let answer = ask(path, content_type, refuse).await;
+            assert_eq!((answer.status.to_string().as_str(), answer.content_type.as_str()), (refuse, content_type));
+            assert_eq!(answer.refusal(), (code, says.to_owned()), "{path}");
+            assert_eq!(answer.retry_after.as_deref(), Some("7"), "headers stay");
+        }
+        assert_eq!(ask("/api/v1/query", JSON, refuse).await.content_type, "", "what others ask is none of this");
+    }
+    assert_eq!(ask("/v1/metrics", PROTOBUF, "no").await.body, b"taken");
+    // The routes' own refusals are as they were.
+    let door = Door::open();
+    let own = refusals(standalone_routes(door.state()));
+    let request = Request::post("/v1/metrics").header("content-type", "text/plain").body(Body::empty()).unwrap();
+    let answer = Answer::of(own.oneshot(request).await.unwrap()).await;
+    assert_eq!((answer.status, answer.refusal().0), (415, 3));
 }
 
 #[tokio::test]

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use kymo_core::Labels;
 use kymo_core::batch::AddedValue;
-use kymo_core::increments::{INTERVALS_PER_WRITER, Interval, SeriesTotals, Share, TotalsState, Writer};
+use kymo_core::increments::{INTERVALS_PER_WRITER, Interval, Overlaps, SeriesTotals, Share, TotalsState, Writer};
 
 use crate::codec::{Malformed, Reader, is_sum, put_block, put_histogram, put_varint, put_zigzag, read_histogram};
 use crate::error::{StorageError, io_error};
 use crate::fs::{Fs, OpenMode};
 
 const MAGIC: [u8; 8] = *b"KYMOTOT\0";
-/// The version this build writes and reads.
-const VERSION: u32 = 1;
+/// The version this build writes, and the oldest that it reads, where no writer has overlaps.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 const HEADER_LEN: usize = 12;
 /// A million writers with all their intervals are far below this.
 const BYTES_MAX: u64 = 4 << 30;
@@ -24,6 +25,7 @@ const HAS_FLOAT: u8 = 4;
 const HAS_HISTOGRAM: u8 = 8;
 const HAS_TOLD: u8 = 1;
 const HAS_SHARE: u8 = 2;
+const HAS_OVERLAPS: u8 = 4;
 const VALUE_FLOAT: u8 = 0;
 const VALUE_HISTOGRAM: u8 = 1;
 
@@ -65,7 +67,11 @@ fn put_state(out: &mut Vec<u8>, state: &TotalsState) {
     put_varint(out, state.writers.len() as u64);
     for (number, writer) in &state.writers {
         out.extend_from_slice(&number.to_le_bytes());
-        out.push(has(writer.told_until_ms.is_some(), HAS_TOLD) | has(writer.share.is_some(), HAS_SHARE));
+        out.push(
+            has(writer.told_until_ms.is_some(), HAS_TOLD)
+                | has(writer.share.is_some(), HAS_SHARE)
+                | has(writer.overlaps.count > 0, HAS_OVERLAPS),
+        );
         if let Some(told) = writer.told_until_ms {
             put_zigzag(out, told);
         }
@@ -81,6 +87,10 @@ fn put_state(out: &mut Vec<u8>, state: &TotalsState) {
             put_zigzag(out, share.start_ms);
             put_zigzag(out, share.time_ms);
             put_added(out, &share.value);
+        }
+        if writer.overlaps.count > 0 {
+            put_varint(out, writer.overlaps.count);
+            put_zigzag(out, writer.overlaps.newest_ms);
         }
     }
 }
@@ -117,9 +127,11 @@ pub(crate) fn decode(bytes: &[u8], mut each: impl FnMut(Labels, SeriesTotals)) -
     if from.bytes(MAGIC.len())? != MAGIC {
         return Err(Malformed { what: "these are no totals", offset: 0 });
     }
-    if from.u32()? != VERSION {
+    let version = from.u32()?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Malformed { what: "unknown version", offset: MAGIC.len() });
     }
+    let flags_of_writer = HAS_TOLD | HAS_SHARE | if version > 1 { HAS_OVERLAPS } else { 0 };
     let body = bytes.len().saturating_sub(4);
     if body < HEADER_LEN || !is_sum(crc32fast::hash(&bytes[..body]), Reader::new(&bytes[body..]).u32()?) {
         return Err(Malformed { what: "checksum is wrong", offset: body });
@@ -127,7 +139,7 @@ pub(crate) fn decode(bytes: &[u8], mut each: impl FnMut(Labels, SeriesTotals)) -
     let from = &mut Reader::new(&bytes[HEADER_LEN..body]);
     while from.left() > 0 {
         let labels = from.labels()?.to_labels();
-        let Some(totals) = SeriesTotals::from_state(read_state(from)?) else {
+        let Some(totals) = SeriesTotals::from_state(read_state(from, flags_of_writer)?) else {
             return from.bad("intervals do not rise");
         };
         each(labels, totals);
@@ -135,7 +147,8 @@ pub(crate) fn decode(bytes: &[u8], mut each: impl FnMut(Labels, SeriesTotals)) -
     Ok(())
 }
 
-fn read_state(from: &mut Reader<'_>) -> Result<TotalsState, Malformed> {
+/// `flags_of_writer` are those that the file's version knows.
+fn read_state(from: &mut Reader<'_>, flags_of_writer: u8) -> Result<TotalsState, Malformed> {
     let flags = from.u8()?;
     if flags > HAS_NEWEST | HAS_FORGOTTEN | HAS_FLOAT | HAS_HISTOGRAM {
         return from.bad("unknown flag");
@@ -156,7 +169,7 @@ fn read_state(from: &mut Reader<'_>) -> Result<TotalsState, Malformed> {
     for _ in 0..from.count(10)? {
         let number = from.u64()?;
         let flags = from.u8()?;
-        if flags > HAS_TOLD | HAS_SHARE {
+        if flags & !flags_of_writer != 0 {
             return from.bad("unknown flag");
         }
         let told_until_ms = if flags & HAS_TOLD != 0 { Some(from.zigzag()?) } else { None };
@@ -176,7 +189,15 @@ fn read_state(from: &mut Reader<'_>) -> Result<TotalsState, Malformed> {
         } else {
             None
         };
-        state.writers.insert(number, Writer { told_until_ms, recent, share, ..Writer::default() });
+        let overlaps = if flags & HAS_OVERLAPS != 0 {
+            Overlaps { count: from.varint()?, newest_ms: from.zigzag()? }
+        } else {
+            Overlaps::default()
+        };
+        if flags & HAS_OVERLAPS != 0 && overlaps.count == 0 {
+            return from.bad("no overlaps where there are some");
+        }
+        state.writers.insert(number, Writer { told_until_ms, recent, share, overlaps });
     }
     Ok(state)
 }

@@ -79,6 +79,16 @@ impl Increments {
         series.iter().filter_map(of).fold(None, SharedSeries::with)
     }
 
+    /// Series that have a table.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Their numbers, in no order.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.tables.keys().copied()
+    }
+
     /// Writers remembered over all series.
     pub(crate) fn writers(&self) -> usize {
         self.writers

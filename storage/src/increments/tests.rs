@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::format_page;
 
+const NOW_MS: i64 = 1_700_000_000_000;
+const MINUTE_MS: i64 = 60_000;
+
 fn labels(number: u32) -> Labels {
     Labels::from_pairs([("__name__", "requests_total".to_owned()), ("n", number.to_string())])
 }
@@ -34,11 +37,10 @@ fn brought_back(bytes: &[u8]) -> Increments {
     increments
 }
 
-/// Two series, one with a retry's worth of writers.
+/// Two series of a writer each: of increments, and of a cumulative total.
 fn sample() -> Increments {
     let mut increments = Increments::default();
-    let minute = 60_000;
-    let now = 1_700_000_000_000;
+    let (minute, now) = (MINUTE_MS, NOW_MS);
     for (series, row) in [
         (1, increment(7, now, now + minute, 3.0)),
         (1, increment(7, now + minute, now + 2 * minute, 4.0)),
@@ -49,16 +51,44 @@ fn sample() -> Increments {
     increments
 }
 
+/// [`sample`], and an increment of writer 7 that was refused.
+fn sample_with_overlap() -> Increments {
+    let mut increments = sample();
+    let overlapping = increment(7, NOW_MS - MINUTE_MS / 2, NOW_MS + MINUTE_MS / 2, 1.0);
+    assert!(matches!(increments.apply(1, &overlapping, false, NOW_MS), Err(RejectReason::OverlappingIncrement)));
+    increments
+}
+
 #[test]
 fn the_page_s_worked_example_is_what_is_written() {
     let page = include_str!("../../../docs/format/totals.md");
-    let bytes = kept(&sample());
+    let bytes = kept(&sample_with_overlap());
     assert_eq!(format_page::example(page), bytes, "{}", format_page::hex(&bytes));
 }
 
 #[test]
+fn overlaps_are_there_after_a_start() {
+    let shared = brought_back(&kept(&sample_with_overlap())).shared(&[1, 2]).unwrap();
+    assert_eq!((shared.series, shared.gaps, shared.overlaps), (0, 0, 1));
+}
+
+/// A file of version 1, as it was written then: the same as [`sample`].
+#[test]
+fn version_1_is_read_and_has_no_overlaps() {
+    let bytes = include_bytes!("../../testdata/totals/v1_two_series.totals");
+    assert_eq!(kept(&brought_back(bytes)), kept(&sample()));
+    let mut with_overlap = kept(&sample_with_overlap());
+    let body = with_overlap.len() - 4;
+    with_overlap[8] = 1;
+    let checksum = crc32fast::hash(&with_overlap[..body]);
+    with_overlap[body..].copy_from_slice(&checksum.to_le_bytes());
+    let fault = decode(&with_overlap, |_, _| {}).unwrap_err();
+    assert_eq!(fault.what, "unknown flag", "version 1 had no such field");
+}
+
+#[test]
 fn every_flip_and_cut_is_noticed() {
-    let bytes = kept(&sample());
+    let bytes = kept(&sample_with_overlap());
     for at in 0..bytes.len() {
         assert!(decode(&bytes[..at], |_, _| {}).is_err(), "cut at {at}");
         for bit in 0..8 {
@@ -72,7 +102,7 @@ fn every_flip_and_cut_is_noticed() {
 #[test]
 fn what_is_idle_is_forgotten_and_begins_anew_where_the_log_says_so() {
     let mut increments = sample();
-    let now = 1_700_000_000_000 + FORGET_AFTER_MS;
+    let now = NOW_MS + FORGET_AFTER_MS;
     assert_eq!((increments.writers(), increments.has(1)), (2, true));
     assert!(increments.apply(2, &total(9, 0, now, 5.0), false, now).is_err(), "began before what it said last");
     increments.forget_idle(now);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use kymo_core::batch::{AddedValue, Increment, SampleBatch};
 use kymo_core::health::{HealthOptions, OperationKind, Request, ServiceHealth};
+use kymo_core::storage::SharedSeries;
 use kymo_core::{Clock, Matcher, MetricStorage, QueryContext, Selector};
 use kymo_storage::fs::SimFs;
 use kymo_storage::{Options, SyncPolicy};
@@ -71,4 +73,38 @@ fn get_service_health_asks_what_the_engine_was_given() {
     let found = engine.get_service_health(&"shop".into()).unwrap();
     assert_eq!((found.requests, found.errors), (3, 3));
     assert_eq!(engine.get_service_health(&"other".into()), None);
+}
+
+/// What writers left untold, and told over what they had told before, is said after every kind of end alike.
+#[test]
+fn gaps_and_overlaps_of_increments_are_told_after_a_start() {
+    let disk = SimFs::new(34);
+    let clock = clock();
+    let options = || options(&clock, SyncPolicy::Never);
+    let (mut engine, _) = open(&disk, options()).unwrap();
+    let told = |engine: &dyn MetricStorage| {
+        let set = engine.select(&Selector::everything(), &QueryContext::unlimited()).unwrap();
+        set.shared()
+    };
+    for (round, end) in ["killed", "flushed and killed", "closed"].into_iter().enumerate() {
+        let mut batch = SampleBatch::new();
+        for (start, end) in [(0, 10), (20, 30), (5, 15)] {
+            let start_ms = NOW_MS - seconds(600) + seconds(100 * round as i64) + start;
+            let value = AddedValue::Float(1.0);
+            let increment = Increment { writer: 7, start_ms, end_ms: start_ms + end - start, value };
+            batch.push_increment(&series(0), increment);
+        }
+        let report = engine.append(&batch).unwrap();
+        assert_eq!((report.stored.increments, report.rejected.len()), (2, 1), "{report:?}");
+        match end {
+            "flushed and killed" => engine.flush().unwrap(),
+            "closed" => engine.close().unwrap(),
+            _ => {}
+        }
+        drop(engine);
+        (engine, _) = open(&disk, options()).unwrap();
+        let gaps = 2 * round + 1;
+        let expected = SharedSeries { series: 0, writers: 0, gaps, overlaps: round as u64 + 1 };
+        assert_eq!(told(&engine), Some(expected), "{end}");
+    }
 }

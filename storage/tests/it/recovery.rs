@@ -296,7 +296,7 @@ fn the_directory_is_locked_and_one_of_another_version_is_left_alone() {
     assert!(matches!(second, StorageError::Locked { .. }), "{second}");
     drop(engine);
     let manifest = Path::new(DIR).join("MANIFEST");
-    disk.corrupt(&manifest, 8, 5 ^ 7).unwrap();
+    disk.corrupt(&manifest, 8, 6 ^ 7).unwrap();
     let before = disk.files();
     let refused = open(&disk, options(&clock, SyncPolicy::Never)).err().unwrap();
     assert!(matches!(refused, StorageError::NewerVersion { version: 7, .. }), "{refused}");

@@ -1,26 +1,26 @@
 //! OpenTelemetry's JavaScript SDK, in a folder beside the reference servers.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// The SDKs of metrics and traces, and their exporters of JSON over HTTP.
-const PACKAGES: [&str; 5] = [
-    "@opentelemetry/api",
-    "@opentelemetry/sdk-metrics",
-    "@opentelemetry/exporter-metrics-otlp-http",
-    "@opentelemetry/sdk-trace",
-    "@opentelemetry/exporter-trace-otlp-http",
+/// The SDKs of metrics and traces, and their exporters of JSON over HTTP; of one version, as in [`python`](super::python).
+const PACKAGES: [(&str, &str); 5] = [
+    ("@opentelemetry/api", "1.9.1"),
+    ("@opentelemetry/sdk-metrics", "2.12.1"),
+    ("@opentelemetry/exporter-metrics-otlp-http", "0.223.0"),
+    ("@opentelemetry/sdk-trace", "2.12.1"),
+    ("@opentelemetry/exporter-trace-otlp-http", "0.223.1"),
 ];
 
 /// The folder of its modules below `dir`, for `NODE_PATH`; filled on the first call, which takes a quarter of a minute.
 pub(crate) fn modules(dir: &Path) -> Result<PathBuf> {
     let folder = dir.canonicalize().with_context(|| format!("cannot find {}", dir.display()))?.join("node");
     let modules = folder.join("node_modules");
-    if PACKAGES.iter().all(|package| modules.join(package).join("package.json").is_file()) {
+    if PACKAGES.iter().all(|(package, _)| modules.join(package).join("package.json").is_file()) {
         return Ok(modules);
     }
     for tool in ["node", "npm"] {
@@ -28,12 +28,9 @@ pub(crate) fn modules(dir: &Path) -> Result<PathBuf> {
             bail!("{tool} is not installed");
         }
     }
+    let packages = PACKAGES.map(|(package, version)| format!("{package}@{version}"));
     let mut npm = Command::new("npm");
-    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).args(PACKAGES);
-    let output = npm.stdin(Stdio::null()).output().context("cannot start npm")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("npm install ended with {}: {}", output.status, said.trim().lines().last().unwrap_or_default());
-    }
+    npm.args(["install", "--loglevel=error", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).args(packages);
+    process::stdout(&mut npm)?;
     Ok(modules)
 }

@@ -65,6 +65,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
 
     let mut environment = vec![("KYMO_SKIP_LOG", skip_log.clone())];
+    let mut missing = Vec::new();
     if options.no_peers {
         println!("test: tests that need a reference server are skipped, as asked");
     } else {
@@ -73,13 +74,21 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             println!("test: tests that need a missing server are skipped");
         }
         environment.push(("KYMO_PEERS", peers::table(&dir)));
-        match peers::python::interpreter(&dir) {
-            Ok(python) => environment.push(("KYMO_PYTHON", python)),
-            Err(error) => println!("test: OpenTelemetry's Python SDK cannot be had: {error:#}"),
-        }
-        match peers::node::modules(&dir) {
-            Ok(modules) => environment.push(("KYMO_NODE_MODULES", modules)),
-            Err(error) => println!("test: OpenTelemetry's JavaScript SDK cannot be had: {error:#}"),
+        for (what, variable, found) in [
+            ("Python", "KYMO_PYTHON", peers::python::interpreter(&dir)),
+            ("JavaScript", "KYMO_NODE_MODULES", peers::node::modules(&dir)),
+        ] {
+            match found {
+                Ok(path) => {
+                    println!("test: OpenTelemetry's {what} SDK: {}", path.display());
+                    environment.push((variable, path));
+                }
+                Err(error) => {
+                    let said = format!("OpenTelemetry's {what} SDK cannot be had: {error:#}");
+                    println!("test: {said}");
+                    missing.push(said);
+                }
+            }
         }
     }
 
@@ -116,6 +125,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     if !skipped.is_empty() {
         println!("\nSkipped, with the reason:");
         for line in &skipped {
+            println!("  {line}");
+        }
+        // A test knows only that a package is not there, not why.
+        for line in &missing {
             println!("  {line}");
         }
     }
