@@ -138,17 +138,21 @@ fn turn(port: u16, mut send_now: impl FnMut(bool)) {
 
 /// What `kymo top` and PromQL show of it.
 fn assert_shown(server: &Server) {
-    let screen = run(["top", "--once", "--view", "services", "--server", &server.url(), "--width", "160"]);
-    let line = screen.out.lines().find(|line| line.contains(SLOW));
-    assert!(line.is_some_and(|line| line.contains("its own last hour")), "{screen:?}");
+    wait_for("the reason on the screen", || {
+        let screen = run(["top", "--once", "--view", "services", "--server", &server.url(), "--width", "160"]);
+        let line = screen.out.lines().find(|line| line.contains(SLOW))?;
+        line.contains("its own last hour").then_some(())
+    });
     let text = format!("kymo_service_status{{service=\"{SLOW}\"}} == 3");
     wait_for("the status in PromQL", || {
         let answer = http::get(server.port, &format!("/api/v1/query?query={}", http::encoded(&text))).unwrap().json();
         (!answer["data"]["result"].as_array().unwrap().is_empty()).then_some(())
     });
-    let history = http::get(server.port, &format!("/api/v1/services/{SLOW}/history")).unwrap().json();
-    let points = history["data"].as_array().unwrap();
-    assert!(points.last().is_some_and(|point| point["status"] == 3 && point["p99"].as_f64() > Some(1.0)), "{history}");
+    wait_for("the status in its history", || {
+        let history = http::get(server.port, &format!("/api/v1/services/{SLOW}/history")).unwrap().json();
+        let newest = history["data"].as_array()?.last()?.clone();
+        (newest["status"] == 3 && newest["p99"].as_f64() > Some(1.0)).then_some(())
+    });
 }
 
 #[test]
