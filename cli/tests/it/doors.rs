@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::config::PROMETHEUS;
 use crate::http;
+use crate::peers::{Peers, skip};
 use crate::process::{Server, wait_for};
 use crate::remote_write::now_ms;
 
@@ -103,7 +105,49 @@ fn metrics_have_a_listener_of_their_own_where_the_file_asks_for_one() {
 
     let Configured { server, _folder, .. } = configured("metrics: {enabled: false}\n", &[]);
     assert_eq!(server.port_of("metrics"), None);
+    assert!(server.err().contains("Metrics endpoint disabled"), "{}", server.err());
     assert_eq!(http::get(server.port, "/metrics").unwrap().status, 200);
+}
+
+/// What a program says that gets `page` on its standard input, or why it did not like it.
+fn said_of(page: &str, command: &mut Command) -> String {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let said = child.wait_with_output().unwrap();
+    let words = [said.stdout, said.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(said.status.success(), "{words}\n{page}");
+    words
+}
+
+/// Nothing of it is a slip to those who read it: `promtool check metrics` lints the text, and the parser of Prometheus' Python
+/// client, which is the reference of OpenMetrics, reads the other.
+#[test]
+fn the_servers_own_page_is_clean_to_promtool_and_to_the_reference_parser() {
+    const TEST: &str = "the_servers_own_page_is_clean_to_promtool_and_to_the_reference_parser";
+    const SCRIPT: &str = "import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
+print(sum(len(family.samples) for family in read(sys.stdin.buffer.read().decode('utf-8'))))";
+    let peers = match Peers::find() {
+        Ok(peers) => peers,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    let Ok(python) = std::env::var("KYMO_PYTHON") else { return skip(TEST, "KYMO_PYTHON names no interpreter") };
+    let target = target();
+    let text = format!("metrics: {{port: 0}}\nscrape_configs:\n{}", job("one", target));
+    let Configured { server, _folder, .. } = configured(&text, &[]);
+    // Something of scrapes, of requests and of queries is counted.
+    wait_for_value(&server, "answer{job=\"one\"}", "42");
+    for port in [server.port, server.port_of("metrics").unwrap()] {
+        let page = http::get(port, "/metrics").unwrap();
+        assert_eq!(said_of(&page.body, Command::new(&peers.promtool).args(["check", "metrics"])), "");
+        let accept = ("Accept", "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8");
+        let page = http::send(port, "GET", "/metrics", &[accept], &[]).unwrap();
+        assert!(page.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+        let samples = page.body.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(samples > 100, "{}", page.body);
+        assert_eq!(said_of(&page.body, Command::new(&python).args(["-c", SCRIPT])).trim(), samples.to_string());
+    }
+    assert!(server.terminate().success());
 }
 
 #[test]

@@ -402,6 +402,8 @@ mod promtool {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
+    use kymo_core::registry::NativeOptions;
+
     use super::*;
 
     fn promtool() -> Result<String, String> {
@@ -433,6 +435,9 @@ mod promtool {
         registry.gauge("depth").help("Depth.").register().unwrap().set(f64::NAN);
         registry.histogram("wait_seconds").unit("seconds").help("Wait.").register().unwrap().record(0.2);
         registry.summary("answer_bytes").unit("bytes").help("Size.").register().unwrap().record(7.0);
+        registry.up_down_counter("open").help("Open.").register().unwrap().dec();
+        let native = registry.histogram("native_seconds").help("Wait.").native(NativeOptions::default());
+        native.register().unwrap().record(0.25);
         registry.gauge("silent").help("Nothing yet.").labels(["never"]).family().unwrap();
         let mut child = Command::new(program)
             .args(["check", "metrics"])

@@ -4,7 +4,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use kymo_core::registry::Registry;
+use kymo_core::Labels;
+use kymo_core::registry::{NativeOptions, Registry};
 use kymo_export::exposition::{Escaping, Exposition, Format};
 
 use crate::peers;
@@ -33,6 +34,13 @@ fn the_reference_parser_reads_every_kind() {
     registry.gauge("asked_requests_created").register().unwrap().set(1.0);
     registry.histogram("wait_seconds").unit("seconds").help("Wait.").register().unwrap().record(0.2);
     registry.summary("answer_bytes").unit("bytes").help("Size.").register().unwrap().record(7.0);
+    registry.up_down_counter("open").help("Open.").register().unwrap().dec();
+    let trace = || Labels::from_pairs([("trace_id", "4bf92f3577b34da6")]);
+    registry.counter("traced_total").register().unwrap().add_with_exemplar(2, trace(), 1_700_000_000_500);
+    let traced = registry.histogram("traced_seconds").buckets(&[0.5, 1.0]).register().unwrap();
+    traced.record_with_exemplar(0.75, trace(), 1_700_000_000_500);
+    let native = registry.histogram("native_seconds").native(NativeOptions::default()).register().unwrap();
+    native.record(0.25);
     registry.gauge("silent").help("Nothing yet.").labels(["never"]).family().unwrap();
     let exposition = Exposition::from(registry).with_created();
     for format in [
@@ -56,8 +64,11 @@ fn the_reference_parser_reads_every_kind() {
         assert!(said.status.success(), "{format:?}: {}\n{}", words(&said.stderr), words(&page));
         let samples = words(&page).lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(words(&said.stdout).lines().count(), samples, "{format:?}");
-        let name = if format.escaping() == Escaping::Dots { "wait__seconds" } else { "wait_seconds" };
+        let underscore = if format.escaping() == Escaping::Dots { "__" } else { "_" };
+        let name = format!("wait{underscore}seconds");
         let wanted = format!("histogram seconds {name}_bucket [('le', '+Inf')] 1");
         assert!(words(&said.stdout).contains(&wanted), "{format:?}: {}", words(&said.stdout));
+        let exemplars = words(&said.stdout).matches(&format!("[('trace{underscore}id', '4bf92f3577b34da6')]")).count();
+        assert_eq!(exemplars, 2, "{format:?}: {}", words(&page));
     }
 }

@@ -4,10 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,11 +34,29 @@ impl Drop for Running {
     }
 }
 
-/// `cargo test` builds examples beside tests.
-fn example() -> Option<PathBuf> {
+/// The example beside this test. `cargo test` builds examples, unless it is told to run one test target only: then it is
+/// built here, as this test was.
+fn example() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let name = format!("examples/metrics_endpoint{}", std::env::consts::EXE_SUFFIX);
-    Some(test.parent()?.parent()?.join(name)).filter(|path| path.exists())
+    let built = test.parent().and_then(Path::parent).unwrap();
+    let example = built.join(format!("examples/metrics_endpoint{}", std::env::consts::EXE_SUFFIX));
+    if !example.exists() {
+        let profile = match built.file_name().and_then(OsStr::to_str).unwrap() {
+            "debug" => "dev",
+            named => named,
+        };
+        let target = built.parent().unwrap();
+        let cargo = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package=kymo-export", "--example=metrics_endpoint", "--profile", profile])
+            .arg("--manifest-path")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target)
+            .status()
+            .unwrap();
+        assert!(cargo.success() && example.exists(), "the example cannot be built: {cargo}");
+    }
+    example
 }
 
 /// Body of a 200, read to the end of the connection.
@@ -81,8 +100,7 @@ fn a_real_prometheus_scrapes_the_example_in_every_format() {
         (Ok(prometheus), Ok(promtool)) => (prometheus, promtool),
         (Err(reason), _) | (_, Err(reason)) => return peers::skip(TEST, &reason),
     };
-    let Some(example) = example() else { return peers::skip(TEST, "the example is not built") };
-    let mut program = Running(Command::new(example).arg("0").stdout(Stdio::piped()).spawn().unwrap());
+    let mut program = Running(Command::new(example()).arg("0").stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap();
