@@ -124,7 +124,7 @@ struct Families {
 struct Host {
     clock: Arc<dyn Clock>,
     /// Guards who is told; not held while that is done.
-    on_overflow: RwLock<Arc<OnOverflow>>,
+    on_overflow: RwLock<Option<Arc<OnOverflow>>>,
 }
 
 type OnOverflow = dyn Fn(&Overflow) + Send + Sync;
@@ -137,8 +137,10 @@ impl fmt::Debug for Host {
 
 impl Host {
     fn tell(&self, overflow: &Overflow) {
-        let told = Arc::clone(&self.on_overflow.read().unwrap_or_else(PoisonError::into_inner));
-        told(overflow);
+        let told = self.on_overflow.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(told) = told {
+            told(overflow);
+        }
     }
 }
 
@@ -183,8 +185,7 @@ impl Registry {
 
     /// A registry without families whose series are dated, slid and expired by `clock`.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        let on_overflow: Arc<OnOverflow> = Arc::new(|_| ());
-        Self { families: Arc::default(), host: Arc::new(Host { clock, on_overflow: RwLock::new(on_overflow) }) }
+        Self { families: Arc::default(), host: Arc::new(Host { clock, on_overflow: RwLock::new(None) }) }
     }
 
     /// Has `tell` called the first time a family meets its limit, once for each family: for a line in a log, which this crate
@@ -205,7 +206,14 @@ impl Registry {
     /// # Ok::<(), kymo_core::registry::RegisterError>(())
     /// ```
     pub fn on_overflow(&self, tell: impl Fn(&Overflow) + Send + Sync + 'static) {
-        *self.host.on_overflow.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tell);
+        *self.host.on_overflow.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(tell));
+    }
+
+    /// As [`on_overflow`](Self::on_overflow), unless somebody is told already: for what serves the registries of others and
+    /// writes a log.
+    pub fn on_overflow_unless_told(&self, tell: impl Fn(&Overflow) + Send + Sync + 'static) {
+        let mut told = self.host.on_overflow.write().unwrap_or_else(PoisonError::into_inner);
+        told.get_or_insert_with(|| Arc::new(tell));
     }
 
     /// Describes a family of totals that only rise.

@@ -93,6 +93,12 @@ impl Exposition {
         self
     }
 
+    /// Whose metrics it shows.
+    #[cfg(feature = "metrics-server")]
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The page now, in this format.
     #[must_use]
     pub fn render(&self, format: Format) -> Vec<u8> {

@@ -16,7 +16,9 @@
 //!
 //! 1. Switched off means that nothing listens, and the log says so.
 //! 2. Only `GET` and `HEAD` of one path are answered; where a token is wanted, nothing is told without it.
-//! 3. A client that withholds its request or does not read its answer is let go after a while.
+//! 3. The log says once of each family that it has as many series as it may, unless the program has
+//!    [said](kymo_core::registry::Registry::on_overflow) who is told of that.
+//! 4. A client that withholds its request or does not read its answer is let go after a while.
 
 mod answer;
 mod endpoint;
@@ -109,11 +111,15 @@ impl MetricsServer {
             tracing::warn!(%address, "metrics can be read from other machines, and no token is asked for");
         }
         tracing::info!(%address, path, "Metrics endpoint enabled");
+        let exposition = exposition.into();
+        exposition.registry().on_overflow_unless_told(|overflow| {
+            tracing::warn!(metric = overflow.family, label = overflow.label, "{overflow}");
+        });
         let process = Process::default();
         let page = Page::new(
             path,
             BearerTokens::new(token.as_ref().map(kymo_core::config::Secret::expose)),
-            exposition.into().with(move || process.families()),
+            exposition.with(move || process.families()),
         );
         Ok(MetricsServer { bound: Some((listener, address, page)) })
     }

@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use kymo_core::registry::Registry;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 
@@ -25,6 +29,40 @@ fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (String,
     (String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase(), answer[end + 4..].to_vec())
 }
 
+/// Keeps the messages of a thread's log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Visit for Log {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
     let read: MetricsEndpoint = serde_json::from_str("{}").unwrap();
@@ -38,15 +76,18 @@ fn the_defaults_are_those_of_the_documentation() {
 fn the_page_shows_live_values() {
     let registry = Registry::new();
     let asked = registry.counter("asked_total").help("Questions.").register().unwrap();
+    let peers = registry.gauge("agent_peers_connected").register().unwrap();
     let running = start(endpoint(), registry);
     let address = running.address().unwrap();
     for count in 1..=2 {
         asked.inc();
+        peers.set(f64::from(count) * 3.0);
         let (head, body) = ask(address, "GET", "/metrics", "");
         assert!(head.starts_with("http/1.1 200"), "{head}");
         assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
         let text = String::from_utf8(body).unwrap();
         assert!(text.contains(&format!("\nasked_total {count}\n")), "{text}");
+        assert!(text.contains(&format!("\nagent_peers_connected {}\n", count * 3)), "{text}");
         if cfg!(all(target_os = "linux", not(kymo_portable))) {
             assert!(text.contains("\nprocess_cpu_usage ") && text.contains("\nprocess_memory_bytes "), "{text}");
         }
@@ -140,10 +181,34 @@ fn switched_off_means_that_nothing_listens() {
     let port = taken.local_addr().unwrap().port();
     // Taken, so it would fail if it tried.
     let off = MetricsEndpoint { enabled: false, port, ..MetricsEndpoint::default() };
-    let server = MetricsServer::bind(off, Registry::new()).unwrap();
+    let log = Log::default();
+    let server = tracing::subscriber::with_default(log.clone(), || MetricsServer::bind(off, Registry::new())).unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["Metrics endpoint disabled"]);
     assert_eq!(server.address(), None);
     let running = server.spawn().unwrap();
     assert_eq!(running.address(), None);
+    running.stop();
+}
+
+#[test]
+fn a_family_that_is_full_is_told_to_the_log_once_or_to_whom_the_program_says() {
+    let fill = |registry: &Registry| {
+        let hits = registry.counter("hits_total").labels(["path", "user"]).series_max(2).family().unwrap();
+        (0..9).for_each(|user| hits.at(["/", &user.to_string()]).inc());
+    };
+    let (log, registry) = (Log::default(), Registry::new());
+    let running = start(endpoint(), registry.clone());
+    tracing::subscriber::with_default(log.clone(), || fill(&registry));
+    let wanted = r#"metric family "hits_total" has 2 series and takes no more; label "user" has the most values"#;
+    assert_eq!(*log.0.lock().unwrap(), [wanted]);
+    running.stop();
+
+    let (log, registry, told) = (Log::default(), Registry::new(), Arc::new(Mutex::new(0)));
+    let seen = Arc::clone(&told);
+    registry.on_overflow(move |_| *seen.lock().unwrap() += 1);
+    let running = start(endpoint(), registry.clone());
+    tracing::subscriber::with_default(log.clone(), || fill(&registry));
+    assert_eq!((*told.lock().unwrap(), log.0.lock().unwrap().len()), (1, 0));
     running.stop();
 }
 
