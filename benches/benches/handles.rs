@@ -3,30 +3,31 @@
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use kymo_benches::cases::floors::Floors;
 use kymo_benches::cases::handles::Handles;
-
-type Work = fn(&Handles, u64);
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let handles = Handles::new().expect("handles that count");
     let mut group = criterion.benchmark_group("handles");
     group.measurement_time(Duration::from_secs(2)).sample_size(30);
-    let cases: [(&str, Work); 8] = [
-        ("counter", Handles::counter),
-        ("floor: owned cell", Handles::owned_add),
-        ("floor: shared atomic", Handles::shared_add),
-        ("gauge", Handles::gauge),
-        ("floor: store", Handles::store),
-        ("histogram", Handles::histogram),
-        ("floor: histogram", Handles::bare_histogram),
-        ("counter by 2 label values", Handles::lookup),
+    let floors = Floors::default();
+    let cases: [(&str, &dyn Fn(u64)); 9] = [
+        ("counter", &|times| handles.counter(times)),
+        ("floor: owned cell", &|times| floors.owned_add(times)),
+        ("floor: shared atomic", &|times| floors.shared_add(times)),
+        ("gauge", &|times| handles.gauge(times)),
+        ("floor: store", &|times| floors.store(times)),
+        ("histogram", &|times| handles.histogram(times)),
+        ("floor: histogram", &|times| floors.bare_histogram(times)),
+        ("counter by 2 label values", &|times| handles.lookup(times)),
+        ("floor: counter by 2 label values", &|times| floors.find_by_two(times)),
     ];
     for (name, work) in cases {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
                 let started = Instant::now();
-                work(&handles, times);
+                work(times);
                 started.elapsed()
             });
         });

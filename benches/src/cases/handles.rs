@@ -1,11 +1,11 @@
-//! Handles of the registry, and the cheapest things that could stand for them.
+//! Handles of the registry.
 //!
-//! Every operation is a call that is not inlined and gets its handle by reference, as a program's hot loop has it.
+//! An operation is a call that is not inlined and gets its handle by reference, so that the optimiser knows nothing of it, or
+//! is inlined, as a program's hot loop has it.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +31,9 @@ pub struct Handles {
     counter: Counter,
     gauge: Gauge,
     histogram: Histogram,
+    /// [`ROTATION`] of them, to be used in turn.
+    counters: Vec<Counter>,
+    gauges: Vec<Gauge>,
     family: Family<Counter, 2>,
     family_5: Family<Counter, 5>,
     pool: StringPool,
@@ -38,9 +41,6 @@ pub struct Handles {
     strings: Vec<String>,
     ring: HotMetricsRing,
     writer: Mutex<RingWriter>,
-    shared: AtomicU64,
-    owned: AtomicU64,
-    bare: BareHistogram,
     /// The page of each operation's series alone, in the order of [`Operation`].
     pages: [Exposition; 5],
     values: [f64; ROTATION],
@@ -50,13 +50,6 @@ pub struct Handles {
 thread_local! {
     /// A scraper's page, made again and again in one place.
     static PAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-#[derive(Default)]
-struct BareHistogram {
-    counts: [AtomicU64; BOUNDS.len() + 1],
-    /// Bits of an `f64`, written by one thread only.
-    sum: AtomicU64,
 }
 
 /// Observations spread evenly over the orders of magnitude of [`BOUNDS`].
@@ -70,6 +63,13 @@ pub fn observations() -> [f64; ROTATION] {
 #[must_use]
 pub fn label_values() -> Vec<[String; 2]> {
     (0..ROTATION).map(|n| [["GET", "POST"][n % 2].to_owned(), format!("/api/v1/resource/{}", n / 2)]).collect()
+}
+
+/// Five label values, two of which are of [`label_values`].
+#[must_use]
+#[inline]
+pub fn five([method, path]: &[String; 2]) -> [&str; 5] {
+    ["200", "web-17.example", method, path, "eu-west-1"]
 }
 
 /// Calls of an operation in a row, so that the loop around them is not what is timed.
@@ -119,11 +119,16 @@ impl Handles {
     pub fn new() -> Result<Handles> {
         let registries: [Registry; 5] = std::array::from_fn(|_| Registry::new());
         let [counts, levels, times, by_two, by_five] = &registries;
+        let in_turn = Registry::new();
+        let parts = in_turn.counter("parts_total").labels(["part"]).family()?;
+        let levels_of = in_turn.gauge("part_level").labels(["part"]).family()?;
         let ring = HotMetricsRing::new(1 << 16, 1 << 10);
         let handles = Handles {
             counter: counts.counter("requests_total").register()?,
             gauge: levels.gauge("queue_length").register()?,
             histogram: times.histogram("duration_seconds").buckets(&BOUNDS).register()?,
+            counters: (0..ROTATION).map(|n| parts.with([&n.to_string()])).collect(),
+            gauges: (0..ROTATION).map(|n| levels_of.with([&n.to_string()])).collect(),
             family: by_two.counter("responses_total").labels(["method", "path"]).family()?,
             family_5: by_five.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
             pool: StringPool::new(100_000, 8 << 20),
@@ -131,9 +136,6 @@ impl Handles {
             strings: (0..STRINGS).map(|n| format!("attribute-value-{n}")).collect(),
             writer: Mutex::new(ring.writer().context("a ring has a lane")?),
             ring,
-            shared: AtomicU64::new(0),
-            owned: AtomicU64::new(0),
-            bare: BareHistogram::default(),
             values: observations(),
             label_values: label_values(),
             pages: registries.map(Exposition::from),
@@ -155,6 +157,13 @@ impl Handles {
         ensure!(handles.ring.drain(|_| ()).points == 3, "the ring lost points");
         let looked_up = handles.family.with([method, path]).value();
         ensure!(looked_up == 2.0, "the labelled counter shows {looked_up}");
+        handles.counter_inlined(2);
+        ensure!(handles.counter.value() == 5.0, "inlined, the counter shows {}", handles.counter.value());
+        handles.counters_inlined(2 * ROTATION as u64);
+        handles.gauges_inlined(ROTATION as u64);
+        let (counts, level) = (handles.counters.iter().map(Counter::value), handles.values[0]);
+        ensure!(counts.clone().all(|count| count == 2.0), "in turn, counters show {:?}", counts.collect::<Vec<_>>());
+        ensure!(handles.gauges.iter().all(|gauge| gauge.value() == level), "in turn, a gauge is not at {level}");
         Ok(handles)
     }
 
@@ -168,24 +177,15 @@ impl Handles {
         repeat(times, || inc(counter));
     }
 
-    /// Floor of shared counters: one locked add.
-    pub fn shared_add(&self, times: u64) {
-        #[inline(never)]
-        fn inc(cell: &AtomicU64) {
-            cell.fetch_add(1, Relaxed);
-        }
-        let cell = black_box(&self.shared);
-        repeat(times, || inc(cell));
+    /// Ours: the same, inlined.
+    pub fn counter_inlined(&self, times: u64) {
+        let counter = black_box(&self.counter);
+        repeat(times, || counter.inc());
     }
 
-    /// Floor of any counter: a load and a store to a cell that one thread owns.
-    pub fn owned_add(&self, times: u64) {
-        #[inline(never)]
-        fn inc(cell: &AtomicU64) {
-            cell.store(cell.load(Relaxed) + 1, Relaxed);
-        }
-        let cell = black_box(&self.owned);
-        repeat(times, || inc(cell));
+    /// Ours: the same with [`ROTATION`] counters in turn.
+    pub fn counters_inlined(&self, times: u64) {
+        in_rotation(times, black_box(&self.counters), Counter::inc);
     }
 
     /// Ours: sets a gauge.
@@ -198,14 +198,16 @@ impl Handles {
         in_rotation(times, values, |value| set(gauge, *value));
     }
 
-    /// Floor of gauges: one store.
-    pub fn store(&self, times: u64) {
-        #[inline(never)]
-        fn set(cell: &AtomicU64, value: f64) {
-            cell.store(value.to_bits(), Relaxed);
-        }
-        let (cell, values) = black_box((&self.owned, &self.values));
-        in_rotation(times, values, |value| set(cell, *value));
+    /// Ours: the same, inlined.
+    pub fn gauge_inlined(&self, times: u64) {
+        let (gauge, values) = black_box((&self.gauge, &self.values));
+        in_rotation(times, values, |value| gauge.set(*value));
+    }
+
+    /// Ours: the same with [`ROTATION`] gauges in turn.
+    pub fn gauges_inlined(&self, times: u64) {
+        let level = black_box(self.values[0]);
+        in_rotation(times, black_box(&self.gauges), |gauge| gauge.set(level));
     }
 
     /// Ours: records an observation in 12 buckets.
@@ -215,19 +217,6 @@ impl Handles {
             histogram.record(value);
         }
         let (histogram, values) = black_box((&self.histogram, &self.values));
-        in_rotation(times, values, |value| record(histogram, *value));
-    }
-
-    /// Floor of shared histograms: all bounds compared, one locked add, a sum that one thread owns.
-    pub fn bare_histogram(&self, times: u64) {
-        #[inline(never)]
-        fn record(histogram: &BareHistogram, value: f64) {
-            let index = BOUNDS.iter().map(|bound| usize::from(*bound < value)).sum::<usize>();
-            histogram.counts[index].fetch_add(1, Relaxed);
-            let sum = f64::from_bits(histogram.sum.load(Relaxed)) + value;
-            histogram.sum.store(sum.to_bits(), Relaxed);
-        }
-        let (histogram, values) = black_box((&self.bare, &self.values));
         in_rotation(times, values, |value| record(histogram, *value));
     }
 
@@ -250,7 +239,7 @@ impl Handles {
             family.at(values).inc();
         }
         let (family, labels) = black_box((&self.family_5, &self.label_values));
-        in_rotation(times, labels, |[method, path]| inc(family, ["200", "web-17.example", method, path, "eu-west-1"]));
+        in_rotation(times, labels, |labels| inc(family, five(labels)));
     }
 
     /// Ours: the ids of 32 strings in turn.
@@ -292,12 +281,6 @@ impl Handles {
     pub fn read_lookup(&self) {
         let [method, path] = &self.label_values[0];
         black_box(self.family.at([method, path]).value());
-    }
-
-    /// What a reader of floors reads.
-    pub fn read_floors(&self) {
-        black_box((self.shared.load(Relaxed), self.bare.sum.load(Relaxed)));
-        black_box(self.bare.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>());
     }
 }
 

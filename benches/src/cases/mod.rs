@@ -4,6 +4,7 @@ pub mod append;
 pub mod context;
 pub mod decode;
 pub mod exposition;
+pub mod floors;
 pub mod handles;
 pub mod otlp;
 pub mod pages;

@@ -16,11 +16,14 @@ use super::{LABELS_2, LABELS_5, Values, many_labels};
 
 const METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, None);
 const DURATION: &str = "duration_seconds";
+const PUBLISHED: &str = "metrics-exporter-prometheus";
 
 /// A recorder for each operation, what makes its page, and handles.
 pub(super) struct Facade<R> {
     name: &'static str,
     make: fn() -> Result<R>,
+    /// Whether every observation is kept until the page is made, so that making it is part of recording.
+    keeps_observations: bool,
     recorders: [R; 5],
     pages: [Page; 5],
     counter: metrics::Counter,
@@ -59,7 +62,7 @@ impl Facade<PrometheusRecorder> {
             let handle = recorder.handle();
             Box::new(move || handle.render())
         });
-        Ok(Facade::new("metrics-exporter-prometheus", make, recorders, pages))
+        Ok(Facade::new(PUBLISHED, make, recorders, pages))
     }
 }
 
@@ -69,6 +72,7 @@ impl<R: Recorder> Facade<R> {
         Facade {
             name,
             make,
+            keeps_observations: name == PUBLISHED,
             counter: counters.register_counter(&Key::from_static_name("requests_total"), &METADATA),
             gauge: gauges.register_gauge(&Key::from_static_name("queue_length"), &METADATA),
             histogram: histograms.register_histogram(&Key::from_static_name(DURATION), &METADATA),
@@ -106,8 +110,7 @@ impl<R: Recorder + Sync + 'static> Peer for Facade<R> {
             Operation::Gauge => values.observe(&self.gauge, times, |gauge, value| gauge.set(value)),
             Operation::Histogram => {
                 values.observe(&self.histogram, times, |histogram, value| histogram.record(value));
-                // The exporter keeps every observation until its page is made, so that belongs to it.
-                if times > 1 {
+                if self.keeps_observations && times > 1 {
                     self.scrape(operation);
                 }
             }

@@ -12,7 +12,7 @@ mod sdk;
 use std::hint::black_box;
 
 use anyhow::{Result, ensure};
-use kymo_benches::cases::handles::{ROTATION, in_rotation, label_values, observations, repeat};
+use kymo_benches::cases::handles::{ROTATION, five, in_rotation, label_values, observations, repeat};
 use kymo_benches::groups::hot_path::{self, Operation, Peer};
 use kymo_benches::groups::pages;
 use kymo_benches::machine;
@@ -62,9 +62,7 @@ impl Values {
     /// The same with five.
     fn by_five<H>(&self, handle: &H, times: u64, work: impl Fn(&H, [&str; 5]) + Copy) {
         let (handle, labels) = black_box((handle, &self.labels));
-        in_rotation(times, labels, |[method, path]| {
-            apart(handle, |handle| work(handle, ["200", "web-17.example", method, path, "eu-west-1"]));
-        });
+        in_rotation(times, labels, |labels| apart(handle, |handle| work(handle, five(labels))));
     }
 }
 
@@ -105,8 +103,7 @@ impl Others {
     }
 }
 
-/// Does what the command line asks to be counted. Only what is asked for is made: what making the others takes is not the
-/// same in two runs, and would drown it.
+/// Does what the command line asks to be counted. Only what is asked for is made.
 pub(crate) fn count(name: &str, times: u64) -> Result<()> {
     let of = |peer: &dyn Peer| hot_path::by_name(name, times, &[peer]);
     match name.split('/').next() {

@@ -331,8 +331,13 @@ fn summed(report: &mut Report, handles: &Handles) {
     row("counter increment, 2 threads and a reader that sums", 1.5, &|n| handles.counter(n), &|| {
         handles.read_counter();
     });
-    row("histogram record, the same", 20.0, &|n| handles.histogram(n), &|| handles.read_histogram());
-    row("counter by 2 label values, the same", 40.0, &|n| handles.lookup(n), &|| handles.read_lookup());
+    row("the same, inlined", 1.5, &|n| handles.counter_inlined(n), &|| handles.read_counter());
+    row("histogram record, 2 threads and a reader that sums", 20.0, &|n| handles.histogram(n), &|| {
+        handles.read_histogram()
+    });
+    row("counter by 2 label values, 2 threads and a reader that sums", 40.0, &|n| handles.lookup(n), &|| {
+        handles.read_lookup()
+    });
 }
 
 fn beside(work: &(dyn Fn(u64) + Sync), read: &(dyn Fn() + Sync)) -> Figure {
