@@ -152,9 +152,11 @@ impl MetricReader {
             return 0;
         }
         for (at, (time_ms, value)) in columns.iter().enumerate() {
-            if known.as_ref().is_some_and(|known| time_ms <= known.read_ms) {
+            if known.as_ref().is_some_and(|known| time_ms < known.read_ms) {
                 continue;
             }
+            // Told anew since it was read: totals of several writers grow at the time of the newest of them.
+            let is_again = known.as_ref().is_some_and(|known| time_ms == known.read_ms);
             // All that a series counts which began since is new; so is what one counts that began anew.
             let start_ms = columns.starts.get(at).copied().unwrap_or(0);
             let is_born = start_ms > self.since_ms;
@@ -168,6 +170,8 @@ impl MetricReader {
                     };
                     let gain = match before {
                         Some(before) if value >= before => value - before,
+                        // Put right, and no new beginning.
+                        Some(_) if is_again => 0.0,
                         None if !is_born => 0.0,
                         _ => value,
                     };
@@ -189,7 +193,7 @@ impl MetricReader {
                     let mut gain = value.to_float();
                     let is_gain = match before {
                         Some(before) if !value.detect_reset(before) => gain.subtract(before).is_ok(),
-                        Some(_) => true,
+                        Some(_) => !is_again,
                         None => is_born,
                     };
                     if is_new && is_gain && is_histogram && gain.count() > 0.0 {

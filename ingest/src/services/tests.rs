@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kymo_core::batch::{AddedValue, Increment};
 use kymo_core::health::{HealthOptions, HealthStatus, OperationKind, Request, ServiceHealth, ServiceHealthMetrics};
 use kymo_core::histogram::{BucketCounts, BucketSpan, HistogramCounts, NativeHistogram, exponential_index};
 use kymo_core::memory::MemoryOptions;
@@ -234,6 +235,36 @@ fn late_samples_count_and_no_sample_twice() {
     world.read();
     world.read();
     assert_eq!(world.get("shop").unwrap().requests, 30);
+}
+
+/// Two processes of one series count in the same interval: their total grows at one time, which may have been read between them.
+#[test]
+fn what_is_told_anew_of_a_time_that_was_read_counts_too() {
+    let mut world = World::new();
+    world.read();
+    let counter = Labels::from_pairs([("__name__", "http_requests_total"), ("job", "shop"), ("code", "200")]);
+    let latencies = Labels::from_pairs([("__name__", "http_server_request_duration_seconds"), ("job", "till")]);
+    for (writer, told) in [(1, 10_u32), (2, 20), (2, 20)] {
+        let mut batch = SampleBatch::new();
+        let increment = |value| Increment { writer, start_ms: START_MS, end_ms: START_MS + 5_000, value };
+        batch.push_increment(&counter, increment(AddedValue::Float(f64::from(told))));
+        batch.push_increment(&latencies, increment(AddedValue::Histogram(histogram(told.into(), 0))));
+        assert_eq!(world.storage.append(&batch).unwrap().rejected, []);
+        world.read();
+    }
+    assert_eq!(world.get("shop").unwrap().requests, 30);
+    assert_eq!(world.get("till").unwrap().requests, 30);
+    // A smaller value of a time that was read puts it right, and is no beginning.
+    let plain = Labels::from_pairs([("__name__", "http_requests_total"), ("job", "plain"), ("code", "200")]);
+    for (time_ms, value) in
+        [(START_MS, 0.0), (START_MS + 9_000, 30.0), (START_MS + 9_000, 25.0), (START_MS + 9_500, 26.0)]
+    {
+        let mut batch = SampleBatch::new();
+        batch.push_float(&plain, time_ms, value);
+        world.storage.append(&batch).unwrap();
+        world.read();
+    }
+    assert_eq!(world.get("plain").unwrap().requests, 31);
 }
 
 /// As a program does that sends what it counted while nobody listened.
