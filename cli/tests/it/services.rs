@@ -315,7 +315,7 @@ fn delta_metrics_of_requests_are_figures_of_their_service() {
 fn service_of_the_demo_turns_when_it_is_made_slow_and_says_why() {
     let folder = TempDir::new().unwrap();
     let out = std::fs::File::create(folder.path().join("out")).unwrap();
-    let demo = kymo(["demo", "--serve-only", "--slow-after", "20s"]).stdout(out).spawn().unwrap();
+    let demo = kymo(["demo", "--serve-only", "--slow-after", "45s"]).stdout(out).spawn().unwrap();
     let mut demo = Demo(demo);
     // An hour of spans comes first.
     let port: u16 = wait_until("the demo's address", 3 * DEADLINE, || {
