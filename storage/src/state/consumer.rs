@@ -26,6 +26,7 @@ const PROCESSING: MetricDesc = MetricDesc {
     help: "Time it took to handle a message, or to find that it cannot be.",
     labels: &["result"],
 };
+
 /// The one consumer of a [`DiskQueue`]: takes its messages in order, each at least once.
 ///
 /// Every message that was handled counts in `messages_received_total` and is timed in
