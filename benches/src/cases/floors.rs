@@ -12,6 +12,7 @@ pub struct Floors {
     shared: AtomicU64,
     in_turn: [AtomicU64; ROTATION],
     bare: BareHistogram,
+    bare_in_turn: Vec<(BareHistogram, f64)>,
     by_two: FlatTable<2>,
     by_five: FlatTable<5>,
     values: [f64; ROTATION],
@@ -23,6 +24,16 @@ struct BareHistogram {
     counts: [AtomicU64; BOUNDS.len() + 1],
     /// Bits of an `f64`, written by one thread only.
     sum: AtomicU64,
+}
+
+impl BareHistogram {
+    #[inline(always)]
+    fn record(&self, value: f64) {
+        let index = BOUNDS.iter().map(|bound| usize::from(*bound < value)).sum::<usize>();
+        self.counts[index].fetch_add(1, Relaxed);
+        let sum = f64::from_bits(self.sum.load(Relaxed)) + value;
+        self.sum.store(sum.to_bits(), Relaxed);
+    }
 }
 
 /// A table without growth and removal: hash, probe, compare.
@@ -79,6 +90,7 @@ impl Default for Floors {
             shared: AtomicU64::new(0),
             in_turn: std::array::from_fn(|_| AtomicU64::new(0)),
             bare: BareHistogram::default(),
+            bare_in_turn: observations().into_iter().map(|value| (BareHistogram::default(), value)).collect(),
             by_two: FlatTable::of(label_values.iter().map(|[method, path]| [method.as_str(), path])),
             by_five: FlatTable::of(label_values.iter().map(five)),
             values: observations(),
@@ -168,13 +180,21 @@ impl Floors {
     pub fn bare_histogram(&self, times: u64) {
         #[inline(never)]
         fn record(histogram: &BareHistogram, value: f64) {
-            let index = BOUNDS.iter().map(|bound| usize::from(*bound < value)).sum::<usize>();
-            histogram.counts[index].fetch_add(1, Relaxed);
-            let sum = f64::from_bits(histogram.sum.load(Relaxed)) + value;
-            histogram.sum.store(sum.to_bits(), Relaxed);
+            histogram.record(value);
         }
         let (histogram, values) = black_box((&self.bare, &self.values));
         in_rotation(times, values, |value| record(histogram, *value));
+    }
+
+    /// The same, inlined.
+    pub fn bare_histogram_inlined(&self, times: u64) {
+        let (histogram, values) = black_box((&self.bare, &self.values));
+        in_rotation(times, values, |value| histogram.record(*value));
+    }
+
+    /// The same with [`ROTATION`] histograms in turn, each of which gets one value.
+    pub fn bare_histograms_inlined(&self, times: u64) {
+        in_rotation(times, black_box(self.bare_in_turn.as_slice()), |(histogram, value)| histogram.record(*value));
     }
 
     /// Of counters found by two label values: a table that never changes, and a cell that one thread owns.
@@ -246,7 +266,11 @@ mod tests {
         floors.owned_adds_inlined(times);
         assert!(floors.in_turn.iter().all(|cell| cell.load(Relaxed) == 3));
         floors.bare_histogram(times);
-        assert_eq!(floors.bare.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>(), times);
+        floors.bare_histogram_inlined(times);
+        let observed = |bare: &BareHistogram| bare.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>();
+        assert_eq!(observed(&floors.bare), 2 * times);
+        floors.bare_histograms_inlined(times);
+        assert!(floors.bare_in_turn.iter().all(|(bare, _)| observed(bare) == 3));
         floors.find_by_two(times);
         floors.find_by_two_shared(times);
         floors.find_by_five(times);

@@ -34,6 +34,8 @@ pub struct Handles {
     /// [`ROTATION`] of them, to be used in turn.
     counters: Vec<Counter>,
     gauges: Vec<Gauge>,
+    /// Each with the value it gets.
+    histograms: Vec<(Histogram, f64)>,
     family: Family<Counter, 2>,
     family_5: Family<Counter, 5>,
     pool: StringPool,
@@ -122,6 +124,7 @@ impl Handles {
         let in_turn = Registry::new();
         let parts = in_turn.counter("parts_total").labels(["part"]).family()?;
         let levels_of = in_turn.gauge("part_level").labels(["part"]).family()?;
+        let times_of = in_turn.histogram("part_seconds").buckets(&BOUNDS).labels(["part"]).family()?;
         let ring = HotMetricsRing::new(1 << 16, 1 << 10);
         let handles = Handles {
             counter: counts.counter("requests_total").register()?,
@@ -129,6 +132,10 @@ impl Handles {
             histogram: times.histogram("duration_seconds").buckets(&BOUNDS).register()?,
             counters: (0..ROTATION).map(|n| parts.with([&n.to_string()])).collect(),
             gauges: (0..ROTATION).map(|n| levels_of.with([&n.to_string()])).collect(),
+            histograms: (0..)
+                .zip(observations())
+                .map(|(n, value): (u32, f64)| (times_of.with([&n.to_string()]), value))
+                .collect(),
             family: by_two.counter("responses_total").labels(["method", "path"]).family()?,
             family_5: by_five.counter("all_total").labels(["code", "host", "method", "path", "zone"]).family()?,
             pool: StringPool::new(100_000, 8 << 20),
@@ -163,6 +170,13 @@ impl Handles {
         handles.gauges_inlined(ROTATION as u64);
         let (counts, level) = (handles.counters.iter().map(Counter::value), handles.values[0]);
         ensure!(counts.clone().all(|count| count == 2.0), "in turn, counters show {:?}", counts.collect::<Vec<_>>());
+        handles.histogram_inlined(2);
+        ensure!(handles.histogram.count() == 5, "inlined, the histogram shows {}", handles.histogram.count());
+        handles.histograms_inlined(2 * ROTATION as u64);
+        ensure!(
+            handles.histograms.iter().all(|(one, _)| one.count() == 2),
+            "in turn, a histogram lacks an observation"
+        );
         ensure!(handles.gauges.iter().all(|gauge| gauge.value() == level), "in turn, a gauge is not at {level}");
         Ok(handles)
     }
@@ -218,6 +232,18 @@ impl Handles {
         }
         let (histogram, values) = black_box((&self.histogram, &self.values));
         in_rotation(times, values, |value| record(histogram, *value));
+    }
+
+    /// Ours: the same, inlined.
+    pub fn histogram_inlined(&self, times: u64) {
+        let (histogram, values) = black_box((&self.histogram, &self.values));
+        in_rotation(times, values, |value| histogram.record(*value));
+    }
+
+    /// Ours: the same with [`ROTATION`] histograms in turn, each of which gets one value.
+    pub fn histograms_inlined(&self, times: u64) {
+        let pairs = black_box(self.histograms.as_slice());
+        in_rotation(times, pairs, |(histogram, value)| histogram.record(*value));
     }
 
     /// Ours: finds a counter by two label values and adds one.

@@ -64,7 +64,11 @@ pub struct Exposition {
 }
 
 impl From<Registry> for Exposition {
+    /// A family that is full from now on is told in the log, once, unless the registry tells somebody else.
     fn from(registry: Registry) -> Exposition {
+        registry.on_overflow_unless_told(|overflow| {
+            tracing::warn!(metric = overflow.family, label = overflow.label, "{overflow}");
+        });
         Exposition { registry, others: Vec::new(), shows_created: false, spare: Arc::default() }
     }
 }
@@ -91,12 +95,6 @@ impl Exposition {
         self.shows_created = true;
         self.spare = Arc::default();
         self
-    }
-
-    /// Whose metrics it shows.
-    #[cfg(feature = "metrics-server")]
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
     }
 
     /// The page now, in this format.

@@ -16,7 +16,7 @@
 //!
 //! 1. Switched off means that nothing listens, and the log says so.
 //! 2. Only `GET` and `HEAD` of one path are answered; where a token is wanted, nothing is told without it.
-//! 3. The log says once of each family that it has as many series as it may, unless the program has
+//! 3. The log says once of each family that it has as many series as it may, switched off too, unless the program has
 //!    [said](kymo_core::registry::Registry::on_overflow) who is told of that.
 //! 4. A client that withholds its request or does not read its answer is let go after a while.
 
@@ -96,6 +96,7 @@ impl MetricsServer {
         endpoint: MetricsEndpoint,
         exposition: impl Into<Exposition>,
     ) -> Result<MetricsServer, MetricsServerError> {
+        let exposition = exposition.into();
         if !endpoint.enabled {
             tracing::info!("Metrics endpoint disabled");
             return Ok(MetricsServer { bound: None });
@@ -111,10 +112,6 @@ impl MetricsServer {
             tracing::warn!(%address, "metrics can be read from other machines, and no token is asked for");
         }
         tracing::info!(%address, path, "Metrics endpoint enabled");
-        let exposition = exposition.into();
-        exposition.registry().on_overflow_unless_told(|overflow| {
-            tracing::warn!(metric = overflow.family, label = overflow.label, "{overflow}");
-        });
         let process = Process::default();
         let page = Page::new(
             path,

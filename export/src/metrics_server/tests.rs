@@ -196,12 +196,18 @@ fn a_family_that_is_full_is_told_to_the_log_once_or_to_whom_the_program_says() {
         let hits = registry.counter("hits_total").labels(["path", "user"]).series_max(2).family().unwrap();
         (0..9).for_each(|user| hits.at(["/", &user.to_string()]).inc());
     };
-    let (log, registry) = (Log::default(), Registry::new());
-    let running = start(endpoint(), registry.clone());
-    tracing::subscriber::with_default(log.clone(), || fill(&registry));
     let wanted = r#"metric family "hits_total" has 2 series and takes no more; label "user" has the most values"#;
-    assert_eq!(*log.0.lock().unwrap(), [wanted]);
-    running.stop();
+    for off in [true, false] {
+        let (log, registry) = (Log::default(), Registry::new());
+        let (_server, _exposition);
+        if off {
+            _server = MetricsServer::bind(MetricsEndpoint { enabled: false, ..endpoint() }, registry.clone()).unwrap();
+        } else {
+            _exposition = Exposition::from(registry.clone());
+        }
+        tracing::subscriber::with_default(log.clone(), || fill(&registry));
+        assert_eq!(*log.0.lock().unwrap(), [wanted]);
+    }
 
     let (log, registry, told) = (Log::default(), Registry::new(), Arc::new(Mutex::new(0)));
     let seen = Arc::clone(&told);
