@@ -158,7 +158,8 @@ impl Engine {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rises with every block that a flush or a merge makes: large amounts of memory were freed meanwhile.
+    /// Rises whenever much memory may have been freed at once: with every block that a flush or a merge makes, and whenever what
+    /// was read from blocks is let go because nobody asks for it.
     ///
     /// ```
     /// # use kymo_core::MetricStorage;
@@ -167,13 +168,14 @@ impl Engine {
     /// #     std::sync::Arc::new(kymo_storage::fs::RealFs), dir.path(), Default::default())?;
     /// # let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis() as i64;
     /// # engine.store_metric(kymo_core::Labels::from_pairs([("__name__", "up")]).as_ref(), now, 1.0)?;
-    /// let before = engine.blocks_made();
+    /// let before = engine.memory_freed();
     /// engine.flush()?;
-    /// assert!(engine.blocks_made() > before);
+    /// assert!(engine.memory_freed() > before);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn blocks_made(&self) -> u64 {
-        self.manifest().next_sequence - 1
+    #[must_use]
+    pub fn memory_freed(&self) -> u64 {
+        self.manifest().next_sequence - 1 + self.cache.let_go()
     }
 
     pub(crate) fn resolving(&self) -> RwLockReadGuard<'_, ()> {

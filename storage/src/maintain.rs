@@ -75,7 +75,8 @@ pub enum Next {
 impl Engine {
     /// Does one step of a lane.
     ///
-    /// [`Lane::Sync`] syncs once, [`Lane::Flush`] retires or flushes once (the head is bounded, so this is, too),
+    /// [`Lane::Sync`] syncs once, [`Lane::Flush`] retires or flushes once (the head is bounded, so this is, too) and gives back
+    /// some of what was read from blocks and nobody asks for,
     /// [`Lane::Merge`] makes one block. Calls for one lane must not overlap.
     ///
     /// # Errors
@@ -134,19 +135,19 @@ impl Engine {
     }
 
     fn flush_step(&self) -> Result<Next, StorageError> {
-        self.show_levels();
         self.keep_reserve();
         if self.is_short_of_memory() {
             self.cache.clear();
         }
+        let is_aged = !self.cache.age(self.options.clock.monotonic(), self.options.cache_idle);
+        self.show_levels();
         if self.retire()? {
             return Ok(Next::Now);
         }
-        if !self.wants_flush() {
-            return Ok(self.look_again());
+        if self.wants_flush() {
+            self.flush()?;
         }
-        self.flush()?;
-        Ok(self.look_again())
+        Ok(if is_aged { self.look_again() } else { Next::Now })
     }
 
     fn wants_flush(&self) -> bool {

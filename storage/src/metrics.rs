@@ -174,7 +174,7 @@ const CACHE_BYTES: MetricDesc = desc(
     MetricKind::Gauge,
     "bytes",
     &[],
-    "Memory held by what was read from blocks, given back when memory is short.",
+    "Memory held by what was read from blocks, given back when memory is short and when nobody asks for it.",
 );
 const QUARANTINED: MetricDesc =
     desc("kymo_storage_quarantined", MetricKind::Gauge, "", &[], "Damaged pieces set aside when the data was opened.");

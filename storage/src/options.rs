@@ -89,8 +89,12 @@ pub struct Options {
     pub flush_age: Duration,
     /// Length of a part's time range; parts are cut at its multiples.
     pub block_range: Duration,
-    /// Memory for what was read from blocks and may be read again; taken from the budget as it fills.
+    /// Memory for what was read from blocks and may be read again; taken from the budget as it fills. A quarter of it at the
+    /// most is for what was read only once.
     pub cache_bytes: u64,
+    /// Time after which [`Engine::maintain`](crate::Engine::maintain) gives back what was read from blocks and nobody asked for
+    /// again.
+    pub cache_idle: Duration,
     /// Bytes kept back on disk, so that a full disk can still be tidied.
     pub reserve_bytes: u64,
 }
@@ -110,6 +114,7 @@ impl Default for Options {
             flush_age: Duration::from_secs(2 * 3_600),
             block_range: Duration::from_secs(2 * 3_600),
             cache_bytes: 64 << 20,
+            cache_idle: Duration::from_secs(300),
             reserve_bytes: 4 << 20,
         }
     }

@@ -77,7 +77,7 @@ impl Stop {
 
 fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context) {
     let mut failing: Option<Failing> = None;
-    let mut blocks_made = engine.blocks_made();
+    let mut freed = engine.memory_freed();
     loop {
         let step = context.child("step").begin();
         step.persist();
@@ -103,8 +103,8 @@ fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &C
             }
         };
         // The sync lane must not be late.
-        if lane != Lane::Sync && engine.blocks_made() != blocks_made {
-            blocks_made = engine.blocks_made();
+        if lane != Lane::Sync && engine.memory_freed() != freed {
+            freed = engine.memory_freed();
             heap::give_back();
         }
         drop(step);

@@ -20,6 +20,10 @@ const REACH_MS: i64 = 300_000;
 const FORGET_MS: i64 = 3_600_000;
 /// What happened long ago is read in steps of so long.
 const STEP_MS: i64 = 60_000;
+/// Steps that are read at once at the most, so that each is not looked for alone.
+const STEPS_AT_ONCE: usize = 20;
+/// Series times steps that are read at once at the most: what they gained is held until all are read.
+const GAINS_AT_ONCE: usize = 200_000;
 /// What came late is looked for so often.
 const GO_BACK_EVERY_MS: i64 = 15_000;
 /// How long ago: the longest window.
@@ -38,7 +42,20 @@ enum Value {
     Histogram(Box<NativeHistogram>),
 }
 
-/// What one rule says of one service, in one reading.
+/// A series that a rule is about, and what its labels say.
+struct Series<'a> {
+    rule: usize,
+    labels: &'a Labels,
+    service: &'a str,
+    operation: String,
+    knows_outcomes: bool,
+    is_failed: bool,
+}
+
+/// What rules say of services, in one step.
+type ByService = BTreeMap<String, BTreeMap<usize, Told>>;
+
+/// What one rule says of one service, in one step.
 #[derive(Default)]
 struct Told {
     /// Whether its series say how requests ended.
@@ -88,45 +105,52 @@ impl MetricReader {
         MetricReader { rules, followed: BTreeMap::new(), since_ms }
     }
 
-    /// Counts what came until `until_ms`.
+    /// How many steps may be read at once; of series that nobody has counted yet a single one.
+    fn steps_at_once(&self) -> usize {
+        match self.followed.len() {
+            0 => 1,
+            series => (GAINS_AT_ONCE / series).clamp(1, STEPS_AT_ONCE),
+        }
+    }
+
+    /// Counts what came until each of `steps`, which rise by [`STEP_MS`] at the most, at its time.
     pub(super) fn read(
         &mut self,
         storage: &dyn MetricStorage,
         ctx: &QueryContext,
         health: &ServiceHealth,
-        until_ms: i64,
+        steps: &[i64],
     ) -> Result<(), SelectError> {
-        let mut told: BTreeMap<String, BTreeMap<usize, Told>> = BTreeMap::new();
+        let (Some(&first_ms), Some(&last_ms)) = (steps.first(), steps.last()) else { return Ok(()) };
+        let mut told: Vec<ByService> = steps.iter().map(|_| BTreeMap::new()).collect();
         let mut columns = Columns::default();
         for at in 0..self.rules.len() {
             let names = self.rules[at].names.clone();
-            let set = storage.select(&Selector::new(names, until_ms - REACH_MS, until_ms), ctx)?;
+            let set = storage.select(&Selector::new(names, first_ms - REACH_MS, last_ms), ctx)?;
             for i in 0..set.len() {
                 let labels = set.labels(i);
-                let rule = &self.rules[at];
-                let Some(service) = first(&labels, &rule.rule.service) else { continue };
-                let outcome = first(&labels, &rule.rule.outcome);
-                if rule.rule.metric == RequestMetric::Counter && outcome.is_none() {
+                let Compiled { rule, errors, .. } = &self.rules[at];
+                let Some(service) = first(&labels, &rule.service) else { continue };
+                let outcome = first(&labels, &rule.outcome);
+                if rule.metric == RequestMetric::Counter && outcome.is_none() {
                     continue;
                 }
-                let is_failed = outcome.is_some_and(|outcome| rule.errors.matches(outcome));
-                let of = told.entry(service.to_owned()).or_default().entry(at).or_default();
-                of.knows_outcomes |= outcome.is_some();
-                let operation: Vec<&str> = rule
-                    .rule
-                    .operation
-                    .iter()
-                    .filter_map(|label| labels.get(label))
-                    .filter(|text| !text.is_empty())
-                    .collect();
+                let operation = rule.operation.iter().filter_map(|label| labels.get(label));
+                let operation: Vec<&str> = operation.filter(|text| !text.is_empty()).collect();
+                let series = Series {
+                    rule: at,
+                    labels: &labels,
+                    service,
+                    operation: operation.join(" "),
+                    knows_outcomes: outcome.is_some(),
+                    is_failed: outcome.is_some_and(|outcome| errors.matches(outcome)),
+                };
                 set.read(i, &mut columns)?;
-                let gains = of.operations.entry(operation.join(" ")).or_default();
-                let newest_ms = self.follow(at, &labels, &columns, is_failed, gains);
-                of.newest_ms = of.newest_ms.max(newest_ms);
+                self.follow(&series, &columns, steps, &mut told);
             }
         }
-        self.followed.retain(|_, followed| followed.read_ms > until_ms - FORGET_MS);
-        for (service, told) in told {
+        self.followed.retain(|_, followed| followed.read_ms > last_ms - FORGET_MS);
+        for (service, told) in told.into_iter().flatten() {
             if !health.is_traced(&service) {
                 self.count(health, &service, told);
             }
@@ -134,87 +158,105 @@ impl MetricReader {
         Ok(())
     }
 
-    /// Takes the gains of a series; returns the time of its newest sample that was not read before.
-    fn follow(&mut self, rule: usize, labels: &Labels, columns: &Columns, is_failed: bool, gains: &mut Gains) -> i64 {
-        let unit = match self.rules[rule].rule.unit {
+    /// Takes the gains of a series, in each step.
+    fn follow(&mut self, series: &Series<'_>, columns: &Columns, steps: &[i64], told: &mut [ByService]) {
+        let Compiled { rule, .. } = &self.rules[series.rule];
+        let unit = match rule.unit {
             LatencyUnit::Seconds => 1.0,
             LatencyUnit::Milliseconds => 1e-3,
         };
-        let is_histogram = self.rules[rule].rule.metric == RequestMetric::Histogram;
+        let is_histogram = rule.metric == RequestMetric::Histogram;
         // Of a classic histogram the bound; a series without one is told by the name's other form.
-        let bound = labels.get("le").filter(|_| is_histogram).and_then(|le| le.parse::<f64>().ok());
-        let outcome = if is_failed { Outcome::Failed } else { Outcome::Ok };
-        let key = (rule, labels.clone());
-        let (mut newest_ms, mut gained) = (0, 0.0);
+        let bound = series.labels.get("le").filter(|_| is_histogram).and_then(|le| le.parse::<f64>().ok());
+        let bucket = bound.map(|bound| (without_bound(series.labels), Bound(bound * unit)));
+        let outcome = if series.is_failed { Outcome::Failed } else { Outcome::Ok };
+        let key = (series.rule, series.labels.clone());
         let is_full = self.followed.len() >= FOLLOWED_SERIES_MAX;
         let mut known = self.followed.remove(&key);
-        if known.is_none() && is_full {
-            return 0;
-        }
-        for (at, (time_ms, value)) in columns.iter().enumerate() {
-            if known.as_ref().is_some_and(|known| time_ms < known.read_ms) {
+        let is_left_out = known.is_none() && is_full;
+        let mut samples = columns.iter().enumerate().peekable();
+        let mut before_ms = None;
+        for (&until_ms, told) in steps.iter().zip(told) {
+            if let Some(before_ms) = before_ms.replace(until_ms) {
+                known = known.filter(|known| known.read_ms > before_ms - FORGET_MS);
+            }
+            let times_until = |time_ms: i64| columns.times.partition_point(|time| *time <= time_ms);
+            if times_until(until_ms - REACH_MS) == times_until(until_ms) {
                 continue;
             }
-            // Told anew since it was read: totals of several writers grow at the time of the newest of them.
-            let is_again = known.as_ref().is_some_and(|known| time_ms == known.read_ms);
-            // All that a series counts which began since is new; so is what one counts that began anew.
-            let start_ms = columns.starts.get(at).copied().unwrap_or(0);
-            let is_born = start_ms > self.since_ms;
-            let is_new = time_ms > self.since_ms;
-            let value = match value {
-                ColumnValue::Stale => continue,
-                ColumnValue::Float(value) => {
-                    let before = match &known {
-                        Some(Followed { value: Value::Float(before), .. }) => Some(*before),
-                        _ => None,
-                    };
-                    let gain = match before {
-                        Some(before) if value >= before => value - before,
-                        // Put right, and no new beginning.
-                        Some(_) if is_again => 0.0,
-                        None if !is_born => 0.0,
-                        _ => value,
-                    };
-                    if is_new && gain > 0.0 {
-                        newest_ms = time_ms;
-                        match bound {
-                            Some(_) => gained += gain,
-                            None if is_histogram => {}
-                            None => gains.counts[outcome as usize].add(outcome, Latency::Unknown, gain.round() as u64),
+            let of = told.entry(series.service.to_owned()).or_default().entry(series.rule).or_default();
+            of.knows_outcomes |= series.knows_outcomes;
+            let gains = of.operations.entry(series.operation.clone()).or_default();
+            if is_left_out {
+                continue;
+            }
+            let mut gained = 0.0;
+            while let Some((at, (time_ms, value))) = samples.next_if(|(_, (time_ms, _))| *time_ms <= until_ms) {
+                if known.as_ref().is_some_and(|known| time_ms < known.read_ms) {
+                    continue;
+                }
+                // Told anew since it was read: totals of several writers grow at the time of the newest of them.
+                let is_again = known.as_ref().is_some_and(|known| time_ms == known.read_ms);
+                // All that a series counts which began since is new; so is what one counts that began anew.
+                let start_ms = columns.starts.get(at).copied().unwrap_or(0);
+                let is_born = start_ms > self.since_ms;
+                let is_new = time_ms > self.since_ms;
+                let value = match value {
+                    ColumnValue::Stale => continue,
+                    ColumnValue::Float(value) => {
+                        let before = match &known {
+                            Some(Followed { value: Value::Float(before), .. }) => Some(*before),
+                            _ => None,
+                        };
+                        let gain = match before {
+                            Some(before) if value >= before => value - before,
+                            // Put right, and no new beginning.
+                            Some(_) if is_again => 0.0,
+                            None if !is_born => 0.0,
+                            _ => value,
+                        };
+                        if is_new && gain > 0.0 {
+                            of.newest_ms = of.newest_ms.max(time_ms);
+                            match bound {
+                                Some(_) => gained += gain,
+                                None if is_histogram => {}
+                                None => {
+                                    let gain = gain.round() as u64;
+                                    gains.counts[outcome as usize].add(outcome, Latency::Unknown, gain);
+                                }
+                            }
                         }
+                        Value::Float(value)
                     }
-                    Value::Float(value)
-                }
-                ColumnValue::Histogram(value) => {
-                    let before = match &known {
-                        Some(Followed { value: Value::Histogram(before), .. }) => Some(&**before),
-                        _ => None,
-                    };
-                    let mut gain = value.to_float();
-                    let is_gain = match before {
-                        Some(before) if !value.detect_reset(before) => gain.subtract(before).is_ok(),
-                        Some(_) => !is_again,
-                        None => is_born,
-                    };
-                    if is_new && is_gain && is_histogram && gain.count() > 0.0 {
-                        newest_ms = time_ms;
-                        gains.counts[outcome as usize].add_histogram(outcome, &gain, unit);
+                    ColumnValue::Histogram(value) => {
+                        let before = match &known {
+                            Some(Followed { value: Value::Histogram(before), .. }) => Some(&**before),
+                            _ => None,
+                        };
+                        let mut gain = value.to_float();
+                        let is_gain = match before {
+                            Some(before) if !value.detect_reset(before) => gain.subtract(before).is_ok(),
+                            Some(_) => !is_again,
+                            None => is_born,
+                        };
+                        if is_new && is_gain && is_histogram && gain.count() > 0.0 {
+                            of.newest_ms = of.newest_ms.max(time_ms);
+                            gains.counts[outcome as usize].add_histogram(outcome, &gain, unit);
+                        }
+                        Value::Histogram(Box::new(value.clone()))
                     }
-                    Value::Histogram(Box::new(value.clone()))
-                }
-            };
-            known = Some(Followed { read_ms: time_ms, value });
-        }
-        if let Some(bound) = bound {
-            // Also when it gained nothing: where it ends, the next one begins.
-            let others = without_bound(labels);
-            gains.is_failed.insert(others.clone(), is_failed);
-            *gains.classic.entry((others, Bound(bound * unit))).or_default() += gained;
+                };
+                known = Some(Followed { read_ms: time_ms, value });
+            }
+            if let Some((others, bound)) = &bucket {
+                // Also when it gained nothing: where it ends, the next one begins.
+                gains.is_failed.insert(others.clone(), series.is_failed);
+                *gains.classic.entry((others.clone(), *bound)).or_default() += gained;
+            }
         }
         if let Some(known) = known {
             self.followed.insert(key, known);
         }
-        newest_ms
     }
 
     /// Counts what several rules say of a service, each request once: requests and errors by the first rule whose series say
@@ -309,8 +351,12 @@ impl Reading {
             self.version = version;
         }
         while from_ms < now_ms {
-            from_ms = (from_ms + STEP_MS).min(now_ms);
-            self.reader.read(&*self.storage, ctx, health, from_ms)?;
+            let mut steps = Vec::new();
+            while from_ms < now_ms && steps.len() < self.reader.steps_at_once() {
+                from_ms = (from_ms + STEP_MS).min(now_ms);
+                steps.push(from_ms);
+            }
+            self.reader.read(&*self.storage, ctx, health, &steps)?;
             self.read_ms = self.read_ms.max(from_ms);
         }
         // A clock that was set back.

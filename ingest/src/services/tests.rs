@@ -54,7 +54,7 @@ impl World {
     /// Goes on by some seconds, and reads what was stored.
     fn read(&mut self) {
         let now_ms = self.clock.now_ms();
-        self.reader.read(&*self.storage, &QueryContext::unlimited(), &self.health, now_ms).expect("it is all there");
+        self.reader.read(&*self.storage, &QueryContext::unlimited(), &self.health, &[now_ms]).expect("it is all there");
         self.health.aggregate_health();
         self.clock.advance(Duration::from_secs(10));
     }
@@ -300,6 +300,45 @@ fn history_that_comes_at_once_counts_at_its_time() {
     reading.catch_up(&ctx, &world.health, world.clock.now_ms()).unwrap();
     world.health.aggregate_health();
     assert_eq!(counts(&world), first);
+}
+
+/// An hour of every kind of series, with a pause and a beginning anew, read in so many steps at once.
+fn told_of_an_hour(steps_at_once: usize) -> String {
+    let mut world = World::new();
+    world.reader = MetricReader::new(compiled(&ServiceHealthConfig::default().metrics), START_MS - 3_600_001);
+    let mut batch = SampleBatch::new();
+    let bucket = ("__name__", "http_request_duration_seconds_bucket");
+    for scrape in (0..=240u32).filter(|scrape| !(80..120).contains(scrape)) {
+        let time_ms = START_MS - i64::from(240 - scrape) * 15_000;
+        // A second process takes the first one's place.
+        let n = f64::from(if scrape < 150 { scrape } else { scrape - 150 });
+        for (le, share) in [("0.1", 5.0), ("0.5", 7.0), ("+Inf", 9.0)] {
+            let status = if scrape % 7 < 5 { "200" } else { "500" };
+            let labels = [bucket, ("job", "shop"), ("handler", "/buy"), ("status_code", status), ("le", le)];
+            batch.push_float(&Labels::from_pairs(labels), time_ms, share * n);
+        }
+        let labels = [("__name__", "http_requests_total"), ("job", "till"), ("code", "200")];
+        batch.push_float(&Labels::from_pairs(labels), time_ms, 3.0 * n);
+        let labels = [("__name__", "http_server_request_duration_seconds"), ("job", "queue")];
+        batch.push_histogram(&Labels::from_pairs(labels), time_ms, histogram(4 * n as u64, n as u64));
+    }
+    let report = world.storage.append(&batch).unwrap();
+    assert_eq!(report.rejected, []);
+    let steps: Vec<i64> = (1..=60).map(|minute| START_MS - (60 - minute) * 60_000).collect();
+    for steps in steps.chunks(steps_at_once) {
+        world.reader.read(&*world.storage, &QueryContext::unlimited(), &world.health, steps).unwrap();
+    }
+    world.health.aggregate_health();
+    let told = ["shop", "till", "queue"].map(|service| world.get(service).unwrap());
+    assert!(told.iter().all(|told| told.requests > 100), "{told:?}");
+    format!("{told:?} {:?} {:?}", world.health.operations("shop"), world.health.totals())
+}
+
+#[test]
+fn many_steps_read_at_once_count_as_each_alone() {
+    let alone = told_of_an_hour(1);
+    assert_eq!(told_of_an_hour(7), alone);
+    assert_eq!(told_of_an_hour(60), alone);
 }
 
 #[test]

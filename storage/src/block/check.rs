@@ -186,7 +186,7 @@ impl Check<'_> {
                 continue;
             };
             let first = found.get(0).unwrap_or_default();
-            if *first != *page.first.1 {
+            if first != block.directory.text(page) {
                 self.fault(page.place.offset, None, "the directory says that this page of symbols begins with another");
             }
             if before.as_deref().is_some_and(|before| before >= first) {
@@ -230,7 +230,7 @@ impl Check<'_> {
                 chunks.lost = true;
                 continue;
             };
-            if found.pairs(0) != &*page.first {
+            if found.pairs(0) != block.directory.pairs(page) {
                 self.fault(page.place.offset, None, "the directory says that this page of series begins with another");
             }
             if !last.is_empty() && *last >= *found.pairs(0) {

@@ -1,14 +1,13 @@
 //! Where the pages of a block lie, and what each begins with: all of a block that is held in memory while it is open.
 
+use std::ops::Range;
+
 use super::{Footer, Section, SectionKind};
 use crate::codec::{Read, Reader, put_block, put_varint};
 use crate::frames::FrameWriter;
 
 /// Bytes that a page may unpack to: far above what a writer cuts at, and a bound for whoever reads any bytes.
 const PAGE_BYTES_MAX: usize = 64 << 20;
-
-/// Label names and values of a series, as symbols.
-pub(super) type Pairs = Box<[(u32, u32)]>;
 
 /// A compressed page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +27,25 @@ pub(super) struct Page<T> {
     pub(super) first: T,
 }
 
+/// Where the beginning of a page stands among those of its section, which stand back to back: one large piece of memory is given
+/// back when the block goes, thousands of small ones would hold the pages of the heap they happen to lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub(super) begin: u32,
+    pub(super) end: u32,
+}
+
+impl Slice {
+    /// What was added behind the first `begin` of what is now so long.
+    pub(super) fn behind(begin: usize, end: usize) -> Slice {
+        Slice { begin: begin as u32, end: end as u32 }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.begin as usize..self.end as usize
+    }
+}
+
 /// See the module. Offsets are filled in when the sections' places are known.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Directory {
@@ -35,10 +53,13 @@ pub(super) struct Directory {
     pub(super) times: Vec<Page<u32>>,
     /// Of [`COLUMNS_PER_BOUNDS`](super::times::COLUMNS_PER_BOUNDS) columns each, but the last.
     pub(super) bounds: Vec<PageRef>,
-    /// Number and text of the first symbol.
-    pub(super) symbols: Vec<Page<(u32, Box<str>)>>,
-    /// Label pairs of the first series, as symbols; [`SERIES_PER_PAGE`](super::series::SERIES_PER_PAGE) series each.
-    pub(super) series: Vec<Page<Pairs>>,
+    /// Number of the first symbol, and its text.
+    pub(super) symbols: Vec<Page<(u32, Slice)>>,
+    pub(super) texts: String,
+    /// Label pairs of the first series; [`SERIES_PER_PAGE`](super::series::SERIES_PER_PAGE) series each.
+    pub(super) series: Vec<Page<Slice>>,
+    /// Names and values, as symbols.
+    pub(super) pairs: Vec<(u32, u32)>,
     /// First label name and value, as symbols.
     pub(super) postings: Vec<Page<(u32, u32)>>,
     /// Label names that occur, rising.
@@ -49,6 +70,16 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// The first symbol of a page.
+    pub(super) fn text(&self, page: &Page<(u32, Slice)>) -> &str {
+        &self.texts[page.first.1.range()]
+    }
+
+    /// The label pairs of the first series of a page.
+    pub(super) fn pairs(&self, page: &Page<Slice>) -> &[(u32, u32)] {
+        &self.pairs[page.first.range()]
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_varint(&mut out, u64::from(self.columns));
@@ -64,13 +95,13 @@ impl Directory {
         for page in &self.symbols {
             put_page(&mut out, &page.place);
             put_varint(&mut out, u64::from(page.first.0));
-            put_block(&mut out, page.first.1.as_bytes());
+            put_block(&mut out, self.text(page).as_bytes());
         }
         put_varint(&mut out, self.series.len() as u64);
         for page in &self.series {
             put_page(&mut out, &page.place);
-            put_varint(&mut out, page.first.len() as u64);
-            for &(name, value) in &page.first {
+            put_varint(&mut out, u64::from(page.first.end - page.first.begin));
+            for &(name, value) in self.pairs(page) {
                 put_varint(&mut out, u64::from(name));
                 put_varint(&mut out, u64::from(value));
             }
@@ -90,32 +121,46 @@ impl Directory {
         let from = &mut Reader::new(bytes);
         let columns = number(from)?;
         let times_at = &mut Places::new(footer.section(SectionKind::Times));
-        let mut times = Vec::new();
-        for _ in 0..from.count(7)? {
+        let count = from.count(7)?;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
             times.push(Page { place: times_at.next(from)?, first: number(from)? });
         }
         let bounds = (0..from.count(6)?).map(|_| times_at.next(from)).collect::<Read<Vec<_>>>()?;
         let symbol_count = number(from)?;
         let places = &mut Places::new(footer.section(SectionKind::Symbols));
-        let mut symbols = Vec::new();
-        for _ in 0..from.count(8)? {
-            symbols.push(Page { place: places.next(from)?, first: (number(from)?, from.text()?.into()) });
+        let count = from.count(8)?;
+        let (mut symbols, mut texts) = (Vec::with_capacity(count), String::new());
+        for _ in 0..count {
+            let (place, first, begin) = (places.next(from)?, number(from)?, texts.len());
+            texts.push_str(from.text()?);
+            symbols.push(Page { place, first: (first, Slice::behind(begin, texts.len())) });
         }
         let places = &mut Places::new(footer.section(SectionKind::Series));
-        let mut series = Vec::new();
-        for _ in 0..from.count(7)? {
-            let place = places.next(from)?;
-            let pairs = from.count(2)?;
-            let first: Pairs = (0..pairs).map(|_| Ok((number(from)?, number(from)?))).collect::<Read<_>>()?;
-            series.push(Page { place, first });
+        let count = from.count(7)?;
+        let (mut series, mut pairs) = (Vec::with_capacity(count), Vec::new());
+        for _ in 0..count {
+            let (place, begin) = (places.next(from)?, pairs.len());
+            for _ in 0..from.count(2)? {
+                pairs.push((number(from)?, number(from)?));
+            }
+            series.push(Page { place, first: Slice::behind(begin, pairs.len()) });
         }
         let places = &mut Places::new(footer.section(SectionKind::Postings));
-        let mut postings = Vec::new();
-        for _ in 0..from.count(8)? {
+        let count = from.count(8)?;
+        let mut postings = Vec::with_capacity(count);
+        for _ in 0..count {
             postings.push(Page { place: places.next(from)?, first: (number(from)?, number(from)?) });
         }
         let names = (0..from.count(1)?).map(|_| number(from)).collect::<Read<Vec<_>>>()?;
         from.end()?;
+        if u32::try_from(texts.len().max(pairs.len())).is_err() {
+            return from.bad("directory is too large");
+        }
+        texts.shrink_to_fit();
+        pairs.shrink_to_fit();
+        let (first_text, first_pairs) =
+            (|page: &Page<(u32, Slice)>| &texts[page.first.1.range()], |page: &Page<Slice>| &pairs[page.first.range()]);
         let rises = |firsts: &mut dyn Iterator<Item = u32>| firsts.is_sorted_by(|a, b| a < b);
         let is_sound = rises(&mut times.iter().map(|p| p.first))
             && times.first().is_none_or(|p| p.first == 0)
@@ -126,29 +171,27 @@ impl Directory {
             && symbols.first().is_none_or(|p| p.first.0 == 0)
             && symbols.last().is_none_or(|p| p.first.0 < symbol_count)
             && symbols.is_empty() == (symbol_count == 0)
-            && symbols.is_sorted_by(|a, b| a.first.1 < b.first.1)
+            && symbols.is_sorted_by(|a, b| first_text(a) < first_text(b))
             && series.len() as u64 == footer.series.div_ceil(super::series::SERIES_PER_PAGE as u64)
-            && series.is_sorted_by(|a, b| a.first < b.first)
-            && series.iter().flat_map(|p| p.first.iter()).all(|(n, v)| n.max(v) < &symbol_count)
+            && series.is_sorted_by(|a, b| first_pairs(a) < first_pairs(b))
+            && pairs.iter().all(|(n, v)| n.max(v) < &symbol_count)
             && postings.is_sorted_by(|a, b| a.first < b.first)
             && rises(&mut names.iter().copied())
             && names.last().is_none_or(|name| *name < symbol_count);
         if !is_sound {
             return from.bad("directory contradicts itself");
         }
-        Ok(Directory { times, bounds, symbols, series, postings, names, columns, symbol_count })
+        Ok(Directory { times, bounds, symbols, texts, series, pairs, postings, names, columns, symbol_count })
     }
 
     /// Bytes held on the heap.
     pub(super) fn bytes(&self) -> usize {
-        let texts: usize = self.symbols.iter().map(|p| p.first.1.len()).sum();
-        let pairs: usize = self.series.iter().map(|p| p.first.len() * 8).sum();
-        texts
-            + pairs
+        self.texts.capacity()
+            + self.pairs.capacity() * size_of::<(u32, u32)>()
             + self.times.capacity() * size_of::<Page<u32>>()
             + self.bounds.capacity() * size_of::<PageRef>()
-            + self.symbols.capacity() * size_of::<Page<(u32, Box<str>)>>()
-            + self.series.capacity() * size_of::<Page<Pairs>>()
+            + self.symbols.capacity() * size_of::<Page<(u32, Slice)>>()
+            + self.series.capacity() * size_of::<Page<Slice>>()
             + self.postings.capacity() * size_of::<Page<(u32, u32)>>()
             + self.names.capacity() * 4
     }

@@ -189,7 +189,7 @@ impl Block {
                 _ => return Ok(None),
             }
         }
-        let after = self.directory.series.partition_point(|page| *page.first <= *wanted);
+        let after = self.directory.series.partition_point(|page| *self.directory.pairs(page) <= *wanted);
         let Some(number) = after.checked_sub(1) else { return Ok(None) };
         let found = self.series_page(number)?.find(&wanted);
         Ok(found.map(|series| number * SERIES_PER_PAGE + series))
@@ -492,7 +492,7 @@ impl Block {
     /// How many symbols stand before `text`, and whether the next is it.
     pub(super) fn find_symbol(&self, text: &str) -> Result<(u32, bool), SelectError> {
         let pages = &self.directory.symbols;
-        let after = pages.partition_point(|page| &*page.first.1 <= text);
+        let after = pages.partition_point(|page| self.directory.text(page) <= text);
         let Some(number) = after.checked_sub(1) else { return Ok((0, false)) };
         let (before, is_there) = self.symbol_page(number)?.find(text);
         Ok((pages[number].first.0 + before as u32, is_there))

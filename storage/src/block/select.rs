@@ -62,11 +62,13 @@ impl Block {
         check: &impl Fn() -> Result<(), SelectError>,
     ) -> Result<Runs, SelectError> {
         // What a label must have narrows first, plain values before expressions; what it must not have is taken away after.
-        let (not, mut must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
+        let (mut not, mut must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
         must.sort_by_key(|matcher| matcher.literals().is_none());
         let mut found: Option<Runs> = None;
         for matcher in must {
-            let narrowed = self.with(matcher, true, found.as_ref(), check)?;
+            // A series has one value of a label, so whatever else is said of that label is asked of the values at hand.
+            let also: Vec<&Matcher> = not.extract_if(.., |other| other.name() == matcher.name()).collect();
+            let narrowed = self.with(matcher, true, &also, found.as_ref(), check)?;
             if narrowed.is_empty() {
                 return Ok(narrowed);
             }
@@ -77,17 +79,18 @@ impl Block {
             if found.is_empty() {
                 break;
             }
-            found = found.without(&self.with(matcher, false, Some(&found), check)?);
+            found = found.without(&self.with(matcher, false, &[], Some(&found), check)?);
         }
         Ok(found)
     }
 
     /// Series, among those of `within` if that is given, that have the matcher's label with a value for which
-    /// [`Matcher::matches`] gives `wanted`.
+    /// [`Matcher::matches`] gives `wanted`, and which all of `also` accept.
     fn with(
         &self,
         matcher: &Matcher,
         wanted: bool,
+        also: &[&Matcher],
         within: Option<&Runs>,
         check: &impl Fn() -> Result<(), SelectError>,
     ) -> Result<Runs, SelectError> {
@@ -110,7 +113,7 @@ impl Block {
         let (name, true) = self.find_symbol(matcher.name())? else { return Ok(Runs::default()) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
-            for literal in literals {
+            for literal in literals.iter().filter(|literal| also.iter().all(|also| also.matches(literal))) {
                 let (value, true) = self.find_symbol(literal)? else { continue };
                 let after = self.directory.postings.partition_point(|page| page.first <= (name, value));
                 let Some(number) = after.checked_sub(1) else { continue };
@@ -135,7 +138,7 @@ impl Block {
             if !text.starts_with(prefix) {
                 return Ok(ControlFlow::Break(()));
             }
-            if matcher.matches(text) == wanted {
+            if matcher.matches(text) == wanted && also.iter().all(|also| also.matches(text)) {
                 add(page.runs(entry))?;
             }
             Ok(ControlFlow::Continue(()))

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt};
 use kymo_core::Labels;
 
 use super::CHUNK_CRC_LEN;
-use super::directory::{Page, PageWriter, Pairs, number};
+use super::directory::{Page, PageWriter, Slice, number};
 use crate::codec::{Read, Reader, put_varint, put_zigzag};
 
 /// Series of a page: few enough to unpack for one, enough for zstd to see what they share.
@@ -37,19 +37,24 @@ pub(super) struct Row<'a> {
     pub(super) chunks: &'a [ChunkRow],
 }
 
-/// Writes the table; gives the section's bytes and its pages.
-pub(super) fn write<'a>(rows: impl Iterator<Item = Row<'a>>) -> std::io::Result<(Vec<u8>, Vec<Page<Pairs>>)> {
+/// The section, its pages, and the label pairs of their first series.
+pub(super) type Written = (Vec<u8>, Vec<Page<Slice>>, Vec<(u32, u32)>);
+
+/// Writes the table.
+pub(super) fn write<'a>(rows: impl Iterator<Item = Row<'a>>) -> std::io::Result<Written> {
     let mut writer = PageWriter::new()?;
-    let mut pages = Vec::new();
+    let (mut pages, mut firsts) = (Vec::new(), Vec::new());
     let mut rows = rows.peekable();
     let mut page = Vec::with_capacity(SERIES_PER_PAGE);
     while rows.peek().is_some() {
         page.clear();
         page.extend(rows.by_ref().take(SERIES_PER_PAGE));
         let place = writer.add(&encode_page(&page))?;
-        pages.push(Page { place, first: page[0].pairs.into() });
+        let begin = firsts.len();
+        firsts.extend_from_slice(page[0].pairs);
+        pages.push(Page { place, first: Slice::behind(begin, firsts.len()) });
     }
-    Ok((writer.bytes, pages))
+    Ok((writer.bytes, pages, firsts))
 }
 
 fn encode_page(rows: &[Row<'_>]) -> Vec<u8> {
@@ -241,6 +246,7 @@ mod tests {
             constant: if n.is_multiple_of(3) { f64::from(n) } else { 0.0 },
         };
         let mut at = 16;
+        type Pairs = Vec<(u32, u32)>;
         let rows: Vec<(Pairs, Vec<ChunkRow>)> = (0..1_200u32)
             .map(|n| {
                 let mut pairs = vec![(0, 10 + n / 100), (3, 100 + n % 100)];
@@ -252,11 +258,12 @@ mod tests {
                     chunk.offset = at;
                     at += u64::from(chunk.len + CHUNK_CRC_LEN);
                 }
-                (pairs.into(), chunks)
+                (pairs, chunks)
             })
             .collect();
-        let (bytes, pages) = write(rows.iter().map(|(pairs, chunks)| Row { pairs, chunks })).unwrap();
+        let (bytes, pages, firsts) = write(rows.iter().map(|(pairs, chunks)| Row { pairs, chunks })).unwrap();
         assert_eq!(pages.len(), 3);
+        assert_eq!(firsts, [0, 512, 1_024].map(|row: usize| rows[row].0.clone()).concat());
         let (mut begin, mut number, mut raw) = (0, 0, Vec::new());
         for page in &pages {
             let end = begin + page.place.len as usize;
@@ -266,7 +273,7 @@ mod tests {
             let found = SeriesPage::decode(&raw, count, 200, 4).unwrap();
             for series in 0..count {
                 let (pairs, chunks) = &rows[number + series];
-                assert_eq!((found.pairs(series), found.chunks(series)), (&**pairs, chunks.as_slice()));
+                assert_eq!((found.pairs(series), found.chunks(series)), (pairs.as_slice(), chunks.as_slice()));
                 assert_eq!(found.find(pairs), Some(series));
             }
             assert!(SeriesPage::decode(&raw, count, 199, 4).is_err() || number + count < 100);

@@ -1,6 +1,6 @@
 //! The dictionary: every label name and value once, sorted, front-coded in pages.
 
-use super::directory::{Page, PageWriter};
+use super::directory::{Page, PageWriter, Slice};
 use crate::codec::{Read, Reader, put_block, put_varint};
 
 /// Bytes of a page before zstd.
@@ -8,21 +8,26 @@ const PAGE_BYTES: usize = 16 << 10;
 /// Bytes of text in a page of several symbols: sharing would let a short page unpack to a very long text.
 const PAGE_TEXT_BYTES: usize = 1 << 20;
 
-/// Writes sorted, distinct symbols; gives the section's bytes and its pages.
-#[expect(clippy::type_complexity, reason = "two outcomes, named where they are taken apart")]
-pub(super) fn write<'a>(
-    symbols: impl Iterator<Item = &'a str>,
-) -> std::io::Result<(Vec<u8>, Vec<Page<(u32, Box<str>)>>)> {
+/// The section, its pages, and the texts of their first symbols.
+pub(super) type Written = (Vec<u8>, Vec<Page<(u32, Slice)>>, String);
+
+/// Writes sorted, distinct symbols.
+pub(super) fn write<'a>(symbols: impl Iterator<Item = &'a str>) -> std::io::Result<Written> {
     let mut writer = PageWriter::new()?;
-    let mut pages = Vec::new();
+    let (mut pages, mut firsts) = (Vec::new(), String::new());
+    let mut add = |place, (number, text): (u32, &str)| {
+        let begin = firsts.len();
+        firsts.push_str(text);
+        pages.push(Page { place, first: (number, Slice::behind(begin, firsts.len())) });
+    };
     let mut raw = Vec::new();
     let mut first: Option<(u32, &str)> = None;
     let (mut before, mut text_bytes) = ("", 0);
     for (number, symbol) in symbols.enumerate() {
         if (raw.len() >= PAGE_BYTES || text_bytes + symbol.len() > PAGE_TEXT_BYTES)
-            && let Some((number, text)) = first.take()
+            && let Some(first) = first.take()
         {
-            pages.push(Page { place: writer.add(&raw)?, first: (number, text.into()) });
+            add(writer.add(&raw)?, first);
             raw.clear();
         }
         if first.is_none() {
@@ -35,10 +40,10 @@ pub(super) fn write<'a>(
         put_block(&mut raw, &symbol.as_bytes()[shared..]);
         before = symbol;
     }
-    if let Some((number, text)) = first {
-        pages.push(Page { place: writer.add(&raw)?, first: (number, text.into()) });
+    if let Some(first) = first {
+        add(writer.add(&raw)?, first);
     }
-    Ok((writer.bytes, pages))
+    Ok((writer.bytes, pages, firsts))
 }
 
 fn shared_prefix(a: &str, b: &str) -> usize {
@@ -123,7 +128,7 @@ mod tests {
         #[test]
         fn symbols_read_back_and_are_found(texts in proptest::collection::btree_set("[a-cäß]{0,6}", 0..200), asked in "[a-cäß]{0,6}") {
             let texts: Vec<String> = texts.into_iter().collect();
-            let (bytes, pages) = write(texts.iter().map(String::as_str)).unwrap();
+            let (bytes, pages, _) = write(texts.iter().map(String::as_str)).unwrap();
             prop_assert_eq!(pages.len(), usize::from(!texts.is_empty()));
             if let Some(page) = pages.first() {
                 let mut raw = Vec::new();
@@ -152,10 +157,11 @@ mod tests {
     #[test]
     fn many_symbols_take_several_pages() {
         let texts: Vec<String> = (0..20_000).map(|n| format!("symbol-{n:05}-{}", n * 7919 % 10_007)).collect();
-        let (_, pages) = write(texts.iter().map(String::as_str)).unwrap();
+        let (_, pages, firsts) = write(texts.iter().map(String::as_str)).unwrap();
         assert!(pages.len() > 5);
         for page in &pages {
-            assert_eq!(*texts[page.first.0 as usize], *page.first.1);
+            let (number, Slice { begin, end }) = page.first;
+            assert_eq!(texts[number as usize], firsts[begin as usize..end as usize]);
         }
     }
 }

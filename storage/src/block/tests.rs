@@ -149,11 +149,19 @@ fn matchers_find_what_they_say() {
         ("missing", MatchOp::NotEqual, ""),
         ("__name__", MatchOp::Regex, "u.+"),
     ] {
-        let both = [
-            vec![Matcher::new(name, op, value).unwrap()],
-            vec![Matcher::new(name, op, value).unwrap(), Matcher::new("odd", MatchOp::NotEqual, "no").unwrap()],
+        let given = || Matcher::new(name, op, value).unwrap();
+        let all_of = [
+            vec![given()],
+            vec![given(), Matcher::new("odd", MatchOp::NotEqual, "no").unwrap()],
+            // Several of one label.
+            vec![given(), Matcher::new("n", MatchOp::NotRegex, "1[1-7]*").unwrap()],
+            vec![
+                Matcher::new("n", MatchOp::NotEqual, "12").unwrap(),
+                given(),
+                Matcher::new("n", MatchOp::Regex, "1.*|77").unwrap(),
+            ],
         ];
-        for matchers in both {
+        for matchers in all_of {
             let what = Selector::new(matchers, -1, 5_000);
             let wanted: Vec<usize> = (0..all.len()).filter(|n| what.matches(all[*n].as_ref())).collect();
             assert_eq!(numbers(&block, &what), wanted, "{name}{op:?}{value}");

@@ -244,7 +244,7 @@ impl BlockWriter {
         }
         directory.symbol_count = sorted.len() as u32;
         let bytes;
-        (bytes, directory.symbols) = symbols::write(sorted.iter().map(|(text, _)| &**text))?;
+        (bytes, directory.symbols, directory.texts) = symbols::write(sorted.iter().map(|(text, _)| &**text))?;
         self.section(SectionKind::Symbols, &bytes)?;
         drop(sorted);
 
@@ -254,7 +254,7 @@ impl BlockWriter {
             Row { pairs: &self.pairs[pair..pair_end], chunks: &self.chunks[chunk..chunk_end] }
         });
         let bytes;
-        (bytes, directory.series) = series::write(rows)?;
+        (bytes, directory.series, directory.pairs) = series::write(rows)?;
         let all_pairs = |take: &mut postings::Take<'_>| {
             for series in 0..self.ends.len() {
                 take(series as u32, &self.pairs[starts(series).0..self.ends[series].0]);

@@ -95,7 +95,7 @@ impl Postings {
     ) -> Result<RoaringBitmap, E> {
         // What a label must have narrows first: sets that are there as they are, the smallest before the others, then
         // expressions. What it must not have is taken away after.
-        let (not, must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
+        let (mut not, must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
         let mut plain = Vec::with_capacity(must.len());
         let mut sought = Vec::new();
         for matcher in must {
@@ -120,7 +120,9 @@ impl Postings {
             if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
                 break;
             }
-            let with = self.with(matcher, true, check)?;
+            // A series has one value of a label, so whatever else is said of that label is asked of the values at hand.
+            let also: Vec<&Matcher> = not.extract_if(.., |other| other.name() == matcher.name()).collect();
+            let with = self.with(matcher, true, &also, check)?;
             found = Some(match found {
                 Some(found) => found & with,
                 None => with,
@@ -131,25 +133,33 @@ impl Postings {
             if found.is_empty() {
                 break;
             }
-            found -= self.with(matcher, false, check)?;
+            found -= self.with(matcher, false, &[], check)?;
         }
         Ok(found)
     }
 
-    /// Series that have the matcher's label with a value for which [`Matcher::matches`] gives `wanted`.
-    fn with<E>(&self, matcher: &Matcher, wanted: bool, check: &impl Fn() -> Result<(), E>) -> Result<RoaringBitmap, E> {
+    /// Series that have the matcher's label with a value for which [`Matcher::matches`] gives `wanted`, and which all of `also`
+    /// accept.
+    fn with<E>(
+        &self,
+        matcher: &Matcher,
+        wanted: bool,
+        also: &[&Matcher],
+        check: &impl Fn() -> Result<(), E>,
+    ) -> Result<RoaringBitmap, E> {
         let mut sum = RoaringBitmap::new();
         let Some(values) = self.names.get(matcher.name()) else { return Ok(sum) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
-            literals.iter().filter_map(|literal| values.get(literal.as_str())).for_each(|numbers| sum |= numbers);
+            let accepted = literals.iter().filter(|literal| also.iter().all(|also| also.matches(literal)));
+            accepted.filter_map(|literal| values.get(literal.as_str())).for_each(|numbers| sum |= numbers);
             return Ok(sum);
         }
         for (at, (value, numbers)) in values.iter().enumerate() {
             if at.is_multiple_of(VALUES_PER_CHECK) {
                 check()?;
             }
-            if matcher.matches(value) == wanted {
+            if matcher.matches(value) == wanted && also.iter().all(|also| also.matches(value)) {
                 sum |= numbers;
             }
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, RejectReason, Selector};
+use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, Registry, RejectReason, Selector};
 use kymo_storage::fs::{Fs, SimFs};
 use kymo_storage::{Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy};
 
@@ -231,7 +231,7 @@ fn backfill_of_a_year_makes_few_files() {
 fn the_engine_tells_what_it_did_through_the_registry_it_was_given() {
     let disk = SimFs::new(6);
     let clock = clock();
-    let registry = kymo_core::Registry::new();
+    let registry = Registry::new();
     let with_registry = Options {
         registry: registry.clone(),
         retention: RetentionPolicy::of_age(Some(Duration::from_secs(3_600))),
@@ -266,7 +266,7 @@ fn the_engine_tells_what_it_did_through_the_registry_it_was_given() {
 fn merges_and_flushes_show_what_they_cost_and_levels_are_those_of_the_moment() {
     let disk = SimFs::new(5);
     let clock = clock();
-    let registry = kymo_core::registry::Registry::new();
+    let registry = Registry::new();
     let (engine, _) =
         open(&disk, Options { registry: registry.clone(), ..options(&clock, SyncPolicy::Never) }).unwrap();
     let level = |name: &str| {
@@ -390,4 +390,64 @@ fn a_rule_cuts_through_what_is_still_in_memory() {
     engine.set_retention(RetentionPolicy { rules: vec![rule], ..RetentionPolicy::of_age(None) });
     model.get_mut(&series(1).to_string()).unwrap().retain(|time, _| *time >= NOW_MS - seconds(60 * 77));
     assert_eq!(dump(&engine), model);
+}
+
+/// Bytes held by what was read from blocks, as the metric tells them.
+fn cached(registry: &Registry) -> f64 {
+    let families = registry.snapshot();
+    let family = families.iter().find(|family| family.name == "kymo_storage_cache_bytes").expect("it is registered");
+    family.series[0].value.value()
+}
+
+#[test]
+fn what_was_read_from_blocks_is_given_back_with_its_time_and_with_its_block() {
+    let (disk, clock, registry) = (SimFs::new(21), clock(), Registry::new());
+    let options = Options {
+        registry: registry.clone(),
+        retention: RetentionPolicy::of_age(Some(Duration::from_secs(20_000))),
+        ..options(&clock, SyncPolicy::Never)
+    };
+    let idle = options.cache_idle.as_secs();
+    let (engine, _) = open(&disk, options).unwrap();
+    let mut model = Model::new();
+    for block in 0..2i64 {
+        for step in 0..20i64 {
+            let time = NOW_MS - seconds(18_000) + seconds(block * 7_200 + step * 15);
+            engine.append(&scrape(2_000, time)).unwrap();
+            note(&mut model, 2_000, time);
+        }
+        engine.flush().unwrap();
+    }
+    let tend = || {
+        while engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap() == Next::Now {}
+        cached(&registry)
+    };
+    assert_eq!(tend(), 0.0);
+    assert_eq!(dump(&engine), model);
+    let whole = tend();
+    assert!(whole > 100_000.0, "{whole} bytes are held of what was read");
+    // One series is asked for now and then, all others are not.
+    let freed = engine.memory_freed();
+    let one = Selector::new(vec![Matcher::equal("n", "7")], NOW_MS - seconds(18_000), NOW_MS);
+    for _ in 0..8 {
+        advance(&clock, idle / 4);
+        let set = engine.select(&one, &kymo_core::QueryContext::unlimited()).unwrap();
+        set.read(0, &mut Default::default()).unwrap();
+        drop(set);
+        tend();
+    }
+    let hot = tend();
+    assert!(hot > 0.0 && hot < whole / 2.0, "{hot} of {whole} bytes are held");
+    assert!(engine.memory_freed() > freed, "whoever can gives it back");
+    assert_eq!(dump(&engine), model);
+    // The block that is retired takes along what was read of it.
+    let before = tend();
+    advance(&clock, 4_000);
+    let one = Selector::new(Vec::new(), NOW_MS - seconds(10_800), NOW_MS);
+    assert_eq!(engine.select(&one, &kymo_core::QueryContext::unlimited()).unwrap().len(), 2_000);
+    let blocks = engine.statistics().blocks;
+    let after = tend();
+    assert!(engine.statistics().blocks < blocks && after < before, "{before} bytes before, {after} after");
+    advance(&clock, 20_000);
+    assert_eq!((tend(), engine.statistics().blocks), (0.0, 0));
 }
