@@ -222,9 +222,28 @@ fn churn(dir: &Path) -> Result<Value> {
         heap::give_back();
         Ok(())
     };
+    // Makes an order of the series, and reads all labels there are into the cache of blocks.
+    let select_all = |time_ms: i64| -> Result<usize> {
+        let all = Selector::new(Vec::new(), time_ms - 1, time_ms);
+        Ok(engine.select(&all, &QueryContext::unlimited())?.len())
+    };
+    // Until nobody has asked for anything for a while. Twice: what was asked for at the end of one is not yet idle.
+    let rest = || -> Result<()> {
+        for _ in 0..2 {
+            clock.advance(idle);
+            while engine.maintain(Lane::Flush, MaintainLimit::default())? == Next::Now {}
+        }
+        heap::give_back();
+        Ok(())
+    };
     for _ in 0..FLUSHES {
         tend(&mut refs, &mut time_ms)?;
     }
+    time_ms += load::INTERVAL_MS;
+    refs = scrape(&engine, &refs, time_ms)?;
+    select_all(time_ms)?;
+    tend(&mut refs, &mut time_ms)?;
+    rest()?;
     let before = anonymous()?;
     let mut most = before;
     for wave in 0..CHURNED_SERIES / CHURNED_AT_ONCE {
@@ -235,9 +254,7 @@ fn churn(dir: &Path) -> Result<Value> {
         let names: Vec<_> = (0..CHURNED_AT_ONCE).map(born).collect();
         scrape(&engine, &names, time_ms)?;
         drop(names);
-        // The order of the series that a large query makes goes with them.
-        let all = Selector::new(Vec::new(), time_ms - 1, time_ms);
-        let selected = engine.select(&all, &QueryContext::unlimited())?.len();
+        let selected = select_all(time_ms)?;
         ensure!(selected >= CHURNED_AT_ONCE, "{selected} series were selected");
         most = most.max(anonymous()?);
         tend(&mut refs, &mut time_ms)?;
@@ -246,12 +263,7 @@ fn churn(dir: &Path) -> Result<Value> {
         tend(&mut refs, &mut time_ms)?;
     }
     let at_once = anonymous()?;
-    // Twice: what was asked for at the end of one is not yet idle.
-    for _ in 0..2 {
-        clock.advance(idle);
-        while engine.maintain(Lane::Flush, MaintainLimit::default())? == Next::Now {}
-    }
-    heap::give_back();
+    rest()?;
     let active = engine.statistics().active_series;
     Ok(json!({ "before": before, "after": anonymous()?, "at_once": at_once, "most": most, "active": active }))
 }
