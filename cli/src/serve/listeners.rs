@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use kymo_core::registry::Registry;
-use kymo_export::server::{Drained, Server, ServerError, ServerOptions, guard};
+use kymo_export::server::{Drained, Refusals, Server, ServerError, ServerOptions, guard};
 use kymo_export::{MetricsServer, MetricsServerError};
 use kymo_ingest::otlp::{self, OtlpState};
 use tokio::net::TcpListener;
@@ -76,8 +76,8 @@ impl Listeners {
     pub(super) fn serve(self, stop: CancellationToken) -> Serving {
         let (door, otlp_door) = (Door::default(), Door::default());
         Serving {
-            http: tokio::spawn(self.http.run(door.router(), stop.clone())),
-            otlp_http: self.otlp_http.map(|server| tokio::spawn(server.run(otlp_door.router(), stop.clone()))),
+            http: tokio::spawn(self.http.run(door.clone(), stop.clone())),
+            otlp_http: self.otlp_http.map(|server| tokio::spawn(server.run(otlp_door.clone(), stop.clone()))),
             otlp_grpc: Grpc::Waiting(self.otlp_grpc),
             // Its page needs no engine.
             metrics: self.metrics.map(|server| tokio::spawn(server.run(stop.clone()))),
@@ -177,7 +177,10 @@ fn options(plan: &Plan) -> ServerOptions {
     let mut options = ServerOptions::default();
     options.tokens = plan.tokens.clone();
     options.cors = plan.cors.clone();
-    options.refusals = Some(otlp::refusals);
+    options.refusals = Some(Refusals {
+        concern: otlp::is_path,
+        restate: |headers, response| Box::pin(otlp::restate(headers, response)),
+    });
     options
 }
 

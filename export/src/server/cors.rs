@@ -1,7 +1,6 @@
 //! Cross-origin headers as Prometheus sends them.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kymo_core::{MatchOp, Matcher};
@@ -49,13 +48,14 @@ impl CorsOrigins {
 }
 
 /// Answers every `OPTIONS` with 204, before any token is asked for: a browser's preflight has none.
-pub(super) async fn answer(State(origins): State<CorsOrigins>, request: Request, next: Next) -> Response {
+pub(super) async fn answer<F: Future<Output = Response>>(
+    origins: &CorsOrigins,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if request.method() == Method::OPTIONS {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if request.method() == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { next(request).await };
     if let Some(origin) = origin {
         origins.write(&origin, response.headers_mut());
     }

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use http_body_util::{LengthLimitError, Limited};
@@ -17,7 +16,11 @@ use hyper::body::{Frame, SizeHint};
 ///
 /// The answer does not depend on what the route makes of the error it reads: under several limits an
 /// error is wrapped several times, and axum's extractors no longer recognise it.
-pub(super) async fn body(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
+pub(super) async fn body<F: Future<Output = Response>>(
+    bytes_max: usize,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
         let need = announced.map(|length| format!(" of {length} bytes")).unwrap_or_default();
@@ -31,8 +34,7 @@ pub(super) async fn body(State(bytes_max): State<usize>, request: Request, next:
     }
     let exceeded = Arc::new(AtomicBool::new(false));
     let watched = exceeded.clone();
-    let response =
-        next.run(request.map(|body| Body::new(Watched { body: Limited::new(body, bytes_max), exceeded }))).await;
+    let response = next(request.map(|body| Body::new(Watched { body: Limited::new(body, bytes_max), exceeded }))).await;
     // Relaxed: body and answer belong to one task.
     if watched.load(Ordering::Relaxed) && response.status() != StatusCode::PAYLOAD_TOO_LARGE {
         return too_large();

@@ -1,7 +1,7 @@
 //! The HTTP server around the routers of every crate.
 //!
 //! ```text
-//!   accept (bounded) ─▶ access log ─▶ CORS ─▶ bearer token ─▶ panic → 500 ─▶ gzip ─▶ body limits ─▶ router
+//!   accept (bounded) ─▶ access log ─▶ CORS ─▶ gzip ─▶ bearer token ─▶ panic → 500 ─▶ body limits ─▶ routes
 //! ```
 //!
 //! 1. Nothing a client sends or withholds holds a connection for ever: heads, bodies, idle
@@ -19,17 +19,22 @@ mod limit;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::Response;
+use http::HeaderMap;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::Service;
 
 pub use cors::CorsOrigins;
+use layers::Around;
 pub use layers::{decompress, guard};
 
 use crate::listen::{Allowance, Answer, serve};
@@ -57,8 +62,31 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// How long requests in flight may take when the server stops.
     pub grace: Duration,
-    /// Put around all that refuses, limits, tokens and faults included: for routes whose refusals have a form of their own.
-    pub refusals: Option<fn(Router) -> Router>,
+    /// For routes whose refusals have a form of their own: around all that refuses, limits, tokens and faults included.
+    pub refusals: Option<Refusals>,
+}
+
+/// The making of a refusal's other form.
+pub type Restating = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// Another form for what is refused on some paths.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusals {
+    /// Whether this path is one of them.
+    pub concern: fn(&str) -> bool,
+    /// Gives the answer to a request with these headers its form; one that refuses nothing stays as it is.
+    pub restate: fn(HeaderMap, Response) -> Restating,
+}
+
+/// What answers behind a [`Server`]: an axum router, say.
+pub trait Routes:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Routes for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
 }
 
 impl Default for ServerOptions {
@@ -125,24 +153,21 @@ impl Server {
         &self.addresses
     }
 
-    /// Serves `router` until `stop` is cancelled and requests in flight are done or cut off.
-    pub async fn run(self, router: Router, stop: CancellationToken) -> Drained {
+    /// Serves `routes` until `stop` is cancelled and requests in flight are done or cut off.
+    pub async fn run(self, routes: impl Routes, stop: CancellationToken) -> Drained {
         let ServerOptions { head_timeout, stall_timeout, grace, connections_max, .. } = self.options;
-        let service = Routed(layers::around(router, &self.options));
         let allowance = Allowance { head_timeout, stall_timeout, grace, connections_max };
-        serve(self.listeners, service, allowance, stop).await
+        serve(self.listeners, Around::new(routes, self.options), allowance, stop).await
     }
 }
 
-#[derive(Clone)]
-struct Routed(Router);
-
-impl Answer for Routed {
+impl<S: Routes> Answer for Around<S> {
     type Body = Body;
-    type Future = tower::util::Oneshot<Router, http::Request<Body>>;
+    type Future = <Around<S> as Service<Request>>::Future;
 
     fn answer(&self, mut request: http::Request<Incoming>, peer: SocketAddr) -> Self::Future {
         request.extensions_mut().insert(crate::peer::Peer(peer));
-        self.0.clone().oneshot(request.map(Body::new))
+        let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+        self.clone().call(request.map(body))
     }
 }

@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{BearerTokens, CorsOrigins, Drained, Server, ServerError, ServerOptions, decompress, guard, layers};
+use super::layers::Around;
+use super::{BearerTokens, CorsOrigins, Drained, Routes, Server, ServerError, ServerOptions, decompress, guard};
 
 fn options() -> ServerOptions {
     ServerOptions { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..ServerOptions::default() }
@@ -64,8 +65,12 @@ fn hello() -> Router {
     Router::new().route("/hello", get(|| async { "hello" })).route("/-/healthy", get(|| async { "well" }))
 }
 
-async fn ask(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes) {
-    let response = router.clone().oneshot(request).await.unwrap();
+fn around(router: Router, options: &ServerOptions) -> Around<Router> {
+    Around::new(router, options.clone())
+}
+
+async fn ask(routes: &impl Routes, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes) {
+    let response = routes.clone().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     (head.status, head.headers, axum::body::to_bytes(body, usize::MAX).await.unwrap())
 }
@@ -107,7 +112,7 @@ async fn a_port_in_use_is_named() {
 async fn a_token_opens_everything_and_probes_need_none() {
     let tokens = BearerTokens::new(["first", " second\n", ""]);
     assert_eq!(format!("{tokens:?}"), "BearerTokens(2)");
-    let router = layers::around(hello(), &ServerOptions { tokens, ..options() });
+    let router = around(hello(), &ServerOptions { tokens, ..options() });
     let rows = [
         ("/hello", None, 401),
         ("/hello", Some("Bearer first"), 200),
@@ -126,14 +131,14 @@ async fn a_token_opens_everything_and_probes_need_none() {
         assert_eq!(found.as_u16(), status, "{path} {authorization:?}");
         assert_eq!(headers.contains_key(header::WWW_AUTHENTICATE), status == 401);
     }
-    let open = layers::around(hello(), &options());
+    let open = around(hello(), &options());
     assert_eq!(ask(&open, request(Method::GET, "/hello", &[])).await.0, 200);
 }
 
 #[tokio::test]
 async fn other_origins_are_answered_as_prometheus_does() {
     let tokens = BearerTokens::new(["secret"]);
-    let any = layers::around(hello(), &ServerOptions { tokens, ..options() });
+    let any = around(hello(), &ServerOptions { tokens, ..options() });
     let origin = [(header::ORIGIN, "https://grafana.example")];
     let (status, headers, body) = ask(&any, request(Method::OPTIONS, "/api/v1/query", &origin)).await;
     assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
@@ -148,7 +153,7 @@ async fn other_origins_are_answered_as_prometheus_does() {
     assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
 
     let cors = CorsOrigins::matching(r"https://.*\.example").unwrap();
-    let some = layers::around(hello(), &ServerOptions { cors, ..options() });
+    let some = around(hello(), &ServerOptions { cors, ..options() });
     let (_, headers, _) = ask(&some, request(Method::GET, "/hello", &origin)).await;
     assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://grafana.example");
     assert!(headers.get_all(header::VARY).iter().any(|v| v == "Origin"));
@@ -157,7 +162,7 @@ async fn other_origins_are_answered_as_prometheus_does() {
     assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
     assert!(CorsOrigins::matching("(").is_err());
 
-    let none = layers::around(hello(), &ServerOptions { cors: CorsOrigins::None, ..options() });
+    let none = around(hello(), &ServerOptions { cors: CorsOrigins::None, ..options() });
     let (_, headers, _) = ask(&none, request(Method::GET, "/hello", &origin)).await;
     assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_METHODS));
 }
@@ -167,7 +172,7 @@ async fn answers_are_gzipped_when_asked_for() {
     let long = "metric ".repeat(10_000);
     let text = long.clone();
     let router = Router::new().route("/long", get(move || async move { text }));
-    let router = layers::around(router, &options());
+    let router = around(router, &options());
     let (_, headers, body) = ask(&router, request(Method::GET, "/long", &[(header::ACCEPT_ENCODING, "gzip")])).await;
     assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
     assert!(body.len() < long.len() / 10, "{} bytes", body.len());
@@ -214,7 +219,7 @@ async fn a_body_has_a_limit_as_sent_and_unpacked() {
     let length = || post(|body: Bytes| async move { body.len().to_string() });
     let unpacking = decompress(Router::new().route("/unpack", length()), 10_000);
     let raw = Router::new().route("/raw", length());
-    let router = layers::around(raw.merge(unpacking), &ServerOptions { body_bytes_max: 20_000, ..options() });
+    let router = around(raw.merge(unpacking), &ServerOptions { body_bytes_max: 20_000, ..options() });
     // A skippable frame: magic, length, and bytes that unpack to nothing.
     let mut skippable = vec![0x50, 0x2a, 0x4d, 0x18];
     skippable.extend_from_slice(&14_992u32.to_le_bytes());

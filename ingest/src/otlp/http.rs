@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn};
+
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -60,19 +60,19 @@ const REFUSAL_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug, Clone, Copy)]
 struct Stated;
 
-/// Gives what a server around [`routes`] refuses the form of the routes' own refusals, on their paths: a body longer than any
-/// may be, a missing token, a server that is still starting, a fault. Status and headers stay as they are.
-pub fn refusals(router: Router) -> Router {
-    router.layer(from_fn(restate))
+/// Whether a path is one of [`routes`], merged or nested below `/api/v1/otlp`.
+#[must_use]
+pub fn is_path(path: &str) -> bool {
+    path.starts_with("/v1/") || path.starts_with("/api/v1/otlp/")
 }
 
-async fn restate(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_ours = path.starts_with("/v1/") || path.starts_with("/api/v1/otlp/");
-    let encoding = encoding(request.headers());
-    let response = next.run(request).await;
+/// Gives what a server around [`routes`] refuses the form of the routes' own refusals: a body longer than any may be, a missing
+/// token, a server that is still starting, a fault. `headers` are the request's; status and headers of the answer stay as they
+/// are.
+pub async fn restate(headers: HeaderMap, response: Response) -> Response {
+    let encoding = encoding(&headers);
     let is_refusal = response.status().is_client_error() || response.status().is_server_error();
-    if !is_ours || !is_refusal || response.extensions().get::<Stated>().is_some() {
+    if !is_refusal || response.extensions().get::<Stated>().is_some() {
         return response;
     }
     let (mut head, body) = response.into_parts();

@@ -58,7 +58,7 @@ pub use compression::Coding;
 pub use config::{OtlpConfig, OtlpConfigError, OtlpLimits, TranslationStrategy};
 pub use error::{ExportError, Reason};
 pub use grpc::{grpc_service, serve_grpc, serve_http2};
-pub use http::{refusals, routes, standalone_routes};
+pub use http::{is_path, restate, routes, standalone_routes};
 #[cfg(feature = "fuzz")]
 pub use oracle::assert_drivers_agree;
 pub use outcome::{Outcome, Refusal};

@@ -5,14 +5,16 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
+use axum::middleware::{Next, from_fn};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use kymo_core::Budget;
 use kymo_core::memory::MemoryOptions;
 use kymo_core::metric::MetricType;
-use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, refusals, routes, standalone_routes};
+use kymo_ingest::otlp::{OtlpConfig, OtlpLimits, is_path, restate, routes, standalone_routes};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
 use serde_json::{Value, json};
@@ -269,10 +271,19 @@ async fn other_methods_types_and_paths_are_refused_in_the_requests_encoding() {
 }
 
 /// A server has limits and tokens of its own, and knows nothing of OTLP.
+/// `router` as a server has it that gives refusals their form.
+fn restated(router: Router) -> Router {
+    router.layer(from_fn(async |request: Request<Body>, next: Next| {
+        let (concerns, headers) = (is_path(request.uri().path()), request.headers().clone());
+        let response = next.run(request).await;
+        if concerns { restate(headers, response).await } else { response }
+    }))
+}
+
 #[tokio::test]
 async fn what_stands_around_the_routes_refuses_in_the_requests_encoding_too() {
     let envelope = r#"{"status":"error","errorType":"internal","error":"a fault"}"#;
-    let around = axum::Router::new().fallback(async move |request: Request<Body>| {
+    let around = Router::new().fallback(async move |request: Request<Body>| {
         let said = |status: u16, body: &'static str| {
             Response::builder().status(status).header("retry-after", "7").body(Body::from(body)).unwrap()
         };
@@ -285,7 +296,7 @@ async fn what_stands_around_the_routes_refuses_in_the_requests_encoding_too() {
             _ => said(200, "taken"),
         }
     });
-    let router = refusals(around);
+    let router = restated(around);
     let ask = async |path: &str, content_type: &str, refuse: &str| {
         let request = Request::post(path).header("content-type", content_type).header("refuse", refuse);
         Answer::of(router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await
@@ -310,7 +321,7 @@ async fn what_stands_around_the_routes_refuses_in_the_requests_encoding_too() {
     assert_eq!(ask("/v1/metrics", PROTOBUF, "no").await.body, b"taken");
     // The routes' own refusals are as they were.
     let door = Door::open();
-    let own = refusals(standalone_routes(door.state()));
+    let own = restated(standalone_routes(door.state()));
     let request = Request::post("/v1/metrics").header("content-type", "text/plain").body(Body::empty()).unwrap();
     let answer = Answer::of(own.oneshot(request).await.unwrap()).await;
     assert_eq!((answer.status, answer.refusal().0), (415, 3));
@@ -319,7 +330,7 @@ async fn what_stands_around_the_routes_refuses_in_the_requests_encoding_too() {
 #[tokio::test]
 async fn the_route_can_be_nested() {
     let door = Door::open();
-    let nested = axum::Router::new().nest("/api/v1/otlp", routes(door.state()));
+    let nested = Router::new().nest("/api/v1/otlp", routes(door.state()));
     let request = Request::post("/api/v1/otlp/v1/metrics")
         .header("content-type", PROTOBUF)
         .body(Body::from(request_of(vec![gauge("m", 1)]).encode_to_vec()));
