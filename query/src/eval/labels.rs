@@ -14,12 +14,10 @@ pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit_
 
 /// The labels without the metric's name and what belongs to it.
 pub(crate) fn without_name(labels: &Labels) -> Labels {
-    if METADATA_LABELS.iter().all(|name| labels.get(name).is_none()) {
-        return labels.clone();
-    }
-    let mut builder = LabelsBuilder::from_labels(labels.as_ref());
-    drop_metadata(&mut builder);
-    builder.labels()
+    let whole = labels.as_ref().packed().len();
+    let mut packed = Vec::with_capacity(whole);
+    let rest = labels.as_ref().filter_into(&mut packed, |name| !METADATA_LABELS.contains(&name));
+    if rest.packed().len() == whole { labels.clone() } else { rest.to_labels() }
 }
 
 pub(crate) fn drop_metadata(builder: &mut LabelsBuilder) {

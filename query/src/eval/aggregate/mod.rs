@@ -78,6 +78,7 @@ impl<'a> Evaluator<'a> {
             Topk | Bottomk => Box::new(Ranks {
                 op,
                 by,
+                k_max: param.values().iter().fold(0, |most, k| (*k as usize).max(most)),
                 k: param,
                 steps,
                 span,

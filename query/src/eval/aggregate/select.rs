@@ -21,6 +21,8 @@ pub(super) struct Ranks<'a> {
     pub(super) op: AggregateOp,
     pub(super) by: Projection<'a>,
     pub(super) k: Scalars,
+    /// The greatest of all steps.
+    pub(super) k_max: usize,
     pub(super) steps: usize,
     pub(super) span: Span,
     pub(super) out: Vector,
@@ -29,7 +31,7 @@ pub(super) struct Ranks<'a> {
     pub(super) meter: Meter<'a>,
     pub(super) at: Groups,
     /// Per group, the heaps of all steps.
-    pub(super) groups: Vec<Vec<Ranking>>,
+    pub(super) groups: Vec<Rankings>,
     /// Series that are in a heap, by the order they came.
     pub(super) members: HashMap<u32, Member, foldhash::fast::RandomState>,
     pub(super) came: u32,
@@ -56,9 +58,11 @@ impl Folding for Ranks<'_> {
         }
         let group = self.at.of(self.by, &series.labels);
         if group == self.groups.len() {
-            self.held.grow_bytes((self.steps * size_of::<Ranking>()) as u64)?;
-            self.groups.push((0..self.steps).map(|_| Ranking::default()).collect());
+            self.held.grow_bytes((self.steps * size_of::<u32>()) as u64)?;
+            self.groups.push(Rankings { lens: vec![0; self.steps], ..Rankings::default() });
         }
+        let rankings = &mut self.groups[group];
+        rankings.make_room(self.k_max, &mut self.held)?;
         let mut mine = Member { labels: series.labels.clone(), drop_name: series.drop_name, group, places: 0 };
         let number = self.came;
         self.came += 1;
@@ -67,12 +71,9 @@ impl Folding for Ranks<'_> {
             if k < 1 {
                 continue;
             }
-            match self.groups[group][step].offer(self.op, series.column.values[step], number, k as usize) {
+            match rankings.offer(step, self.op, (series.column.values[step], number), k as usize) {
                 Offered::Refused => {}
-                Offered::Added => {
-                    self.held.grow_bytes(size_of::<(f64, u32)>() as u64)?;
-                    mine.places += 1;
-                }
+                Offered::Added => mine.places += 1,
                 Offered::InsteadOf(other) => {
                     mine.places += 1;
                     if let Some(beaten) = self.members.get_mut(&other) {
@@ -93,34 +94,37 @@ impl Folding for Ranks<'_> {
     }
 
     fn finish(self: Box<Self>, _: &mut Notes<'_>) -> Result<Vector, QueryError> {
-        let Ranks { op, steps, mut out, groups, members, meter, .. } = *self;
+        let Ranks { op, steps, mut out, groups, members, meter, came, mut held, .. } = *self;
         let order: Vec<u32> = if steps == 1 {
             // An instant answer has the best first within each group.
             let mut order = Vec::with_capacity(members.len());
             for group in &groups {
-                order.extend(group[0].in_order(op, &meter)?);
+                order.extend(in_order(group.at(0), op, &meter)?);
             }
             order
         } else {
             let all: Vec<u32> = members.keys().copied().collect();
             meter.sorted(all, |a, b| (members[a].group, *a).cmp(&(members[b].group, *b)))?
         };
-        let mut place_of: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
+        // Where each member's series stands.
+        held.grow_bytes(u64::from(came) * size_of::<u32>() as u64)?;
+        let mut place_of = vec![0u32; came as usize];
         for &number in &order {
             meter.check_often()?;
             let member = &members[&number];
             out.hold.grow_bytes(Column::bytes(steps))?;
             out.hold.grow_samples(member.places)?;
-            place_of.insert(number, out.series.len());
+            place_of[number as usize] = out.series.len() as u32;
             let column = Column::empty(steps);
             out.series.push(Series { labels: member.labels.clone(), drop_name: member.drop_name, column });
         }
         let mut pace = Pace::default();
         for group in &groups {
-            for (step, ranking) in group.iter().enumerate() {
-                pace.work(&meter, ranking.best.len())?;
-                for &(value, number) in &ranking.best {
-                    out.series[place_of[&number]].column.set(step, value);
+            for step in 0..steps {
+                let best = group.at(step);
+                pace.work(&meter, best.len())?;
+                for &(value, number) in best {
+                    out.series[place_of[number as usize] as usize].column.set(step, value);
                 }
             }
         }
@@ -189,12 +193,17 @@ fn ratio_keeps(ratio: f64, offset: f64) -> bool {
     if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
 }
 
-/// The best members of one step, in the very heap upstream keeps: which of two equal values stays
-/// depends on its shape.
+/// The best members of a group at every step, in the very heaps upstream keeps: which of two equal values stays depends on
+/// their shape. All lie in one piece of memory, since there may be a thousand steps and more.
 #[derive(Debug, Default)]
-pub(super) struct Ranking {
-    /// (value, member); the worst is at the front.
+pub(super) struct Rankings {
+    /// Members of each step's heap.
+    lens: Vec<u32>,
+    /// (value, member), so many for each step; the worst is at the front.
     best: Vec<(f64, u32)>,
+    room: usize,
+    /// Series of this group that came.
+    came: usize,
 }
 
 /// What became of a value.
@@ -210,61 +219,91 @@ fn worse(op: AggregateOp, a: f64, b: f64) -> bool {
     a.is_nan() || if op == AggregateOp::Topk { a < b } else { a > b }
 }
 
-impl Ranking {
-    fn offer(&mut self, op: AggregateOp, value: f64, member: u32, k: usize) -> Offered {
-        if self.best.len() < k {
-            self.best.push((value, member));
-            self.up(op, self.best.len() - 1);
+impl Rankings {
+    /// Another series comes: every heap may grow by one, up to `k_max`.
+    fn make_room(&mut self, k_max: usize, held: &mut Hold) -> Result<(), QueryError> {
+        self.came += 1;
+        if self.came <= self.room || self.room >= k_max {
+            return Ok(());
+        }
+        let (steps, before) = (self.lens.len(), self.room);
+        let room = (2 * before).clamp(1, k_max);
+        held.grow_bytes((room * steps * size_of::<(f64, u32)>()) as u64)?;
+        let mut best = Vec::with_capacity(room * steps);
+        for step in 0..steps {
+            best.extend_from_slice(&self.best[step * before..(step + 1) * before]);
+            best.resize((step + 1) * room, (0.0, 0));
+        }
+        (self.best, self.room) = (best, room);
+        held.shrink_bytes((before * steps * size_of::<(f64, u32)>()) as u64);
+        Ok(())
+    }
+
+    /// The heap of a step.
+    fn at(&self, step: usize) -> &[(f64, u32)] {
+        &self.best[step * self.room..][..self.lens[step] as usize]
+    }
+
+    fn offer(&mut self, step: usize, op: AggregateOp, offered: (f64, u32), k: usize) -> Offered {
+        let (len, begin) = (self.lens[step] as usize, step * self.room);
+        if len < k {
+            self.lens[step] += 1;
+            let best = &mut self.best[begin..=begin + len];
+            best[len] = offered;
+            up(best, op);
             return Offered::Added;
         }
-        let (worst, other) = self.best[0];
-        let beats = if op == AggregateOp::Topk { worst < value } else { worst > value };
-        if !beats && (!worst.is_nan() || value.is_nan()) {
+        let best = &mut self.best[begin..begin + len];
+        let (worst, other) = best[0];
+        let beats = if op == AggregateOp::Topk { worst < offered.0 } else { worst > offered.0 };
+        if !beats && (!worst.is_nan() || offered.0.is_nan()) {
             return Offered::Refused;
         }
-        self.best[0] = (value, member);
-        self.down(op);
+        best[0] = offered;
+        down(best, op);
         Offered::InsteadOf(other)
     }
+}
 
-    fn up(&mut self, op: AggregateOp, mut at: usize) {
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if !worse(op, self.best[at].0, self.best[parent].0) {
-                return;
-            }
-            self.best.swap(at, parent);
-            at = parent;
+/// Moves the last of a heap to its place.
+fn up(best: &mut [(f64, u32)], op: AggregateOp) {
+    let mut at = best.len() - 1;
+    while at > 0 {
+        let parent = (at - 1) / 2;
+        if !worse(op, best[at].0, best[parent].0) {
+            return;
         }
+        best.swap(at, parent);
+        at = parent;
     }
+}
 
-    fn down(&mut self, op: AggregateOp) {
-        let mut at = 0;
-        loop {
-            let left = 2 * at + 1;
-            if left >= self.best.len() {
-                return;
-            }
-            let right = left + 1;
-            let child =
-                if right < self.best.len() && worse(op, self.best[right].0, self.best[left].0) { right } else { left };
-            if !worse(op, self.best[child].0, self.best[at].0) {
-                return;
-            }
-            self.best.swap(at, child);
-            at = child;
+/// Moves the first of a heap to its place.
+fn down(best: &mut [(f64, u32)], op: AggregateOp) {
+    let mut at = 0;
+    loop {
+        let left = 2 * at + 1;
+        if left >= best.len() {
+            return;
         }
+        let right = left + 1;
+        let child = if right < best.len() && worse(op, best[right].0, best[left].0) { right } else { left };
+        if !worse(op, best[child].0, best[at].0) {
+            return;
+        }
+        best.swap(at, child);
+        at = child;
     }
+}
 
-    /// Members, best first, NaN last.
-    fn in_order(&self, op: AggregateOp, meter: &Meter<'_>) -> Result<Vec<u32>, QueryError> {
-        let best = meter.sorted(self.best.clone(), |a, b| match (a.0.is_nan(), b.0.is_nan()) {
-            (false, false) if op == AggregateOp::Topk => b.0.total_cmp(&a.0),
-            (false, false) => a.0.total_cmp(&b.0),
-            (a_nan, b_nan) => a_nan.cmp(&b_nan),
-        })?;
-        Ok(best.into_iter().map(|(_, member)| member).collect())
-    }
+/// Members of a heap, best first, NaN last.
+fn in_order(heap: &[(f64, u32)], op: AggregateOp, meter: &Meter<'_>) -> Result<Vec<u32>, QueryError> {
+    let best = meter.sorted(heap.to_vec(), |a, b| match (a.0.is_nan(), b.0.is_nan()) {
+        (false, false) if op == AggregateOp::Topk => b.0.total_cmp(&a.0),
+        (false, false) => a.0.total_cmp(&b.0),
+        (a_nan, b_nan) => a_nan.cmp(&b_nan),
+    })?;
+    Ok(best.into_iter().map(|(_, member)| member).collect())
 }
 
 #[cfg(test)]
@@ -279,12 +318,16 @@ mod tests {
             (AggregateOp::Bottomk, 2, vec![3, 0]),
             (AggregateOp::Topk, 5, vec![2, 4, 0, 3, 1]),
         ] {
-            let mut ranking = Ranking::default();
-            for (member, &value) in (0..).zip(&values) {
-                ranking.offer(op, value, member, k);
-            }
             let context = kymo_core::QueryContext::unlimited();
-            let order = ranking.in_order(op, &Meter::new(&context, u64::MAX)).unwrap();
+            let meter = Meter::new(&context, u64::MAX);
+            let mut held = meter.hold().unwrap();
+            let mut rankings = Rankings { lens: vec![0; 2], ..Rankings::default() };
+            for (member, &value) in (0..).zip(&values) {
+                rankings.make_room(k, &mut held).unwrap();
+                rankings.offer(1, op, (value, member), k);
+            }
+            assert!(rankings.at(0).is_empty());
+            let order = in_order(rankings.at(1), op, &meter).unwrap();
             assert_eq!(order, expected, "{op}({k})");
         }
     }
