@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
 use crate::hidden::{Hidden, Hides};
-use crate::listing::Listing;
+use crate::listing::{Listing, Order};
 use crate::retention::{Kept, RetentionPolicy};
 use crate::rollup::{GROUP, Rolled};
 use crate::sample::Sample;
@@ -225,6 +225,7 @@ impl LiveBlock {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
             return self.block.label_names(what, ctx, names);
         }
+        names.begin(Order::None);
         self.select(what, now_ms, ctx, |labels, _, _| {
             labels.iter().for_each(|(name, _)| names.add(name));
             Ok(())
@@ -243,6 +244,7 @@ impl LiveBlock {
         if self.hides(what.start_ms, what.end_ms, now_ms)?.is_empty() {
             return self.block.label_values(name, what, ctx, values);
         }
+        values.begin(Order::None);
         self.select(what, now_ms, ctx, |labels, _, _| {
             labels.get(name).into_iter().for_each(|value| values.add(value));
             Ok(())

@@ -454,7 +454,7 @@ impl Block {
         })
     }
 
-    fn bounds_page(&self, number: usize) -> Result<Arc<Vec<ColumnBounds>>, SelectError> {
+    pub(super) fn bounds_page(&self, number: usize) -> Result<Arc<Vec<ColumnBounds>>, SelectError> {
         self.cache.get(self.key(Kind::Bounds, number), || {
             let count = (self.directory.columns as usize - number * COLUMNS_PER_BOUNDS).min(COLUMNS_PER_BOUNDS);
             let bounds = self.page(&self.directory.bounds[number], |raw| times::decode_bounds(&raw, count))?;

@@ -10,8 +10,11 @@ use super::postings::PostingsPage;
 use super::read::{Block, BoundsCursor, ChunkRef, SymbolCursor};
 use super::runs::{Run, Runs, shared};
 use super::series::{SERIES_PER_PAGE, SeriesPage};
-use crate::listing::Listing;
+use crate::listing::{Listing, Order};
 use crate::select::VALUES_PER_CHECK;
+
+/// Pages of bounds that are looked at before series are.
+const PAGES_MAX: usize = 8;
 
 impl Block {
     /// Shows series that satisfy the matchers and have a chunk that reaches into the window: number, labels, and those
@@ -173,6 +176,21 @@ impl Block {
         footer.bare_series == 0 && what.start_ms < footer.min_time_ms && footer.max_time_ms <= what.end_ms
     }
 
+    /// Whether every series has a sample in the window because all its chunks begin there. `false` also for a block of too many
+    /// columns to look at.
+    fn begins_within(&self, what: &Selector) -> Result<bool, SelectError> {
+        let footer = self.footer();
+        if footer.bare_series > 0 || what.start_ms >= footer.min_time_ms || self.directory.bounds.len() > PAGES_MAX {
+            return Ok(false);
+        }
+        for page in 0..self.directory.bounds.len() {
+            if !self.bounds_page(page)?.iter().all(|bounds| bounds.first_ms <= what.end_ms) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Adds the label names of matching series.
     pub(crate) fn label_names(
         &self,
@@ -181,6 +199,7 @@ impl Block {
         names: &mut Listing,
     ) -> Result<(), SelectError> {
         let Some(mut listed) = Listed::new(self, what, ctx)? else { return Ok(()) };
+        names.begin(Order::Rising);
         let mut symbols = SymbolCursor::new(self);
         for &name in &self.directory.names {
             let text = symbols.text(name)?;
@@ -206,6 +225,7 @@ impl Block {
     ) -> Result<(), SelectError> {
         let (name, true) = self.find_symbol(name)? else { return Ok(()) };
         let Some(mut listed) = Listed::new(self, what, ctx)? else { return Ok(()) };
+        values.begin(Order::Rising);
         let mut symbols = SymbolCursor::new(self);
         self.each_value(name, 0, |page, value, entry| {
             let text = symbols.text(value)?;
@@ -247,7 +267,8 @@ impl<'a> Listed<'a> {
         if matching.as_ref().is_some_and(Runs::is_empty) {
             return Ok(None);
         }
-        let (all_reach, bounds) = (block.lies_within(what), BoundsCursor::new(block));
+        let all_reach = block.lies_within(what) || block.begins_within(what)?;
+        let bounds = BoundsCursor::new(block);
         Ok(Some(Listed { block, what, ctx, matching, all_reach, page: None, bounds, out: RoaringBitmap::new() }))
     }
 

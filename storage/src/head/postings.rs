@@ -1,6 +1,6 @@
 //! The head's index: which series carry which label.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foldhash::HashMap;
 use kymo_core::{Labels, Matcher};
@@ -11,6 +11,9 @@ use crate::select::VALUES_PER_CHECK;
 /// About what a value takes beside its text and its numbers: entries of maps, a bitmap and its first container.
 const BYTES_PER_VALUE: usize = 144;
 
+/// So many values of a label are listed in order. More would keep writers waiting while they are sorted.
+const SORTED_MAX: usize = 1 << 13;
+
 /// What a number takes in a bitmap that holds many.
 const NUMBER_BYTES: usize = 2;
 
@@ -18,9 +21,27 @@ const NUMBER_BYTES: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Postings {
     all: RoaringBitmap,
-    names: HashMap<Arc<str>, HashMap<Arc<str>, RoaringBitmap>>,
+    names: HashMap<Arc<str>, Values>,
     /// About what the maps hold.
     bytes: usize,
+}
+
+/// The values of a label.
+#[derive(Debug, Default)]
+struct Values {
+    numbers: HashMap<Arc<str>, RoaringBitmap>,
+    /// All in order, from when they are first listed until there is one more or less.
+    sorted: OnceLock<Box<[Arc<str>]>>,
+}
+
+impl Values {
+    fn sorted(&self) -> &[Arc<str>] {
+        self.sorted.get_or_init(|| {
+            let mut sorted: Box<[Arc<str>]> = self.numbers.keys().cloned().collect();
+            sorted.sort_unstable();
+            sorted
+        })
+    }
 }
 
 impl Postings {
@@ -33,13 +54,14 @@ impl Postings {
                 Some(values) => values,
                 None => self.names.entry(Arc::from(name)).or_default(),
             };
-            match values.get_mut(value) {
+            match values.numbers.get_mut(value) {
                 Some(numbers) => {
                     numbers.insert(number);
                 }
                 None => {
                     self.bytes += BYTES_PER_VALUE + value.len();
-                    values.insert(Arc::from(value), RoaringBitmap::from_iter([number]));
+                    values.sorted.take();
+                    values.numbers.insert(Arc::from(value), RoaringBitmap::from_iter([number]));
                 }
             }
         }
@@ -50,11 +72,12 @@ impl Postings {
         self.bytes -= NUMBER_BYTES;
         for (name, value) in labels {
             self.bytes -= NUMBER_BYTES;
-            let Some(values) = self.names.get_mut(name) else { continue };
+            let Some(Values { numbers: values, sorted }) = self.names.get_mut(name) else { continue };
             if let Some(numbers) = values.get_mut(value) {
                 numbers.remove(number);
                 if numbers.is_empty() {
                     self.bytes -= BYTES_PER_VALUE + value.len();
+                    sorted.take();
                     values.remove(value);
                     if values.len() < values.capacity() / 4 {
                         values.shrink_to_fit();
@@ -84,7 +107,20 @@ impl Postings {
 
     /// All values of a label with the series that have them, in no order.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
-        self.names.get(name).into_iter().flatten().map(|(value, numbers)| (&**value, numbers))
+        self.names.get(name).into_iter().flat_map(|values| &values.numbers).map(|(value, numbers)| (&**value, numbers))
+    }
+
+    /// All values of a label in order, where they are not too many to sort while writers wait.
+    pub(crate) fn sorted_values(&self, name: &str) -> Option<&[Arc<str>]> {
+        match self.names.get(name) {
+            Some(values) => (values.numbers.len() <= SORTED_MAX).then(|| values.sorted()),
+            None => Some(&[]),
+        }
+    }
+
+    /// The series that have this value of a label.
+    pub(crate) fn carriers(&self, name: &str, value: &str) -> Option<&RoaringBitmap> {
+        self.names.get(name)?.numbers.get(value)
     }
 
     /// Numbers of the series that satisfy all matchers. Fails only when `check` does, which is asked now and then.
@@ -101,7 +137,8 @@ impl Postings {
         for matcher in must {
             match matcher.literals() {
                 Some([literal]) if !matcher.is_negative() => {
-                    let numbers = self.names.get(matcher.name()).and_then(|values| values.get(literal.as_str()));
+                    let numbers =
+                        self.names.get(matcher.name()).and_then(|values| values.numbers.get(literal.as_str()));
                     let Some(numbers) = numbers else { return Ok(RoaringBitmap::new()) };
                     plain.push(numbers);
                 }
@@ -148,7 +185,7 @@ impl Postings {
         check: &impl Fn() -> Result<(), E>,
     ) -> Result<RoaringBitmap, E> {
         let mut sum = RoaringBitmap::new();
-        let Some(values) = self.names.get(matcher.name()) else { return Ok(sum) };
+        let Some(Values { numbers: values, .. }) = self.names.get(matcher.name()) else { return Ok(sum) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
             let accepted = literals.iter().filter(|literal| also.iter().all(|also| also.matches(literal)));

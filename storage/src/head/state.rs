@@ -14,7 +14,7 @@ use super::series::HeadSeries;
 use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
 use super::table::Table;
-use crate::listing::Listing;
+use crate::listing::{Listing, Order};
 use crate::presence::reached;
 use crate::sample::{RUN_SAMPLES, Sample};
 use crate::select::SERIES_PER_CHECK;
@@ -152,13 +152,26 @@ impl HeadState {
         };
         match name {
             Some(name) => {
-                for (value, carriers) in self.table.postings.values(name) {
+                let postings = &self.table.postings;
+                if let Some(values) = postings.sorted_values(name) {
+                    listing.begin(Order::Rising);
+                    for value in values {
+                        let has_one = |_: &_| postings.carriers(name, value).is_some_and(has_one);
+                        if let Some(unlisted) = listing.lacks(value).filter(has_one) {
+                            listing.add_lacking(unlisted);
+                        }
+                    }
+                    return Ok(());
+                }
+                listing.begin(Order::None);
+                for (value, carriers) in postings.values(name) {
                     if let Some(unlisted) = listing.lacks(value).filter(|_| has_one(carriers)) {
                         listing.add_lacking(unlisted);
                     }
                 }
             }
             None => {
+                listing.begin(Order::None);
                 for name in self.table.postings.names() {
                     let Some(unlisted) = listing.lacks(name) else { continue };
                     if self.table.postings.values(name).any(|(_, carriers)| has_one(carriers)) {
