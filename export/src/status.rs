@@ -119,6 +119,11 @@ impl ApiError {
         self.status
     }
 
+    /// Whether it ran out of time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.error_type == ErrorType::Timeout
+    }
+
     /// The text for the client.
     pub(crate) fn message(&self) -> &str {
         &self.message

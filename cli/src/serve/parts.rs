@@ -245,7 +245,8 @@ impl Parts {
                 .with_query_log(query_log)
                 .with_storage(storage)
                 .with_sources(sources)
-                .with_families(families),
+                .with_families(families)
+                .answering_brief_ones_at_once(),
             admin,
             remembered,
             collectors,

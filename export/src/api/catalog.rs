@@ -6,7 +6,9 @@ use kymo_core::query::{Annotations, CatalogRequest, Listed, QueryError};
 use kymo_core::{ErrorKind, Metadata, QueryBackend, QueryContext};
 
 use super::body::Answer;
+use super::brief::Question;
 use super::params::Params;
+use super::run::run_known;
 use super::{ApiState, run, write};
 use crate::label_name;
 use crate::status::ApiError;
@@ -19,14 +21,17 @@ pub(super) async fn series(State(state): State<ApiState>, request: Request) -> R
     }
     let mut what = catalog_range(&params)?;
     what.matchers = params.matchers().map_err(|reason| ApiError::invalid_parameter("match[]", reason))?;
-    list(&state, move |backend, ctx| backend.series(&what, ctx), write::write_labels).await
+    let question = question(&state, &params, "series", "");
+    list(&state, question, move |backend, ctx| backend.series(&what, ctx), write::write_labels).await
 }
 
 /// `GET` and `POST /api/v1/labels`
 pub(super) async fn label_names(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let what = catalog_request(&params)?;
-    list(&state, move |backend, ctx| backend.label_names(&what, ctx), |out, name| write::write_text(out, name)).await
+    let question = question(&state, &params, "labels", "");
+    let ask = move |backend: &dyn QueryBackend, ctx: &QueryContext| backend.label_names(&what, ctx);
+    list(&state, question, ask, |out, name| write::write_text(out, name)).await
 }
 
 /// `GET /api/v1/label/<name>/values`
@@ -38,12 +43,15 @@ pub(super) async fn label_values(
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let name = label_name::unescape(&name);
     let what = catalog_request(&params)?;
-    list(
-        &state,
-        move |backend, ctx| backend.label_values(&name, &what, ctx),
-        |out, value| write::write_text(out, value),
-    )
-    .await
+    let question = question(&state, &params, "values", &name);
+    let ask = move |backend: &dyn QueryBackend, ctx: &QueryContext| backend.label_values(&name, &what, ctx);
+    list(&state, question, ask, |out, value| write::write_text(out, value)).await
+}
+
+/// What is asked for, whatever the time.
+fn question(state: &ApiState, params: &Params, list: &str, name: &str) -> Question {
+    let selectors: Vec<&str> = params.all("match[]").collect();
+    state.question((list, name, selectors))
 }
 
 fn catalog_range(params: &Params) -> Result<CatalogRequest, ApiError> {
@@ -61,14 +69,15 @@ fn catalog_request(params: &Params) -> Result<CatalogRequest, ApiError> {
 
 async fn list<T: 'static>(
     state: &ApiState,
-    ask: impl FnOnce(&dyn QueryBackend, &QueryContext) -> Result<Listed<T>, QueryError> + Send + 'static,
+    question: Question,
+    ask: impl Fn(&dyn QueryBackend, &QueryContext) -> Result<Listed<T>, QueryError> + Send + 'static,
     write: impl Fn(&mut Answer, &T) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
-    run(state, state.options.timeout_max, move |ctx| {
+    run_known(state, state.options.timeout_max, question, move |ctx| {
         let listed = ask(&*backend, ctx).map_err(catalog_error)?;
         let mut answer = buffers.answer(ctx)?;
-        write::write_data_list(&mut answer, &listed.items, &listed.annotations, write)?;
+        write::write_data_list(&mut answer, &listed.items, &listed.annotations, &write)?;
         Ok(answer)
     })
     .await

@@ -80,7 +80,8 @@ async fn evaluate(
         QueryRequest { lookback, limit, stats, fresh, explain, explain_empty, tier, ..QueryRequest::new(text, grid) };
     let asked = Asked { text: text.to_owned(), grid, client: params.client(), path };
     let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
-    run_query(state, timeout, asked, move |ctx| {
+    let question = state.question((path, text, grid.steps(), fresh));
+    run_query(state, timeout, asked, question, move |ctx| {
         let result = backend.query(&request, ctx)?;
         // Its columns are there until the last byte is written.
         let _columns = ctx.budget.try_reserve(result.bytes()).map_err(over_budget)?;
