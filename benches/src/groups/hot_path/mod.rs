@@ -7,7 +7,7 @@
 //! as fast as each crate makes it.
 //!
 //! A call alone can take longer than an increment, and hides it then. So the rows of calls tell ours from peers, and the goals
-//! of handles stand in those of [`inlined`], where nothing is around the operation, as a program's loop has it: one handle
+//! of handles stand in those of `inlined`, where nothing is around the operation, as a program's loop has it: one handle
 //! again and again and [`ROTATION`] in turn, one thread and two beside a scraper, and their floors in the same way. Look-ups
 //! are long enough to have their goals in the rows of calls.
 //!
