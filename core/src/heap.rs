@@ -25,8 +25,28 @@ pub fn give_back() -> bool {
     }
 }
 
+/// Bytes of the process that are in memory now, as the kernel tells; `None` where it does not. Reads a small file.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(miri, ignore = "a file of the kernel's")]
+    fn what_is_resident_grows_with_what_is_written() {
+        let before = super::resident_bytes().unwrap();
+        let written = vec![1_u8; 64 << 20];
+        let after = super::resident_bytes().unwrap();
+        assert!(after > before + (32 << 20), "{before} bytes, then {after}");
+        drop(written);
+    }
+
     /// What is in use stays.
     #[test]
     fn what_is_in_use_survives() {

@@ -17,11 +17,13 @@
 //! new series. It is held during neither I/O nor a call of the engine.
 //!
 //! **Bounded.** Entries are paid for from a [`Budget`]; at its limit the clock algorithm makes room, and where
-//! that is not enough the series is simply not remembered.
+//! that is not enough the series is simply not remembered. What no request has brought for [`IDLE`] to twice that is
+//! forgotten in any case, and its memory given back, so that series that come and go leave nothing behind.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -31,6 +33,12 @@ use kymo_core::{Budget, Reservation, SeriesRef};
 pub(crate) const SESSION_SERIES: usize = 256;
 /// Reserved at a time.
 const STEP_BYTES: u64 = 64 << 10;
+/// Between two rounds in which series are forgotten that were not hit since the round before.
+pub(crate) const IDLE: Duration = Duration::from_secs(300);
+/// Entries that a round looks at under one lock.
+const ROUND_STEP: usize = 1_024;
+/// Arrays of which less than one part in so many is in use are made anew.
+const SPARSE: usize = 4;
 /// Entries the clock looks at before it takes the next one whether used or not.
 const SWEEP_MAX: usize = 128;
 
@@ -56,6 +64,8 @@ pub(crate) struct SeriesCache<S = RandomState> {
     hasher: S,
     /// Guards the entries; the atomics in them may be written under a read lock.
     table: RwLock<Table>,
+    /// Milliseconds of the caller's clock when the last round began; 0 before the first. Relaxed: it guards nothing.
+    round_ms: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -103,7 +113,7 @@ impl<S: BuildHasher> SeriesCache<S> {
     pub(crate) fn with_hasher(budget: &Budget, hasher: S) -> SeriesCache<S> {
         let held = budget.try_reserve(0).expect("nothing is within every limit");
         let table = Table { index: HashTable::new(), entries: Vec::new(), free: Vec::new(), hand: 0, held, used: 0 };
-        SeriesCache { hasher, table: RwLock::new(table) }
+        SeriesCache { hasher, table: RwLock::new(table), round_ms: AtomicU64::new(0) }
     }
 
     /// Begins to look up series in the order of a request; `last` is the one before the first.
@@ -122,6 +132,28 @@ impl<S: BuildHasher> SeriesCache<S> {
         for (slot, series, fingerprint) in sent {
             if let Some(entry) = table.entries.get(slot.0 as usize).filter(|e| e.series == series) {
                 entry.metadata.store(fingerprint, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Forgets what was not hit since the round before, if that began [`IDLE`] ago; gives how many series those were.
+    pub(crate) fn forget_idle(&self, now: Duration) -> usize {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1);
+        let began_ms = self.round_ms.load(Ordering::Relaxed);
+        let is_due = began_ms == 0 || u128::from(now_ms.saturating_sub(began_ms)) >= IDLE.as_millis();
+        let begin = || self.round_ms.compare_exchange(began_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        if !is_due || begin().is_err() {
+            return 0;
+        }
+        let (mut at, mut forgotten) = (0, 0);
+        loop {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let end = table.entries.len().min(at + ROUND_STEP);
+            forgotten += (at..end).filter(|at| table.forget_unless_used(*at)).count();
+            at = end;
+            if at == table.entries.len() {
+                table.pack();
+                return forgotten;
             }
         }
     }
@@ -205,15 +237,57 @@ impl Table {
                 *entry.used.get_mut() = false;
                 continue;
             }
-            let (key, hash) = (std::mem::take(&mut entry.key), entry.hash);
-            let at = self.hand as u32;
-            if let Ok(found) = self.index.find_entry(hash, |&other| other == at) {
-                found.remove();
-            }
-            self.free.push(at);
-            self.used -= Entry::cost(&key);
+            self.remove(self.hand);
             return true;
         }
+    }
+
+    /// Empties a slot.
+    fn remove(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        let (key, hash) = (std::mem::take(&mut entry.key), entry.hash);
+        let at = at as u32;
+        if let Ok(found) = self.index.find_entry(hash, |&other| other == at) {
+            found.remove();
+        }
+        self.free.push(at);
+        self.used -= Entry::cost(&key);
+    }
+
+    /// Empties a slot that was not hit since it was asked about last; whether it was so.
+    fn forget_unless_used(&mut self, at: usize) -> bool {
+        let entry = &mut self.entries[at];
+        if entry.key.is_empty() || std::mem::take(entry.used.get_mut()) {
+            return false;
+        }
+        self.remove(at);
+        true
+    }
+
+    /// Gives back what few entries do not need. They move to other slots, and their successors with them; whoever still has
+    /// an old slot compares what it finds there, as always.
+    fn pack(&mut self) {
+        if self.entries.len() / SPARSE > self.index.len() {
+            let mut moved = vec![Slot::NONE.0; self.entries.len()];
+            let mut kept: Vec<Entry> = Vec::with_capacity(self.index.len());
+            for (entry, moved) in std::mem::take(&mut self.entries).into_iter().zip(&mut moved) {
+                if !entry.key.is_empty() {
+                    *moved = kept.len() as u32;
+                    kept.push(entry);
+                }
+            }
+            for entry in &mut kept {
+                let next = entry.next.get_mut();
+                *next = moved.get(*next as usize).copied().unwrap_or(Slot::NONE.0);
+            }
+            let mut index = HashTable::with_capacity(kept.len());
+            for (at, entry) in (0..).zip(&kept) {
+                index.insert_unique(entry.hash, at, |&at: &u32| kept[at as usize].hash);
+            }
+            (self.entries, self.index, self.free, self.hand) = (kept, index, Vec::new(), 0);
+        }
+        let spare = self.held.bytes().saturating_sub(self.used.next_multiple_of(STEP_BYTES));
+        self.held.shrink(spare);
     }
 }
 
@@ -408,6 +482,39 @@ mod tests {
         assert!(found.iter().enumerate().all(|(n, found)| found.is_none_or(|f| f == n as u64)));
         drop(cache);
         assert_eq!(root.used(), 0);
+    }
+
+    #[test]
+    fn what_no_request_brings_any_more_is_forgotten_and_its_memory_given_back() {
+        let root = Budget::root("process", 64 << 20);
+        let cache = SeriesCache::new(&root);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let keys: Vec<String> = (0..10_000).map(|n| format!("series number {n} of many")).collect();
+        let pairs: Vec<(&str, u64)> = keys.iter().map(String::as_str).zip(0..).collect();
+        learn(&cache, &pairs);
+        let lasting: Vec<&str> = keys.iter().step_by(100).map(String::as_str).collect();
+        let numbers: Vec<Option<u64>> = (0..10_000).step_by(100).map(Some).collect();
+        let most = root.used();
+        // The first round notes what was hit, or learned, and until the next nothing goes.
+        assert_eq!(cache.forget_idle(minutes(1)), 0);
+        assert_eq!(look_up(&cache, &lasting), numbers);
+        assert_eq!((cache.forget_idle(minutes(5)), cache.size().0), (0, 10_000));
+        assert_eq!((cache.forget_idle(minutes(6)), cache.size().0), (9_900, 100));
+        assert!(most > 10 * STEP_BYTES && root.used() == STEP_BYTES, "{} of {most}", root.used());
+        assert!(cache.table.read().unwrap().entries.capacity() <= 100);
+        // Those that stay keep their refs and their order.
+        assert_eq!(look_up(&cache, &lasting), numbers);
+        let mut session = cache.session(Slot::NONE);
+        session.find(lasting[3].as_bytes()).unwrap();
+        assert_eq!(session.predicted().unwrap().1, lasting[4].as_bytes());
+        session.end();
+        learn(&cache, &pairs[..1_000]);
+        let found = look_up(&cache, &keys[..1_000].iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(found.iter().zip(0..).all(|(found, number)| *found == Some(number)));
+        for round in 0..2 {
+            cache.forget_idle(minutes(60 + 10 * round));
+        }
+        assert_eq!((cache.size(), root.used()), ((0, 0), 0));
     }
 
     #[test]

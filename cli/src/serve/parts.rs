@@ -35,7 +35,7 @@ use super::plan::Plan;
 use super::reload::{Logged, Reload, Retained};
 use super::scrape;
 use super::tree::Tree;
-use super::upkeep::Upkeep;
+use super::upkeep::{LetGo, Upkeep};
 use crate::describe::Limit;
 use crate::failure::{Failure, chain};
 use crate::retention as ahead;
@@ -228,8 +228,11 @@ impl Parts {
             let registry = registry.clone();
             move || registry.snapshot()
         };
+        let (by_remote_write, by_otlp) = (remote_write.receiver.clone(), otlp.receiver.clone());
+        let let_go: Vec<LetGo> =
+            vec![Box::new(move || by_remote_write.forget_idle()), Box::new(move || by_otlp.forget_idle())];
         Ok(Parts {
-            upkeep: Upkeep::start(&engine, &clock, &tree.global)?,
+            upkeep: Upkeep::start(&engine, &clock, &tree.global, let_go)?,
             tree,
             engine,
             registry,

@@ -20,6 +20,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// First pause after a failure; each further one doubles it. A full disk must not spin.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether the process has grown.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So much more than when the allocator last gave pages back is worth asking it again: a large query leaves as much.
+const GROWTH_BYTES: u64 = 32 << 20;
+
+/// Lets go of what is remembered and not needed any more; whether it did. Most calls have nothing to do.
+pub(super) type LetGo = Box<dyn Fn() -> bool + Send>;
 
 /// The running threads.
 pub(super) struct Upkeep {
@@ -28,15 +35,23 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn start(engine: &Arc<Engine>, clock: &Arc<dyn Clock>, global: &Context) -> Result<Upkeep, Failure> {
+    /// `let_go` is called once a second or so.
+    pub(super) fn start(
+        engine: &Arc<Engine>,
+        clock: &Arc<dyn Clock>,
+        global: &Context,
+        let_go: Vec<LetGo>,
+    ) -> Result<Upkeep, Failure> {
+        let mut heap = Some(Heap::new(let_go, clock.clone()));
         let parent = global.child("upkeep").begin();
         let mut upkeep = Upkeep { stop: Arc::default(), threads: Vec::new() };
         for lane in Lane::ALL {
             let (engine, clock, stop) = (engine.clone(), clock.clone(), upkeep.stop.clone());
             let context = parent.child(lane.as_str()).begin();
+            let heap = if lane == Lane::Flush { heap.take() } else { None };
             let thread = std::thread::Builder::new()
                 .name(format!("kymo-{}", lane.as_str()))
-                .spawn(move || or_abort(lane, || tend(&engine, lane, &*clock, &stop, &context)))
+                .spawn(move || or_abort(lane, move || tend(&engine, lane, &*clock, &stop, &context, heap)))
                 .map_err(|error| Failure::because("cannot start a thread that tends the engine", &error))?;
             upkeep.threads.push(thread);
         }
@@ -75,7 +90,41 @@ impl Stop {
     }
 }
 
-fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context) {
+/// What one lane's thread does besides: having freed memory given back to the system.
+struct Heap {
+    let_go: Vec<LetGo>,
+    clock: Arc<dyn Clock>,
+    looked: Duration,
+    /// What was resident when pages were last given back.
+    resident: u64,
+}
+
+impl Heap {
+    fn new(let_go: Vec<LetGo>, clock: Arc<dyn Clock>) -> Heap {
+        Heap { let_go, looked: clock.monotonic(), clock, resident: heap::resident_bytes().unwrap_or(u64::MAX) }
+    }
+
+    /// `is_freed`: much was freed just now.
+    fn tend(&mut self, is_freed: bool) {
+        let mut is_let_go = false;
+        for let_go in &self.let_go {
+            is_let_go |= let_go();
+        }
+        let now = self.clock.monotonic();
+        let is_due = now.saturating_sub(self.looked) >= LOOK_EVERY;
+        let has_grown =
+            is_due && heap::resident_bytes().is_some_and(|now| now.saturating_sub(self.resident) > GROWTH_BYTES);
+        if is_due {
+            self.looked = now;
+        }
+        if is_freed || is_let_go || has_grown {
+            heap::give_back();
+            self.resident = heap::resident_bytes().unwrap_or(u64::MAX);
+        }
+    }
+}
+
+fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context, mut heap: Option<Heap>) {
     let mut failing: Option<Failing> = None;
     let mut freed = engine.memory_freed();
     loop {
@@ -102,10 +151,10 @@ fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &C
                 failing.get_or_insert_default().note(lane, &error)
             }
         };
-        // The sync lane must not be late.
-        if lane != Lane::Sync && engine.memory_freed() != freed {
+        if let Some(heap) = &mut heap {
+            let is_freed = engine.memory_freed() != freed;
             freed = engine.memory_freed();
-            heap::give_back();
+            heap.tend(is_freed);
         }
         drop(step);
         let _waiting = context.blocking_on("its next moment");

@@ -69,7 +69,8 @@ impl Recorded for HistogramValue {
 }
 
 impl HistogramValue {
-    #[inline]
+    // Never inlined: laid into a loop several times over, it was measured to take half as long again as with a call for each.
+    #[inline(never)]
     pub(super) fn record(&self, value: f64) {
         if value.is_nan() {
             return;

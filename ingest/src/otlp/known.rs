@@ -80,6 +80,11 @@ impl Known {
         table.entries.insert_unique(hash, (Box::from(key), facts), |(key, _)| self.hasher.hash_one(key));
     }
 
+    /// Forgets all.
+    pub(super) fn forget(&self) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).forget();
+    }
+
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> u64 {
         self.table.read().unwrap_or_else(PoisonError::into_inner).held.bytes()

@@ -119,6 +119,17 @@ impl Receiver {
         (self.series.size().0, self.series.reserved() + self.known.bytes())
     }
 
+    /// Forgets series that no request has brought for five to ten minutes, and their resources, scopes and metrics if there was
+    /// none at all; they are learned again with the first that does. Whether there were any. To be called now and then, whether
+    /// requests come or not: most calls do nothing.
+    pub fn forget_idle(&self) -> bool {
+        let forgotten = self.series.forget_idle(self.clock.monotonic());
+        if forgotten > 0 && self.series.size().0 == 0 {
+            self.known.forget();
+        }
+        forgotten > 0
+    }
+
     /// Bytes reserved to remember operations, calls and spans that were counted.
     #[must_use]
     pub fn span_bytes(&self) -> u64 {

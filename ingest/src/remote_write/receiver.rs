@@ -121,6 +121,23 @@ impl Receiver {
         (v1.0 + v2.0, v1.1 + v2.1)
     }
 
+    /// Forgets series that no request has brought for five to ten minutes; they are learned again with the first that does.
+    /// Whether there were any. To be called now and then, whether requests come or not: most calls do nothing.
+    pub fn forget_idle(&self) -> bool {
+        let now = self.clock.monotonic();
+        let forgotten = self.cache_v1.forget_idle(now) + self.cache_v2.forget_idle(now);
+        if forgotten > 0 {
+            self.tell_cached();
+        }
+        forgotten > 0
+    }
+
+    fn tell_cached(&self) {
+        let (series, bytes) = self.cached_series();
+        self.metrics.cached_series.set(series as f64);
+        self.metrics.cached_bytes.set(bytes as f64);
+    }
+
     /// Decodes a body and appends what is valid in it; books everything in the loss ledger.
     ///
     /// `Ok` with refusals is a partial write: what is not refused is stored.
@@ -376,9 +393,7 @@ impl Receiver {
             }
         }
         if !new_refs.is_empty() {
-            let (series, bytes) = self.cached_series();
-            self.metrics.cached_series.set(series as f64);
-            self.metrics.cached_bytes.set(bytes as f64);
+            self.tell_cached();
         }
         if rows.entries.iter().any(|entry| entry.metadata != 0) {
             let sent = rows.entries.iter().filter(|entry| entry.metadata != 0);
