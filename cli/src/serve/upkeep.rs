@@ -24,6 +24,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// So much more than when the allocator last gave pages back is worth asking it again: a large query leaves as much.
 const GROWTH_BYTES: u64 = 32 << 20;
+/// It is asked again after so long in any case: what was in use at the time may have been freed since.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(300);
 
 /// Lets go of what is remembered and not needed any more; whether it did. Most calls have nothing to do.
 pub(super) type LetGo = Box<dyn Fn() -> bool + Send>;
@@ -95,13 +97,15 @@ struct Heap {
     let_go: Vec<LetGo>,
     clock: Arc<dyn Clock>,
     looked: Duration,
-    /// What was resident when pages were last given back.
+    /// When pages were last given back, and what was resident then.
+    given_back: Duration,
     resident: u64,
 }
 
 impl Heap {
     fn new(let_go: Vec<LetGo>, clock: Arc<dyn Clock>) -> Heap {
-        Heap { let_go, looked: clock.monotonic(), clock, resident: heap::resident_bytes().unwrap_or(u64::MAX) }
+        let (now, resident) = (clock.monotonic(), heap::resident_bytes().unwrap_or(u64::MAX));
+        Heap { let_go, clock, looked: now, given_back: now, resident }
     }
 
     /// `is_freed`: much was freed just now.
@@ -111,15 +115,15 @@ impl Heap {
             is_let_go |= let_go();
         }
         let now = self.clock.monotonic();
-        let is_due = now.saturating_sub(self.looked) >= LOOK_EVERY;
-        let has_grown =
-            is_due && heap::resident_bytes().is_some_and(|now| now.saturating_sub(self.resident) > GROWTH_BYTES);
-        if is_due {
+        let mut is_worth_it = is_freed || is_let_go || now.saturating_sub(self.given_back) >= GIVE_BACK_EVERY;
+        if now.saturating_sub(self.looked) >= LOOK_EVERY {
             self.looked = now;
+            let resident = heap::resident_bytes().unwrap_or(0);
+            is_worth_it |= resident.saturating_sub(self.resident) > GROWTH_BYTES;
         }
-        if is_freed || is_let_go || has_grown {
+        if is_worth_it {
             heap::give_back();
-            self.resident = heap::resident_bytes().unwrap_or(u64::MAX);
+            (self.given_back, self.resident) = (now, heap::resident_bytes().unwrap_or(u64::MAX));
         }
     }
 }
