@@ -6,10 +6,10 @@
 //! row, so that little of the loop is timed. The rows of two threads have a third that makes the series' page without pause,
 //! as fast as each crate makes it.
 //!
-//! A call alone can take longer than an increment, and hides it then. So the rows of calls tell ours from peers, and the goals
-//! of handles stand in those of `inlined`, where nothing is around the operation, as a program's loop has it: one handle
-//! again and again and [`ROTATION`] in turn, one thread and two beside a scraper, and their floors in the same way. Look-ups
-//! are long enough to have their goals in the rows of calls.
+//! A call alone can take longer than an increment, and hides it then. So the goals of counters and gauges stand in the rows of
+//! `inlined`, where nothing is around the operation, as a program's loop has it: one handle again and again and
+//! [`ROTATION`] in turn, one thread and two beside a scraper, and their floors in the same way. An observation of a histogram
+//! and a look-up are several times as long as a call, which is a part of them; their goals stand in the rows of calls.
 //!
 //! The calls stand in a library, as most of a program's code does. Without link-time optimisation the compiler does not know
 //! what the library becomes part of, and finds thread-local cells by a longer way than in a program's own crate: a counter
@@ -82,7 +82,7 @@ impl Operation {
         }
     }
 
-    /// Nanoseconds on one thread, without a call unless it is a look-up.
+    /// Nanoseconds on one thread.
     fn goal(self) -> f64 {
         match self {
             Operation::Counter | Operation::Gauge => 1.0,
@@ -107,9 +107,13 @@ impl Operation {
         matches!(self, Operation::Lookup2 | Operation::Lookup5)
     }
 
-    /// What a call of it may take: a call hides what a handle does, and no goal is for both.
+    /// A call hides it, and no goal is for both.
+    fn is_hidden_by_a_call(self) -> bool {
+        matches!(self, Operation::Counter | Operation::Gauge)
+    }
+
     fn goal_of_a_call(self, goal: f64) -> Goal {
-        if self.is_lookup() { Goal::AtMost(goal) } else { Goal::None }
+        if self.is_hidden_by_a_call() { Goal::None } else { Goal::AtMost(goal) }
     }
 
     fn instructions_goal(self) -> Goal {
@@ -323,7 +327,8 @@ fn inlined(report: &mut Report, handles: &Handles, floors: &Floors) {
     });
     for (index, (operation, what)) in rows.enumerate() {
         let row = Row::new(what, "ns", found[index].median).floor(operation.floor(), found[index + 6].median);
-        report.row(row.goal(Goal::AtMost(operation.goal())));
+        let goal = if operation.is_hidden_by_a_call() { Goal::AtMost(operation.goal()) } else { Goal::None };
+        report.row(row.goal(goal));
     }
     let mut beside = |operation: Operation, work: &(dyn Fn(u64) + Sync)| {
         let Some(goal) = operation.goal_of_two() else { return };
@@ -335,7 +340,7 @@ fn inlined(report: &mut Report, handles: &Handles, floors: &Floors) {
     beside(Operation::Histogram, &|times| handles.histogram_inlined(times));
     report.note(format!(
         "Rows that do not say `inlined` are calls; one that does nothing takes {:.2} ns on this machine, which is why no \
-         goal of a handle stands there.",
+         goal of a counter or gauge stands there.",
         found[12].median
     ));
 }
