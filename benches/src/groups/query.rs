@@ -1,5 +1,9 @@
 //! What a question costs over HTTP: ms, body read to the end. Cold, asked again, and asked again while the range moves
 //! and samples come late.
+//!
+//! Servers are asked by turns, each several times in a row: one that is asked once and then waits while others answer finds
+//! the processor's caches full of their code, which is nothing that it does. So the first request of a turn is not counted, but
+//! told in a note. A request that asks nothing is asked in the same turns, behind the question.
 
 use std::time::Instant;
 
@@ -11,9 +15,11 @@ use crate::machine;
 use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::Spread;
 use crate::servers::answer::{self, Found};
-use crate::servers::{Kind, query_encoded};
+use crate::servers::{Connection, Kind, Server, query_encoded};
 
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 10;
+/// Requests of a turn, of which the first is not counted.
+const IN_A_ROW: usize = 5;
 const HOUR_S: i64 = 3_600;
 /// Steps that the range moves by: as many scrapes as lie between the load's end and now.
 const MOVES: usize = 10;
@@ -45,6 +51,8 @@ const fn ask(what: &'static str, query: &'static str, span: Span) -> Question {
     Question { what, query, span }
 }
 
+/// What connection, system and HTTP take of every row.
+const NOTHING: &str = "a request that asks nothing";
 /// The part of VictoriaMetrics' time without its cache that is the goal.
 const COLD: Goal = Goal::Of(Kind::VictoriaMetrics.name(), 0.4);
 /// What was asked before costs no more than out of its cache.
@@ -122,22 +130,27 @@ pub(super) fn texts() -> impl Iterator<Item = &'static str> + Clone {
 pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
     let core = machine::two_cores().map(|[_, second]| second);
     let moving = machine::on_core(core, || -> Result<_> {
-        let mut rows = vec![of_servers("a request that asks nothing", "ms", Goal::None, &empty(loaded)?)];
-        let floor = empty(loaded)?.iter().find(|(kind, _)| *kind == Kind::Kymo).map(|(_, took)| *took);
-        let mut differences = Vec::new();
         let cold = QUESTIONS.iter().map(|question| (question, Caching::Refused));
         let ranges = QUESTIONS.iter().filter(|question| question.is_range());
-        for (question, caching) in cold.chain(ranges.map(|question| (question, Caching::Allowed))) {
-            let asked = one(question, load, loaded, caching)?;
-            differences.extend(asked.difference);
-            let floor = floor.map(|took| ("a request that asks nothing", took));
-            rows.push(floor.into_iter().fold(asked.row, |row, (what, took)| row.floor(what, took)));
-            if question.span == Span::Raw {
-                rows.push(of_servers("raw samples as JSON, all in all", "MB/s", Goal::None, &asked.rates));
+        let questions = cold.chain(ranges.map(|question| (question, Caching::Allowed)));
+        let asked: Vec<AskedOne> =
+            questions.map(|(question, caching)| one(question, load, loaded, caching)).collect::<Result<_>>()?;
+        let empty = |(number, one): (usize, &Loaded)| {
+            let times = asked.iter().flat_map(|asked| asked.empty[number].iter().copied()).collect();
+            Ok((one.server.kind(), median(times)?))
+        };
+        let empty = loaded.iter().enumerate().map(empty).collect::<Result<Vec<_>>>()?;
+        report.row(of_servers(NOTHING, "ms", Goal::None, &empty));
+        for asked in &asked {
+            report.row(asked.row.clone());
+            if !asked.rates.is_empty() {
+                report.row(of_servers("raw samples as JSON, all in all", "MB/s", Goal::None, &asked.rates));
             }
         }
-        rows.iter().for_each(|row| report.row(row.clone()));
-        differences.into_iter().for_each(|text| report.note(text));
+        asked.iter().filter_map(|asked| asked.difference.clone()).for_each(|text| report.note(text));
+        let firsts: Vec<&str> = asked.iter().map(|asked| &*asked.first).collect();
+        let names: Vec<&str> = loaded.iter().map(|one| one.server.kind().name()).collect();
+        report.note(format!("First of each turn, ms, {}: {}.", names.join(" / "), firsts.join("; ")));
         moving(load, loaded)
     })?;
     for (row, differences) in moving {
@@ -145,26 +158,16 @@ pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
         differences.into_iter().for_each(|text| report.note(text));
     }
     report.note(format!(
-        "Queries: medians of {ROUNDS} rounds by turns; VM with nocache=1 but where a question is asked again; the wide \
-         rate is an error by PromQL's rules. While the range moves, by {MOVES} steps, one series in {LATE_SHARE} comes \
+        "Queries: medians of {ROUNDS} turns of {IN_A_ROW} requests in a row to each server, the first of each not counted, \
+         with as many that ask nothing behind them; VM with nocache=1 but where a question is asked again; the wide rate is an \
+         error by PromQL's rules. While the range moves, by {MOVES} steps, each asks once, and one series in {LATE_SHARE} comes \
          {LATE_BY} scrapes late."
     ));
     Ok(())
 }
 
-/// Milliseconds of a request that asks nothing: what connection, system and HTTP take of every row.
-fn empty(loaded: &[Loaded]) -> Result<Vec<(Kind, f64)>> {
-    let median = |one: &Loaded| {
-        let mut http = one.server.connect()?;
-        let mut times = Vec::with_capacity(10 * ROUNDS);
-        for _ in 0..10 * ROUNDS {
-            let started = Instant::now();
-            one.server.ask(&mut http, one.server.health_path())?;
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-        }
-        Ok((one.server.kind(), Spread::of(times).context("nothing was asked")?.median))
-    };
-    loaded.iter().map(median).collect()
+fn median(times: Vec<f64>) -> Result<f64> {
+    Ok(Spread::of(times).context("nothing was asked")?.median)
 }
 
 /// A row of one figure per server.
@@ -238,43 +241,80 @@ struct AskedOne {
     row: Row,
     /// How Kymo's answer differs from Prometheus'.
     difference: Option<String>,
-    /// MB of answer per second.
+    /// MB of answer per second, where that is a row.
     rates: Vec<(Kind, f64)>,
+    /// Milliseconds of requests that ask nothing, by server: what connection, system and HTTP take of the row.
+    empty: Vec<Vec<f64>>,
+    /// What the first of each turn took, in words.
+    first: String,
+}
+
+/// One server's turns with one question.
+struct Turns<'a> {
+    server: &'a Server,
+    http: Connection,
+    found: Option<(Found, usize)>,
+    first: Vec<f64>,
+    times: Vec<f64>,
+    empty: Vec<f64>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(server: &'a Server) -> Result<Turns<'a>> {
+        let http = server.connect()?;
+        Ok(Turns { server, http, found: None, first: Vec::new(), times: Vec::new(), empty: Vec::new() })
+    }
+
+    fn take(&mut self, target: &str) -> Result<()> {
+        if self.found.is_none() {
+            let answer = self.server.ask(&mut self.http, target)?;
+            self.found = Some((answer::read(&answer.body), answer.body.len()));
+        }
+        let mut in_a_row = |target: &str| -> Result<Vec<f64>> {
+            let mut ask = || {
+                let started = Instant::now();
+                self.server.ask(&mut self.http, target)?;
+                Ok(started.elapsed().as_secs_f64() * 1e3)
+            };
+            (0..IN_A_ROW).map(|_| ask()).collect()
+        };
+        let (times, empty) = (in_a_row(target)?, in_a_row(self.server.health_path())?);
+        self.first.extend(&times[..1]);
+        self.times.extend(&times[1..]);
+        self.empty.extend(&empty[1..]);
+        Ok(())
+    }
 }
 
 /// One question to every server by turns.
 fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) -> Result<AskedOne> {
     let target = question.target(load, 0, caching);
-    let mut servers = loaded
-        .iter()
-        .map(|one| Ok((&one.server, one.server.connect()?, Vec::with_capacity(ROUNDS), None)))
-        .collect::<Result<Vec<_>>>()?;
-    for round in 0..=ROUNDS {
-        for (server, http, times, found) in &mut servers {
-            let started = Instant::now();
-            let answer = server.ask(http, &target)?;
-            let took = started.elapsed();
-            if round == 0 {
-                *found = Some((answer::read(&answer.body), answer.body.len()));
-            } else {
-                times.push(took.as_secs_f64() * 1e3);
-            }
-        }
+    let mut servers = loaded.iter().map(|one| Turns::new(&one.server)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..ROUNDS {
+        servers.iter_mut().try_for_each(|turns| turns.take(&target))?;
     }
     let (what, goal) = match caching {
         Caching::Refused => (question.what.to_owned(), COLD),
         Caching::Allowed => (format!("{}, again", question.what), REPEATED),
     };
     let mut row = Row::new(&*what, "ms", Figure::missing("no binary")).goal(goal);
-    let (mut ours, mut reference, mut rates) = (None, None, Vec::new());
-    for (server, _, times, found) in servers {
-        let median = Spread::of(times).context("nothing was asked")?.median;
+    let (mut ours, mut reference, mut rates, mut empties, mut firsts) =
+        (None, None, Vec::new(), Vec::new(), Vec::new());
+    for Turns { server, found, first, times, empty, .. } in servers {
+        let took = median(times)?;
         let (found, bytes) = found.context("nothing was asked")?;
         let figure = match &found {
-            Found::Series(_) => Figure::Of(median),
+            Found::Series(_) => Figure::Of(took),
             Found::Error(_) => Figure::missing("error"),
         };
-        rates.push((server.kind(), bytes as f64 / median / 1e3));
+        if question.span == Span::Raw {
+            rates.push((server.kind(), bytes as f64 / took / 1e3));
+        }
+        firsts.push(format!("{:.2}", median(first)?));
+        if server.kind() == Kind::Kymo {
+            row = row.floor(NOTHING, median(empty.clone())?);
+        }
+        empties.push(empty);
         row = match server.kind() {
             Kind::Kymo => row.ours(figure),
             kind => row.peer(kind.name(), figure),
@@ -287,5 +327,6 @@ fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) ->
     }
     let difference = ours.zip(reference).and_then(|(ours, reference)| ours.difference(&reference));
     let difference = difference.map(|how| format!("{what}: Kymo's answer differs from Prometheus': {how}."));
-    Ok(AskedOne { row, difference, rates })
+    let first = format!("{what} {}", firsts.join(" / "));
+    Ok(AskedOne { row, difference, rates, empty: empties, first })
 }
