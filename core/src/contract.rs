@@ -3,6 +3,7 @@
 //! An implementation offers a [`Subject`] and calls [`run`]; a failure panics with what was seen.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -446,6 +447,15 @@ fn the_catalogue_lists_what_is_there(subject: &mut dyn Subject) {
         assert_eq!(storage.label_names(&all, &ctx()).expect("names"), ["__name__", "x", "y"], "flushed: {flushed}");
         assert_eq!(storage.label_values("x", &all, &ctx()).expect("values"), ["1", "2"]);
         assert_eq!(storage.label_values("nope", &all, &ctx()).expect("values"), Vec::<String>::new());
+        for (seen_max, expected) in [(9, &["1", "2"][..]), (1, &["1"])] {
+            let mut seen = Vec::new();
+            let mut visit = |value: &str| {
+                seen.push(value.to_owned());
+                if seen.len() == seen_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            storage.visit_label_values("x", &all, &ctx(), &mut visit).expect("values");
+            assert_eq!(seen, expected, "flushed: {flushed}");
+        }
         let recent = Selector::new(vec![], NOW_MS - 1_000, NOW_MS);
         assert_eq!(storage.label_values("x", &recent, &ctx()).expect("values"), ["2"], "flushed: {flushed}");
         let b = Selector::new(vec![Matcher::equal("__name__", "b")], i64::MIN, i64::MAX);

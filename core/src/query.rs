@@ -1,5 +1,6 @@
 //! The seam to whatever answers PromQL: the local engine, or any server with a Prometheus API.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::batch::{Exemplar, Metadata};
@@ -40,6 +41,24 @@ pub trait QueryBackend: Send + Sync {
     /// As [`query`](Self::query).
     fn label_values(&self, name: &str, what: &CatalogRequest, ctx: &QueryContext)
     -> Result<Listed<String>, QueryError>;
+
+    /// Shows the items of [`label_values`](Self::label_values) in their order, until `visit` has seen enough, and gives the
+    /// remarks on the list.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query); some may have been shown before.
+    fn visit_label_values(
+        &self,
+        name: &str,
+        what: &CatalogRequest,
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Annotations, QueryError> {
+        let listed = self.label_values(name, what, ctx)?;
+        // Where it ended is for who ended it.
+        let _ = listed.items.iter().try_for_each(|value| visit(value));
+        Ok(listed.annotations)
+    }
 
     /// Metadata by family, newest first.
     ///

@@ -1,6 +1,7 @@
 //! The engine: requests in, answers out.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -343,6 +344,33 @@ impl QueryBackend for Engine {
         Engine::listed(what, ctx, |selector| self.storage.label_values(name, selector, ctx))
     }
 
+    fn visit_label_values(
+        &self,
+        name: &str,
+        what: &CatalogRequest,
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Annotations, QueryError> {
+        let mut annotations = Annotations::default();
+        let selectors = Engine::selectors(what);
+        let [selector] = &*selectors else {
+            let listed = self.label_values(name, what, ctx)?;
+            // Where it ended is for who ended it.
+            let _ = listed.items.iter().try_for_each(|value| visit(value));
+            return Ok(listed.annotations);
+        };
+        let (mut shown, mut is_cut) = (0, false);
+        self.storage.visit_label_values(name, selector, ctx, &mut |value| {
+            is_cut = shown == what.limit && what.limit > 0;
+            shown += 1;
+            if is_cut { ControlFlow::Break(()) } else { visit(value) }
+        })?;
+        if is_cut {
+            annotations.warn(CUT);
+        }
+        Ok(annotations)
+    }
+
     fn metadata(&self, family: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, QueryError> {
         Ok(self.storage.metadata(family, ctx)?)
     }
@@ -390,10 +418,13 @@ fn parse_options(options: &EngineOptions) -> ParseOptions {
     }
 }
 
+/// Prometheus' words.
+const CUT: &str = "results truncated due to limit";
+
 fn cut<T>(items: &mut Vec<T>, limit: usize, annotations: &mut Annotations) {
     if limit > 0 && items.len() > limit {
         items.truncate(limit);
-        annotations.warn("results truncated due to limit");
+        annotations.warn(CUT);
     }
 }
 

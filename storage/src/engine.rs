@@ -5,6 +5,7 @@
 //! except the log's writer, which orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or
 //! a snapshot is taken. A delete is synced in its turn, with `deleting` held and no other.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -311,6 +312,16 @@ impl MetricStorage for Engine {
 
     fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
         self.list_values(name, what, ctx)
+    }
+
+    fn visit_label_values(
+        &self,
+        name: &str,
+        what: &Selector,
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SelectError> {
+        self.show_values(name, what, ctx, visit)
     }
 
     fn series(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<Labels>, SelectError> {

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -294,7 +294,7 @@ impl Engine {
     }
 
     pub(crate) fn list_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        self.listed(None, what, ctx)
+        Ok(self.listed(None, what, ctx)?.sorted().map(str::to_owned).collect())
     }
 
     pub(crate) fn list_values(
@@ -303,11 +303,23 @@ impl Engine {
         what: &Selector,
         ctx: &QueryContext,
     ) -> Result<Vec<String>, SelectError> {
-        self.listed(Some(name), what, ctx)
+        Ok(self.listed(Some(name), what, ctx)?.sorted().map(str::to_owned).collect())
+    }
+
+    pub(crate) fn show_values(
+        &self,
+        name: &str,
+        what: &Selector,
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SelectError> {
+        // Where it ended is for who ended it.
+        let _ = self.listed(Some(name), what, ctx)?.sorted().try_for_each(visit);
+        Ok(())
     }
 
     /// The label names, or the values of one, of matching series.
-    fn listed(&self, name: Option<&str>, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
+    fn listed(&self, name: Option<&str>, what: &Selector, ctx: &QueryContext) -> Result<Listing, SelectError> {
         let mut listing = Listing::new();
         let inside = &self.inside_retention(what, Tier::OneHour);
         let look_into = |block: &LiveBlock, listing: &mut Listing| {
@@ -324,7 +336,7 @@ impl Engine {
         let blocks = self.visit_head(name, inside, ctx, &mut listing)?;
         let is_new = |block: &&Arc<LiveBlock>| !before.list().iter().any(|known| Arc::ptr_eq(known, block));
         blocks.list().iter().filter(is_new).try_for_each(|block| look_into(block, &mut listing))?;
-        Ok(listing.sorted())
+        Ok(listing)
     }
 
     /// Adds the label names, or the values of one, of matching series of the head; gives the blocks that belong to it.

@@ -4,6 +4,7 @@
 //! [`BlockingPool`](crate::pool::BlockingPool).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -82,6 +83,23 @@ pub trait MetricStorage: Send + Sync {
     /// # Errors
     /// As [`select`](Self::select).
     fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError>;
+
+    /// Shows what [`label_values`](Self::label_values) lists, in its order, until `visit` has seen enough: for who looks at each
+    /// once, and needs no text of its own. No lock of the engine is held meanwhile.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    fn visit_label_values(
+        &self,
+        name: &str,
+        what: &Selector,
+        ctx: &QueryContext,
+        visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SelectError> {
+        // Where it ended is for who ended it.
+        let _ = self.label_values(name, what, ctx)?.iter().try_for_each(|value| visit(value));
+        Ok(())
+    }
 
     /// Label sets that match and have a sample in the window, sorted.
     ///

@@ -44,8 +44,16 @@ pub(super) async fn label_values(
     let name = label_name::unescape(&name);
     let what = catalog_request(&params)?;
     let question = question(&state, &params, "values", &name);
-    let ask = move |backend: &dyn QueryBackend, ctx: &QueryContext| backend.label_values(&name, &what, ctx);
-    list(&state, question, ask, |out, value| write::write_text(out, value)).await
+    let (backend, buffers) = (state.backend.clone(), state.buffers.clone());
+    run_known(&state, state.options.timeout_max, question, move |ctx| {
+        let mut answer = buffers.answer(ctx)?;
+        write::write_data_texts(&mut answer, |visit| {
+            backend.visit_label_values(&name, &what, ctx, visit).map_err(catalog_error)
+        })?;
+        Ok(answer)
+    })
+    .await
+    .map(Answer::into_json)
 }
 
 /// What is asked for, whatever the time.

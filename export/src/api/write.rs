@@ -4,6 +4,8 @@
 //! things keep a range result cheap: the texts of a grid's times are made once for all series, and a
 //! value equal to the one before it is copied instead of printed.
 
+use std::ops::ControlFlow;
+
 use kymo_core::query::{
     Annotations, Grid, GridPresence, PointTimes, QueryResult, QueryStats, QueryValue, ResultSeries,
 };
@@ -83,6 +85,27 @@ pub(crate) fn write_data_list<T>(
     write_list(out, items, write)?;
     out.bytes.push(b']');
     write_end(out, annotations)
+}
+
+/// Writes the envelope of a list of texts as `list` shows them; it gives the remarks on them.
+pub(crate) fn write_data_texts(
+    out: &mut Answer,
+    list: impl FnOnce(&mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Annotations, ApiError>,
+) -> Result<(), ApiError> {
+    out.reserve(FRAME_BYTES)?;
+    out.bytes.extend_from_slice(br#"{"status":"success","data":["#);
+    let (mut outcome, mut is_first) = (Ok(()), true);
+    let annotations = list(&mut |text| {
+        if !std::mem::take(&mut is_first) {
+            // Within the room that each text leaves.
+            out.bytes.push(b',');
+        }
+        outcome = write_text(out, text);
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome?;
+    out.bytes.push(b']');
+    write_end(out, &annotations)
 }
 
 /// Appends a string with room made for it.

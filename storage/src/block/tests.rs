@@ -169,9 +169,9 @@ fn matchers_find_what_they_say() {
             block.label_values("n", &what, &QueryContext::unlimited(), &mut values).unwrap();
             let mut wanted: Vec<&str> = wanted.iter().filter_map(|n| all[*n].get("n")).collect();
             wanted.sort_unstable();
-            assert_eq!(values.sorted(), wanted, "{name}{op:?}{value}");
+            assert!(values.sorted().eq(wanted.iter().copied()), "{name}{op:?}{value}");
             block.label_names(&what, &QueryContext::unlimited(), &mut names).unwrap();
-            assert_eq!(names.sorted().is_empty(), wanted.is_empty());
+            assert_eq!(names.sorted().next().is_none(), wanted.is_empty());
         }
     }
     let stopping = QueryContext::unlimited();

@@ -1,5 +1,6 @@
 //! What stops a query, and what a query says of its cost.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -504,6 +505,19 @@ fn the_catalogue_is_listed_sorted_joined_and_cut() {
     let values = engine.label_values("n", &cut, &ctx).unwrap();
     assert_eq!(values.items, ["000", "001", "002"]);
     assert_eq!(values.annotations.warnings, ["results truncated due to limit"]);
+    // Of one selector, of several, and of one with no more values than the limit.
+    let of_several = CatalogRequest { matchers: of(&["002", "001", "000", "003"]), ..cut.clone() };
+    let of_all = CatalogRequest { limit: 4, ..CatalogRequest::default() };
+    for what in [cut, of_several, of_all] {
+        let mut seen = Vec::new();
+        let mut visit = |value: &str| {
+            seen.push(value.to_owned());
+            ControlFlow::Continue(())
+        };
+        let annotations = engine.visit_label_values("n", &what, &ctx, &mut visit).unwrap();
+        let listed = engine.label_values("n", &what, &ctx).unwrap();
+        assert_eq!((seen, annotations), (listed.items, listed.annotations));
+    }
     let late = CatalogRequest { start_ms: Some(600_001), ..CatalogRequest::default() };
     assert_eq!(engine.series(&late, &ctx).unwrap().items, []);
     assert_eq!(engine.metadata(None, &ctx).unwrap(), []);
