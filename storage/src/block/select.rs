@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kymo_core::{Labels, Matcher, QueryContext, SelectError, Selector};
+use kymo_core::{Labels, METRIC_NAME, Matcher, QueryContext, SelectError, Selector};
 use roaring::RoaringBitmap;
 
 use super::postings::PostingsPage;
@@ -64,9 +64,10 @@ impl Block {
         matchers: &[Matcher],
         check: &impl Fn() -> Result<(), SelectError>,
     ) -> Result<Runs, SelectError> {
-        // What a label must have narrows first, plain values before expressions; what it must not have is taken away after.
+        // What a label must have narrows first, plain values before expressions, and the metric's name, which fewest series share,
+        // before all; what it must not have is taken away after.
         let (mut not, mut must): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(|m| m.matches_empty());
-        must.sort_by_key(|matcher| matcher.literals().is_none());
+        must.sort_by_key(|matcher| (matcher.literals().is_none(), matcher.name() != METRIC_NAME));
         let mut found: Option<Runs> = None;
         for matcher in must {
             // A series has one value of a label, so whatever else is said of that label is asked of the values at hand.
