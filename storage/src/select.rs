@@ -277,18 +277,14 @@ impl Engine {
         };
         let sorted = self.head.sorted(&numbers, |at| &found[at as usize], live, ctx)?;
         let mut found = taken(found, &sorted);
-        let in_head = found.len();
         for block in blocks.list() {
             ctx.check()?;
+            let mut here = Vec::new();
             block.select(what, now_ms, ctx, |labels, _, _| {
-                found.push(labels.clone());
+                here.push(labels.clone());
                 Ok(())
             })?;
-        }
-        if found.len() > in_head {
-            // Stable, since these are lists that are sorted already.
-            found.sort();
-            found.dedup();
+            found = join_labels(found, here);
         }
         Ok(found)
     }
@@ -417,6 +413,26 @@ fn taken<T>(items: Vec<T>, order: &[u32]) -> Vec<T> {
 /// The number of the last of so many items, counted from 1.
 fn number_of(count: usize) -> Option<NonZeroU32> {
     NonZeroU32::new(count as u32)
+}
+
+/// Joins the label sets of one block into the list; both are sorted, and hold none twice.
+fn join_labels(known: Vec<Labels>, found: Vec<Labels>) -> Vec<Labels> {
+    if known.is_empty() || found.is_empty() {
+        return if known.is_empty() { found } else { known };
+    }
+    let mut joined = Vec::with_capacity(known.len().max(found.len()));
+    let mut left = known.into_iter().peekable();
+    for labels in found {
+        // Equality first, as in `join`.
+        while left.next_if(|next| *next == labels).is_none()
+            && let Some(before) = left.next_if(|next| *next < labels)
+        {
+            joined.push(before);
+        }
+        joined.push(labels);
+    }
+    joined.extend(left);
+    joined
 }
 
 /// Joins the series of one block into the list; both are sorted by labels.
