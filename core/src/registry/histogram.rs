@@ -16,8 +16,9 @@ use crate::metric::MetricKind;
 
 /// Observations counted in buckets.
 ///
-/// With explicit buckets an observation costs a comparison with each bound and two loads and stores to cells that no other
-/// thread writes. A native histogram costs a lock that few threads share.
+/// With explicit buckets an observation costs a look into a table of the bounds by the leading bits of the number, one
+/// comparison, and two loads and stores to cells that no other thread writes. Where bounds are too many or too close for a
+/// table, many are compared. A native histogram costs a lock that few threads share.
 #[derive(Debug, Clone)]
 pub struct Histogram {
     node: Arc<Node<HistogramValue>>,
@@ -74,6 +75,18 @@ impl HistogramValue {
         if value.is_nan() {
             return;
         }
+        match &self.0 {
+            Buckets::Explicit { cells, bounds } => match bounds.steps() {
+                Some(steps) => cells::observe(cells.first(), steps.bucket_of(value), value),
+                None => self.record_otherwise(value),
+            },
+            Buckets::Native(_) => self.record_otherwise(value),
+        }
+    }
+
+    /// Kept out of the caller's code, which it would make slower.
+    #[inline(never)]
+    fn record_otherwise(&self, value: f64) {
         match &self.0 {
             Buckets::Explicit { cells, bounds } => cells::observe(cells.first(), bounds.bucket_of(value), value),
             Buckets::Native(native) => native.record(value),
@@ -155,5 +168,22 @@ impl Histogram {
                 Some(found)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::{RegisterError, Registry};
+
+    #[test]
+    fn observations_count_alike_where_no_table_holds_the_bounds() -> Result<(), RegisterError> {
+        let registry = Registry::new();
+        let tabled = registry.histogram("tabled_seconds").buckets(&[1.0, 2.0]).register()?;
+        let scanned = registry.histogram("scanned_seconds").buckets(&[-2.0, -1.0, 1.0, 2.0]).register()?;
+        for histogram in [&tabled, &scanned] {
+            [-3.0, 0.5, 1.0, 1.5, 9.0, f64::NAN].into_iter().for_each(|value| histogram.record(value));
+            assert_eq!((histogram.count(), histogram.sum()), (5, 9.0), "{histogram:?}");
+        }
+        Ok(())
     }
 }

@@ -75,14 +75,88 @@ impl std::fmt::Debug for SharedClock {
 pub struct Bounds {
     /// Rising; the last is `+Inf`.
     upper: Vec<f64>,
-    /// `upper` without the last, and `+Inf` up to a multiple of [`LANES`].
-    padded: Vec<f64>,
+    search: Search,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Search {
+    Steps(Steps),
+    /// For bounds that are too many or too close for a table. `upper` without the last, and `+Inf` up to a multiple of [`LANES`].
+    Scan(Vec<f64>),
+}
+
+/// A table over the leading bits of a number, so fine that no entry has more than one bound in it: one comparison tells
+/// the bucket.
+///
+/// Bits of floats that are not negative rise with them. What is below the first entry, negative numbers included, is in
+/// the first, and what is above the last in the last.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Steps {
+    /// The least number whose leading bits are those of the first entry.
+    floor: f64,
+    /// Bits left out.
+    shift: u32,
+    /// The leading bits of `floor`.
+    first: u64,
+    but_last: Box<[Step]>,
+    last: Step,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Step {
+    /// The lowest bound that is not below the entry.
+    bound: f64,
+    /// How many bounds are below the entry.
+    below: u32,
 }
 
 /// Bounds compared at a time.
 const LANES: usize = 4;
 /// Up to so many bounds are all compared, which takes no branch; of more, halves are chosen first.
 const SCAN_MAX: usize = 32;
+/// A table takes no more than 8 KiB: 13 orders of magnitude in steps of 1, 2.5 and 5, or a hundred equal ones from 0.
+const STEPS_MAX: u64 = 512;
+const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+/// More would tell nothing apart in so short a table; sign, exponent and these are 32 bits.
+const KEPT_MAX: u32 = 20;
+
+impl Steps {
+    /// `None` where a table would be too long, or more than one bound is not above zero.
+    fn of(upper: &[f64]) -> Option<Self> {
+        let (_, finite) = upper.split_last()?;
+        if finite.iter().skip(1).any(|bound| *bound <= 0.0) {
+            return None;
+        }
+        (0..=KEPT_MAX).find_map(|kept| {
+            let shift = MANTISSA_BITS - kept;
+            let leading = |bound: f64| bound.to_bits() >> shift;
+            // The lowest bound has the first entry for itself.
+            let first = finite.get(1).map_or(Some(0), |bound| leading(*bound).checked_sub(1))?;
+            let last = finite.iter().skip(1).map(|bound| leading(*bound)).next_back().unwrap_or(first);
+            if last - first >= STEPS_MAX {
+                return None;
+            }
+            let floor = f64::from_bits(first << shift);
+            let entry_of = |bound: f64| leading(floor.max(bound));
+            finite.windows(2).all(|pair| entry_of(pair[0]) < entry_of(pair[1])).then(|| {
+                let step = |entry| {
+                    let below = finite.partition_point(|bound| entry_of(*bound) < entry);
+                    Step { bound: upper.get(below).copied().unwrap_or(f64::INFINITY), below: below as u32 }
+                };
+                Self { floor, shift, first, but_last: (first..last).map(step).collect(), last: step(last) }
+            })
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn bucket_of(&self, value: f64) -> u32 {
+        // One instruction, which `max` is not: the number is never NaN.
+        let raised = if value > self.floor { value } else { self.floor };
+        let entry = (raised.to_bits() >> self.shift).wrapping_sub(self.first);
+        let step = self.but_last.get(entry as usize).unwrap_or(&self.last);
+        step.below + u32::from(step.bound < value)
+    }
+}
 
 impl Bounds {
     /// `+Inf` is added if it is missing.
@@ -90,42 +164,62 @@ impl Bounds {
         let finite = bounds.strip_suffix(&[f64::INFINITY]).unwrap_or(bounds);
         let mut upper = finite.to_vec();
         upper.push(f64::INFINITY);
-        let mut padded = finite.to_vec();
-        padded.resize(finite.len().next_multiple_of(LANES), f64::INFINITY);
-        Self { upper, padded }
+        let scan = || {
+            let mut padded = finite.to_vec();
+            padded.resize(finite.len().next_multiple_of(LANES), f64::INFINITY);
+            Search::Scan(padded)
+        };
+        let search = Steps::of(&upper).map_or_else(scan, Search::Steps);
+        Self { upper, search }
     }
 
     pub(super) fn upper(&self) -> &[f64] {
         &self.upper
     }
 
-    /// Index of the bucket of a number: how many bounds are below it.
-    #[inline]
-    pub(super) fn bucket_of(&self, value: f64) -> u32 {
-        let mut from = 0;
-        let mut rest = self.padded.as_slice();
-        while rest.len() > SCAN_MAX {
-            let half = (rest.len() / 2).next_multiple_of(LANES);
-            match rest.split_at_checked(half) {
-                Some((low, high)) if low.last().is_some_and(|bound| *bound < value) => {
-                    from += low.len() as u32;
-                    rest = high;
-                }
-                Some((low, _)) => rest = low,
-                None => break,
-            }
+    /// Finds the bucket of a number, if these bounds are such that a table is short.
+    #[inline(always)]
+    pub(super) fn steps(&self) -> Option<&Steps> {
+        match &self.search {
+            Search::Steps(steps) => Some(steps),
+            Search::Scan(_) => None,
         }
-        // Padding is never below a number, `+Inf` included. Counted in floats, two lanes of which compare at once.
-        let mut below = [0.0_f64; LANES];
-        while let Some((bounds, others)) = rest.split_first_chunk::<LANES>() {
-            for (below, bound) in below.iter_mut().zip(bounds) {
-                *below += if *bound < value { 1.0 } else { 0.0 };
-            }
-            rest = others;
-        }
-        // The last bits of so large a number are those of a whole one.
-        from + (below.iter().sum::<f64>() + (1_u64 << 52) as f64).to_bits() as u32
     }
+
+    /// Index of the bucket of a number: how many bounds are below it.
+    pub(super) fn bucket_of(&self, value: f64) -> u32 {
+        match &self.search {
+            Search::Steps(steps) => steps.bucket_of(value),
+            Search::Scan(padded) => scan(padded, value),
+        }
+    }
+}
+
+/// How many of these bounds are below a number.
+fn scan(padded: &[f64], value: f64) -> u32 {
+    let mut from = 0;
+    let mut rest = padded;
+    while rest.len() > SCAN_MAX {
+        let half = (rest.len() / 2).next_multiple_of(LANES);
+        match rest.split_at_checked(half) {
+            Some((low, high)) if low.last().is_some_and(|bound| *bound < value) => {
+                from += low.len() as u32;
+                rest = high;
+            }
+            Some((low, _)) => rest = low,
+            None => break,
+        }
+    }
+    // Padding is never below a number, `+Inf` included. Counted in floats, two lanes of which compare at once.
+    let mut below = [0.0_f64; LANES];
+    while let Some((bounds, others)) = rest.split_first_chunk::<LANES>() {
+        for (below, bound) in below.iter_mut().zip(bounds) {
+            *below += if *bound < value { 1.0 } else { 0.0 };
+        }
+        rest = others;
+    }
+    // The last bits of so large a number are those of a whole one.
+    from + (below.iter().sum::<f64>() + (1_u64 << 52) as f64).to_bits() as u32
 }
 
 impl Options {
@@ -188,16 +282,49 @@ mod tests {
     proptest! {
         #[test]
         fn a_value_is_in_the_first_bucket_whose_bound_reaches_it(
-            mut bounds in prop::collection::vec(-1e3..1e3_f64, 0..200),
-            values in prop::collection::vec(prop_oneof![-1.1e3..1.1e3_f64, Just(f64::INFINITY), Just(f64::NEG_INFINITY)], 1..20),
+            mut bounds in prop_oneof![
+                prop::collection::vec(-1e3..1e3_f64, 0..200),
+                prop::collection::vec(0.0..1e3_f64, 0..20),
+                prop::collection::vec((-9..9_i32, 1..10_u8).prop_map(|(power, digit)| f64::from(digit) * 10_f64.powi(power)), 0..40),
+                prop::collection::vec(any::<f64>().prop_filter("a bound", |bound| bound.is_finite()), 0..40),
+            ],
+            lowest in prop::option::of(prop_oneof![Just(0.0), Just(-0.0), Just(-5.0), Just(f64::MIN_POSITIVE / 4.0)]),
+            values in prop::collection::vec(prop_oneof![-1.1e3..1.1e3_f64, any::<f64>(), Just(0.0), Just(-0.0)], 1..20),
         ) {
+            bounds.extend(lowest);
             bounds.sort_by(f64::total_cmp);
-            bounds.dedup();
+            bounds.dedup_by(|a, b| a == b);
             let laid_out = Bounds::new(&bounds);
-            for value in values.into_iter().chain(bounds.iter().copied()) {
+            let beside = |bound: &f64| [bound.next_down(), *bound, bound.next_up()];
+            let ends = [f64::INFINITY, f64::NEG_INFINITY];
+            let values = values.into_iter().chain(bounds.iter().flat_map(beside)).chain(ends);
+            for value in values.filter(|value| !value.is_nan()) {
                 let wanted = bounds.partition_point(|bound| *bound < value);
                 prop_assert_eq!(laid_out.bucket_of(value) as usize, wanted, "{}", value);
             }
+        }
+    }
+
+    #[test]
+    fn usual_bounds_are_found_in_a_table_and_others_by_a_scan() {
+        let entries = |bounds: &[f64]| match Bounds::new(bounds).search {
+            Search::Steps(Steps { but_last, .. }) => Some(but_last.len() + 1),
+            Search::Scan(_) => None,
+        };
+        let hundred: Vec<f64> = (0..=100).map(f64::from).collect();
+        let doubling: Vec<f64> = (0..40).map(|power| 2_f64.powi(power)).collect();
+        for (bounds, expected) in [
+            (&[][..], Some(1)),
+            (&[0.5], Some(1)),
+            (&[-1.0, 0.5], Some(2)),
+            (&DURATION_BUCKETS_DEFAULT, Some(12)),
+            (&hundred, Some(422)),
+            (&doubling, Some(40)),
+            (&[-2.0, -1.0, 0.5], None),
+            (&[1.0, 1.0 + f64::EPSILON, 2.0], None),
+            (&[0.0, 1e-300, 1e300], None),
+        ] {
+            assert_eq!(entries(bounds), expected, "{bounds:?}");
         }
     }
 }

@@ -6,10 +6,10 @@
 //! row, so that little of the loop is timed. The rows of two threads have a third that makes the series' page without pause,
 //! as fast as each crate makes it.
 //!
-//! A call alone can take longer than an increment, and hides it then. So the goals of counters and gauges stand in the rows of
+//! A call alone can take longer than an increment, and hides it then. So the goals of all handles stand in the rows of
 //! `inlined`, where nothing is around the operation, as a program's loop has it: one handle again and again and
 //! [`ROTATION`] in turn, one thread and two beside a scraper, and their floors in the same way. An observation of a histogram
-//! and a look-up are several times as long as a call, which is a part of them; their goals stand in the rows of calls.
+//! is several times as long as a call and has its goals there too; a look-up is not inlined.
 //!
 //! The calls stand in a library, as most of a program's code does. Without link-time optimisation the compiler does not know
 //! what the library becomes part of, and finds thread-local cells by a longer way than in a program's own crate: a counter
@@ -107,7 +107,7 @@ impl Operation {
         matches!(self, Operation::Lookup2 | Operation::Lookup5)
     }
 
-    /// A call hides it, and no goal is for both.
+    /// A call takes longer than it.
     fn is_hidden_by_a_call(self) -> bool {
         matches!(self, Operation::Counter | Operation::Gauge)
     }
@@ -327,8 +327,7 @@ fn inlined(report: &mut Report, handles: &Handles, floors: &Floors) {
     });
     for (index, (operation, what)) in rows.enumerate() {
         let row = Row::new(what, "ns", found[index].median).floor(operation.floor(), found[index + 6].median);
-        let goal = if operation.is_hidden_by_a_call() { Goal::AtMost(operation.goal()) } else { Goal::None };
-        report.row(row.goal(goal));
+        report.row(row.goal(Goal::AtMost(operation.goal())));
     }
     let mut beside = |operation: Operation, work: &(dyn Fn(u64) + Sync)| {
         let Some(goal) = operation.goal_of_two() else { return };
