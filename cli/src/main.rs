@@ -23,6 +23,7 @@
 //! is; what remains here is tested by running the program (`tests/it`).
 
 mod administer;
+mod allocator;
 mod cardinality;
 mod checkpoint;
 mod command;

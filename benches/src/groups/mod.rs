@@ -4,6 +4,7 @@ pub mod context;
 pub mod decode;
 pub mod engine;
 pub mod evaluation;
+mod gone;
 pub mod health;
 pub mod hot_path;
 pub mod ingest;
@@ -124,6 +125,9 @@ pub fn run(setup: &Setup, group: Option<Group>) -> Report {
     }
     let of_engine = |rows| wants(Group::Engine) && (setup.rows.is_empty() || setup.rows.contains(&rows));
     engine::run(setup, &mut report, of_engine);
+    if wants(Group::Engine) && setup.rows.contains(&engine::Rows::Gone) {
+        attempt(&mut report, "gone", |report| gone::run(setup, &servers_there(setup, report)?, report));
+    }
     let of_servers = OfServers {
         load: wants(Group::Ingest) || of_engine(engine::Rows::Write),
         bytes: of_engine(engine::Rows::Bytes),
@@ -150,8 +154,8 @@ fn attempt(report: &mut Report, what: &str, measure: impl FnOnce(&mut Report) ->
     }
 }
 
-/// Several groups want servers with the same load, so it is written once.
-fn servers(setup: &Setup, report: &mut Report, wanted: OfServers) -> Result<()> {
+/// Servers that there are binaries of; says which are missing.
+fn servers_there(setup: &Setup, report: &mut Report) -> Result<Vec<Binary>> {
     let (binaries, missing) = servers::find(setup.kymo.as_deref(), setup.peers.as_deref())?;
     for what in missing {
         report.later("a server", what);
@@ -164,6 +168,12 @@ fn servers(setup: &Setup, report: &mut Report, wanted: OfServers) -> Result<()> 
             report.note(format!("{} is version {version}.", kind.name()));
         }
     }
+    Ok(binaries)
+}
+
+/// Several groups want servers with the same load, so it is written once.
+fn servers(setup: &Setup, report: &mut Report, wanted: OfServers) -> Result<()> {
+    let binaries = servers_there(setup, report)?;
     let load = setup.load(setup.series, setup.scrapes)?;
     let loaded = ingest::write_load(setup, &load, &binaries)?;
     if wanted.load {

@@ -17,7 +17,7 @@ use kymo_core::{Clock, Labels, SystemClock};
 
 pub use peer_set::{PeerSet, peer_set, write_peer_set};
 pub use recording::{RecordedSeries, Recording, Target};
-pub use requests::{Placed, Request, RequestFile, request, requests};
+pub use requests::{Placed, Request, RequestFile, request, request_of, requests};
 
 /// Between scrapes.
 pub const INTERVAL_MS: i64 = 15_000;

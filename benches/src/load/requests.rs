@@ -69,11 +69,7 @@ impl Encoder<'_> {
             let Some((time_ms, value)) = self.load.sample(index, scrape) else { continue };
             samples += 1;
             nans += u64::from(value.is_nan());
-            self.sample.clear();
-            self.sample.push(DOUBLE_TAG);
-            self.sample.extend_from_slice(&value.to_le_bytes());
-            self.sample.push(TIME_TAG);
-            put_varint(&mut self.sample, time_ms.cast_unsigned());
+            put_sample(&mut self.sample, time_ms, value);
             self.message.push(SERIES_TAG);
             put_varint(&mut self.message, (self.labels[index].len() + 2 + self.sample.len()) as u64);
             self.message.extend_from_slice(&self.labels[index]);
@@ -99,6 +95,28 @@ pub fn requests(load: &Load, scrapes: Range<usize>) -> Result<Vec<Vec<Request>>>
 /// It cannot be compressed.
 pub fn request(load: &Load, scrape: usize, series: Range<usize>) -> Result<Request> {
     Encoder::new(load).request(scrape, series)
+}
+
+/// One request with a sample of each of some series, whose labels are sorted; its value is its number.
+///
+/// # Errors
+/// It cannot be compressed.
+pub fn request_of<'a, const N: usize>(
+    series: impl Iterator<Item = [(&'a str, String); N]>,
+    time_ms: i64,
+) -> Result<Request> {
+    let (mut message, mut sample, mut samples) = (Vec::new(), Vec::new(), 0);
+    for labels in series {
+        let labels = encoded(labels.iter().map(|(name, value)| (*name, value.as_str())));
+        put_sample(&mut sample, time_ms, samples as f64);
+        message.push(SERIES_TAG);
+        put_varint(&mut message, (labels.len() + 2 + sample.len()) as u64);
+        message.extend_from_slice(&labels);
+        put_bytes(&mut message, SAMPLE_TAG, &sample);
+        samples += 1;
+    }
+    let body = snap::raw::Encoder::new().compress_vec(&message).context("cannot compress a request")?;
+    Ok(Request { body, samples, nans: 0 })
 }
 
 /// Where a request stands in its file, and what it holds.
@@ -219,8 +237,21 @@ impl RequestFile {
 }
 
 fn encoded_labels(load: &Load, index: usize) -> Vec<u8> {
+    encoded(load.labels(index).iter())
+}
+
+/// In place of the sample before.
+fn put_sample(to: &mut Vec<u8>, time_ms: i64, value: f64) {
+    to.clear();
+    to.push(DOUBLE_TAG);
+    to.extend_from_slice(&value.to_le_bytes());
+    to.push(TIME_TAG);
+    put_varint(to, time_ms.cast_unsigned());
+}
+
+fn encoded<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut encoded = Vec::new();
-    for (name, value) in load.labels(index).iter() {
+    for (name, value) in labels {
         let mut label = Vec::new();
         put_bytes(&mut label, NAME_TAG, name.as_bytes());
         put_bytes(&mut label, VALUE_TAG, value.as_bytes());

@@ -12,6 +12,7 @@ use kymo_context::Context;
 use kymo_core::{Clock, heap};
 use kymo_storage::{Engine, Lane, MaintainLimit, Next};
 
+use crate::allocator;
 use crate::failure::{Failure, chain};
 
 /// Longest pause. The engine names its next moment on a clock that may be set back, and an idle lane is not told of
@@ -122,7 +123,7 @@ impl Heap {
             is_worth_it |= resident.saturating_sub(self.resident) > GROWTH_BYTES;
         }
         if is_worth_it {
-            heap::give_back();
+            allocator::give_back();
             (self.given_back, self.resident) = (now, heap::resident_bytes().unwrap_or(u64::MAX));
         }
     }

@@ -36,6 +36,8 @@ pub enum Rows {
     Series,
     /// A million series born and gone
     Churn,
+    /// The same in a server, minutes after; only when asked for by name
+    Gone,
     /// Bytes and ns by class of the recording's series, and the encoders they got
     Encoders,
     /// Bytes per sample on disk, on the measured set and on the recording as it is
@@ -44,14 +46,6 @@ pub enum Rows {
     Write,
     /// What `kill -9` loses, and the time to ready after it
     Kill,
-}
-
-impl Rows {
-    /// Whether servers are started for them.
-    #[must_use]
-    pub fn need_servers(self) -> bool {
-        matches!(self, Rows::Bytes | Rows::Write | Rows::Kill)
-    }
 }
 
 /// Adds the rows that are measured within processes of our own.
