@@ -330,7 +330,8 @@ mod tests {
                 _ => Ok(space),
             }
         };
-        let mut filesystem = Filesystem::asking(Duration::from_millis(50), Arc::new(ask));
+        // Long enough for the others to answer on a busy machine; it is waited out once.
+        let mut filesystem = Filesystem::asking(Duration::from_secs(3), Arc::new(ask));
         let mounts = ["/a", "/stuck", "/denied", "/b"].map(|at| mount(at, "nfs"));
         let paths = mounts.clone().map(|mount| PathBuf::from(mount.mount_point));
         let stuck = Err(TIMEOUT.to_owned());
