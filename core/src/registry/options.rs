@@ -81,7 +81,8 @@ pub struct Bounds {
 #[derive(Debug, Clone, PartialEq)]
 enum Search {
     Steps(Steps),
-    /// For bounds that are too many or too close for a table. `upper` without the last, and `+Inf` up to a multiple of [`LANES`].
+    /// For bounds that are too many or too close for a table: `upper` without the last, and `+Inf` up to a multiple of
+    /// [`LANES`].
     Scan(Vec<f64>),
 }
 
@@ -114,7 +115,8 @@ struct Step {
 const LANES: usize = 4;
 /// Up to so many bounds are all compared, which takes no branch; of more, halves are chosen first.
 const SCAN_MAX: usize = 32;
-/// A table takes no more than 8 KiB: 13 orders of magnitude in steps of 1, 2.5 and 5, or a hundred equal ones from 0.
+/// A table takes no more than 8 KiB. Bounds of which each is at least twice the one before take an entry per power of two,
+/// a hundred equal ones from 0 take 422.
 const STEPS_MAX: u64 = 512;
 const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
 /// More would tell nothing apart in so short a table; sign, exponent and these are 32 bits.
@@ -133,9 +135,8 @@ impl Steps {
             // The lowest bound has the first entry for itself.
             let first = finite.get(1).map_or(Some(0), |bound| leading(*bound).checked_sub(1))?;
             let last = finite.iter().skip(1).map(|bound| leading(*bound)).next_back().unwrap_or(first);
-            if last - first >= STEPS_MAX {
-                return None;
-            }
+            // Bounds are checked later than they are laid out, so they may fall.
+            last.checked_sub(first).filter(|length| *length < STEPS_MAX)?;
             let floor = f64::from_bits(first << shift);
             let entry_of = |bound: f64| leading(floor.max(bound));
             finite.windows(2).all(|pair| entry_of(pair[0]) < entry_of(pair[1])).then(|| {
@@ -295,7 +296,8 @@ mod tests {
             bounds.sort_by(f64::total_cmp);
             bounds.dedup_by(|a, b| a == b);
             let laid_out = Bounds::new(&bounds);
-            let beside = |bound: &f64| [bound.next_down(), *bound, bound.next_up()];
+            // Of zero a neighbour is NaN this way, and left out.
+            let beside = |bound: &f64| [bound.to_bits().wrapping_sub(1), bound.to_bits(), bound.to_bits() + 1].map(f64::from_bits);
             let ends = [f64::INFINITY, f64::NEG_INFINITY];
             let values = values.into_iter().chain(bounds.iter().flat_map(beside)).chain(ends);
             for value in values.filter(|value| !value.is_nan()) {

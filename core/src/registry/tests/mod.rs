@@ -91,8 +91,14 @@ fn impossible_descriptions_are_refused() {
     assert_eq!(overflow.unwrap_err(), label(OVERFLOW_LABEL));
     assert_eq!(registry.histogram("m").label("le", "1").register().unwrap_err(), label("le"));
     let options = |what| RegisterError::Options { family: "m".to_owned(), what };
-    let falling = registry.histogram("m").buckets(&[2.0, 1.0]).register();
-    assert_eq!(falling.unwrap_err(), options("bucket bounds do not rise"));
+    for falling in [&[2.0, 1.0][..], &[1.0, 100.0, 2.0], &[1.0, -1.0], &[1.0, 1.0]] {
+        let refused = registry.histogram("m").buckets(falling).register().unwrap_err();
+        assert_eq!(refused, options("bucket bounds do not rise"), "{falling:?}");
+    }
+    for no_number in [[1.0, f64::NAN, 2.0], [f64::NAN, 1.0, 2.0], [1.0, 2.0, -f64::NAN], [1.0, -f64::NAN, 2.0]] {
+        let refused = registry.histogram("m").buckets(&no_number).register().unwrap_err();
+        assert_eq!(refused, options("a bucket bound is not a number"), "{no_number:?}");
+    }
     let beyond = registry.summary("m").quantiles(&[1.5]).register();
     assert_eq!(beyond.unwrap_err(), options("a quantile is outside 0 to 1"));
     assert!(registry.snapshot().is_empty());
