@@ -2,7 +2,8 @@
 //!
 //! Parts pile up within a block range; when four neighbours of about one size are there they become one, still by the
 //! cheap encoders. Once a longer window of the time axis is closed, what lies within it becomes one block for which
-//! encoding is not spared; chunks that are written so already and need no new cut are taken over as they are.
+//! encoding is not spared; chunks that are written so already and need no new cut are taken over as they are. A window of
+//! which the head still holds so much that it would be merged again waits for the flush.
 //!
 //! The result carries the highest sequence of its inputs, which is right only if no other block that overlaps it in
 //! time has a sequence between those of its inputs; a set for which that does not hold is left alone.
@@ -10,6 +11,7 @@
 //! A merge goes on from step to step and touches nothing but its own file until it is whole; a crash leaves that file,
 //! which the next opening removes.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -43,6 +45,8 @@ const SMALL_BYTES: u64 = 256 << 10;
 const LATE_SHARE: u64 = 8;
 /// Samples of a chunk of a merged block: twice a part's take a tenth less, and are read in pages.
 const MERGED_CHUNK_SAMPLES: usize = 960;
+/// Series of which the samples are counted while the head is locked.
+const COUNTED_AT_ONCE: u32 = 10_000;
 /// How often a lane with nothing to do looks again.
 const LOOK_AGAIN_MS: i64 = 10_000;
 /// A merge rests this many times as long as it worked, so that it takes a part of one core only.
@@ -394,6 +398,21 @@ impl Engine {
         self.set_blocks(list);
     }
 
+    /// Samples in the head by multiples of a width.
+    fn head_by_time(&self, width_ms: i64) -> BTreeMap<i64, u64> {
+        let (mut counts, mut begin) = (BTreeMap::new(), 0_u32);
+        loop {
+            // Appends go on in between.
+            let head = self.head.read();
+            let end = head.numbers_end().min(begin.saturating_add(COUNTED_AT_ONCE));
+            if begin >= end {
+                return counts;
+            }
+            head.count_by_time(begin..end, width_ms, &mut counts);
+            begin = end;
+        }
+    }
+
     /// What to merge next.
     fn choose(
         &self,
@@ -424,7 +443,20 @@ impl Engine {
             if fitting.is_empty() {
                 fitting.push(range_ms);
             }
+            if everything {
+                // The longest takes in what lies in the shorter ones.
+                fitting.reverse();
+            }
             fitting
+        };
+        let in_head = OnceCell::new();
+        // Whether so much of a window is still in the head that the window would be merged again.
+        let waits = |(start, end): (i64, i64), inputs: &[Arc<LiveBlock>]| {
+            let in_head = in_head.get_or_init(|| self.head_by_time(range_ms));
+            let to_come: u64 =
+                in_head.range(start.div_euclid(range_ms)..end.div_euclid(range_ms)).map(|(_, n)| n).sum();
+            let there: u64 = inputs.iter().map(|block| block.footer().samples).sum();
+            to_come.saturating_mul(LATE_SHARE) >= there
         };
         let closed = windows().into_iter().find_map(|window| {
             // Half a range is left to what comes late.
@@ -432,12 +464,13 @@ impl Engine {
                 let end = n.saturating_add(1).saturating_mul(window);
                 everything || end.saturating_add(range_ms / 2) <= now_ms
             };
-            let by_window = by_window(blocks, window);
-            let worth = by_window.into_iter().filter(|(n, _)| is_over(*n)).map(|(_, inputs)| inputs).find(|inputs| {
-                let is_worth = if everything { needs_merging(inputs) } else { is_worth_merging(inputs) };
-                is_worth && may_merge(inputs, blocks)
+            let bounds = |n: i64| (n.saturating_mul(window), n.saturating_add(1).saturating_mul(window));
+            let mut over = by_window(blocks, window).into_iter().filter(|(n, _)| is_over(*n));
+            let worth = over.find(|(n, inputs)| match everything {
+                true => needs_merging(inputs) && may_merge(inputs, blocks),
+                false => is_worth_merging(inputs) && may_merge(inputs, blocks) && !waits(bounds(*n), inputs),
             });
-            worth.map(|inputs| Plan { inputs, effort: Effort::Small, deletes, now_ms: hidden_ms })
+            worth.map(|(_, inputs)| Plan { inputs, effort: Effort::Small, deletes, now_ms: hidden_ms })
         });
         let open = || {
             by_window(blocks, range_ms).into_values().find_map(|inputs| {

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use std::collections::BTreeMap;
@@ -90,6 +90,8 @@ pub struct Engine {
     pub(crate) unflushed_since: Mutex<Option<Duration>>,
     /// How long what is kept. Held only to copy or replace; replaced while the head is locked.
     pub(crate) retention: RwLock<Arc<RetentionPolicy>>,
+    /// See [`Engine::on_full`].
+    pub(crate) on_full: OnceLock<Box<dyn Fn() + Send + Sync>>,
     pub(crate) closed: AtomicBool,
     pub(crate) _lock: Box<dyn FsLock>,
 }
@@ -201,7 +203,13 @@ impl Engine {
 
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
-        self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
+        let before = self.counts.head_samples.swap(head.samples(), Ordering::Relaxed);
+        if before < self.options.flush_samples
+            && head.samples() >= self.options.flush_samples
+            && let Some(wake) = self.on_full.get()
+        {
+            wake();
+        }
         let bytes = head.bytes() + self.head.order_bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
         self.counts.head_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes);

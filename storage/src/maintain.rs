@@ -66,7 +66,8 @@ impl Default for MaintainLimit {
 pub enum Next {
     /// There is more to do.
     Now,
-    /// Not before this time of the clock, milliseconds since the Unix epoch.
+    /// Not before this time of the clock, milliseconds since the Unix epoch, unless [`Engine::on_full`] tells that the head is
+    /// full.
     At(i64),
     /// Only after something was appended.
     Idle,
@@ -147,14 +148,28 @@ impl Engine {
         if self.wants_flush() {
             self.flush()?;
         }
-        Ok(if is_aged { self.look_again() } else { Next::Now })
+        // It may have filled again meanwhile, of which nobody is told.
+        Ok(if is_aged && !self.is_full() { self.look_again() } else { Next::Now })
     }
 
     fn wants_flush(&self) -> bool {
-        let samples = self.counts.head_samples.load(Ordering::Relaxed);
         let since = *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = since.is_some_and(|s| self.options.clock.monotonic() >= s + self.options.flush_age);
-        samples >= self.options.flush_samples || is_old || (self.is_short_of_memory() && samples > 0)
+        let is_empty = self.counts.head_samples.load(Ordering::Relaxed) == 0;
+        self.is_full() || is_old || (self.is_short_of_memory() && !is_empty)
+    }
+
+    fn is_full(&self) -> bool {
+        self.counts.head_samples.load(Ordering::Relaxed) >= self.options.flush_samples
+    }
+
+    /// Has `wake` called whenever the head has become so full that [`Lane::Flush`] has to move it into blocks: a fast sender
+    /// may fill it twice before that lane looks again by itself.
+    ///
+    /// It is called by the thread that appends, while the head is locked: it must come back at once and ask nothing of the
+    /// engine. Only the first is kept.
+    pub fn on_full(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_full.set(Box::new(wake));
     }
 
     fn is_short_of_memory(&self) -> bool {

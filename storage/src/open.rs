@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use foldhash::{HashMap, HashMapExt};
 use kymo_core::memory::remember_metadata;
@@ -150,6 +150,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         rolling: Mutex::default(),
         unrolled: Mutex::default(),
         unflushed_since: Mutex::new(None),
+        on_full: OnceLock::new(),
         retention: RwLock::new(policy),
         closed: AtomicBool::new(false),
         fs,

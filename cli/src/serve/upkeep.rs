@@ -16,7 +16,7 @@ use crate::allocator;
 use crate::failure::{Failure, chain};
 
 /// Longest pause. The engine names its next moment on a clock that may be set back, and an idle lane is not told of
-/// appends; as long as the sync interval, so that neither makes a sync late.
+/// appends but for one that fills the head; as long as the sync interval, so that neither makes a sync late.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// First pause after a failure; each further one doubles it. A full disk must not spin.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub(super) type LetGo = Box<dyn Fn() -> bool + Send>;
 
 /// The running threads.
 pub(super) struct Upkeep {
-    stop: Arc<Stop>,
+    bell: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -47,14 +47,16 @@ impl Upkeep {
     ) -> Result<Upkeep, Failure> {
         let mut heap = Some(Heap::new(let_go, clock.clone()));
         let parent = global.child("upkeep").begin();
-        let mut upkeep = Upkeep { stop: Arc::default(), threads: Vec::new() };
+        let mut upkeep = Upkeep { bell: Arc::default(), threads: Vec::new() };
+        let bell = upkeep.bell.clone();
+        engine.on_full(move || bell.ring(|rung| rung.is_full = true));
         for lane in Lane::ALL {
-            let (engine, clock, stop) = (engine.clone(), clock.clone(), upkeep.stop.clone());
+            let (engine, clock, bell) = (engine.clone(), clock.clone(), upkeep.bell.clone());
             let context = parent.child(lane.as_str()).begin();
             let heap = if lane == Lane::Flush { heap.take() } else { None };
             let thread = std::thread::Builder::new()
                 .name(format!("kymo-{}", lane.as_str()))
-                .spawn(move || or_abort(lane, move || tend(&engine, lane, &*clock, &stop, &context, heap)))
+                .spawn(move || or_abort(lane, move || tend(&engine, lane, &*clock, &bell, &context, heap)))
                 .map_err(|error| Failure::because("cannot start a thread that tends the engine", &error))?;
             upkeep.threads.push(thread);
         }
@@ -63,7 +65,7 @@ impl Upkeep {
 
     /// Wakes and joins the threads; a step that runs is finished.
     pub(super) fn stop(self) {
-        self.stop.ask();
+        self.bell.ring(|rung| rung.is_over = true);
         for thread in self.threads {
             // Ends with an error only after `or_abort`, which does not come back.
             let _ = thread.join();
@@ -71,25 +73,38 @@ impl Upkeep {
     }
 }
 
-/// A flag that can be slept on.
+/// What wakes the threads before their time.
 #[derive(Default)]
-struct Stop {
+struct Bell {
     /// Guards nothing but itself.
-    asked: Mutex<bool>,
+    rung: Mutex<Rung>,
     wake: Condvar,
 }
 
-impl Stop {
-    fn ask(&self) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+/// What it was rung for.
+#[derive(Default)]
+struct Rung {
+    /// They are to end.
+    is_over: bool,
+    /// There is much to flush.
+    is_full: bool,
+}
+
+impl Bell {
+    fn ring(&self, set: impl FnOnce(&mut Rung)) {
+        set(&mut self.rung.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_all();
     }
 
-    /// Sleeps for `pause` or until asked to stop; says whether it was.
-    fn sleep(&self, pause: Duration) -> bool {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let slept = self.wake.wait_timeout_while(asked, pause, |asked| !*asked);
-        *slept.unwrap_or_else(PoisonError::into_inner).0
+    /// Sleeps for `pause`, or until told that the lane has something to do or is to end; says whether it is to end.
+    fn sleep(&self, lane: Lane, pause: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let sleeps_on = |rung: &mut Rung| !rung.is_over && !(rung.is_full && lane == Lane::Flush);
+        let mut rung = self.wake.wait_timeout_while(rung, pause, sleeps_on).unwrap_or_else(PoisonError::into_inner).0;
+        if lane == Lane::Flush {
+            rung.is_full = false;
+        }
+        rung.is_over
     }
 }
 
@@ -129,7 +144,7 @@ impl Heap {
     }
 }
 
-fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &Context, mut heap: Option<Heap>) {
+fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, bell: &Bell, context: &Context, mut heap: Option<Heap>) {
     let mut failing: Option<Failing> = None;
     let mut freed = engine.memory_freed();
     loop {
@@ -163,7 +178,7 @@ fn tend(engine: &Engine, lane: Lane, clock: &dyn Clock, stop: &Stop, context: &C
         }
         drop(step);
         let _waiting = context.blocking_on("its next moment");
-        if stop.sleep(pause) {
+        if bell.sleep(lane, pause) {
             return;
         }
     }

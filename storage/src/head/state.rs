@@ -6,6 +6,8 @@ use kymo_core::histogram::NativeHistogram;
 use kymo_core::storage::Columns;
 use kymo_core::{BudgetExceeded, Labels, LabelsRef, Matcher, QueryContext, SelectError};
 use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec::RunValues;
@@ -547,6 +549,21 @@ impl HeadState {
         let chunks = self.chunks(series).map(|c| (c.column.first(), c.column.last()));
         let runs = self.run_bounds(series).into_iter().flatten();
         chunks.chain(runs).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Adds to each multiple of `width_ms` the samples that the series of these numbers have there, whole chunks by their last;
+    /// what is set apart counts.
+    pub(crate) fn count_by_time(&self, numbers: Range<u32>, width_ms: i64, counts: &mut BTreeMap<i64, u64>) {
+        for series in numbers.filter_map(|number| self.table.get(number)) {
+            let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
+            let open = if series.len > 0 { self.tracks.times(series.part()) } else { &[] };
+            let late = late.last().map(|last| (late.len(), last.time_ms));
+            let open = open.last().map(|last| (open.len(), *last));
+            let chunks = self.chunks(series).map(|chunk| (chunk.column.count(), chunk.column.last()));
+            for (samples, last) in late.into_iter().chain(open).chain(chunks) {
+                *counts.entry(last.div_euclid(width_ms)).or_default() += samples as u64;
+            }
+        }
     }
 
     fn run_bounds(&self, series: &HeadSeries) -> [Option<(i64, i64)>; 2] {

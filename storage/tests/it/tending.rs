@@ -1,6 +1,8 @@
 //! Flush, merge, retention, and giving memory back.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, Registry, RejectReason, Selector};
@@ -210,6 +212,82 @@ fn the_head_is_flushed_by_age_and_by_size() {
     assert_eq!((engine.statistics().blocks, engine.statistics().head_samples), (2, 0), "large enough");
     let logs = disk.files().into_keys().filter(|path| path.extension().is_some_and(|e| e == "wal")).count();
     assert_eq!(logs, 0, "what is in blocks is not in the log");
+}
+
+#[test]
+fn who_tends_the_head_is_told_each_time_it_is_full() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let small = Options { flush_samples: 100, ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, small).unwrap();
+    let told = Arc::new(AtomicU64::new(0));
+    let bell = told.clone();
+    engine.on_full(move || {
+        bell.fetch_add(1, Ordering::Relaxed);
+    });
+    let append = |step: i64, told_by_then: u64| {
+        engine.append(&scrape(60, NOW_MS + step)).unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), told_by_then, "step {step}");
+    };
+    append(0, 0);
+    append(1, 1);
+    append(2, 1);
+    let next = engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+    assert!(matches!(next, Next::At(_)), "{next:?}: there is nothing more to flush");
+    assert_eq!(engine.statistics().head_samples, 0);
+    append(3, 1);
+    append(4, 2);
+}
+
+#[test]
+fn a_closed_window_waits_for_the_flush_of_what_the_head_holds_of_it() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let window = 4 * 2 * 3_600_000;
+    let start = (NOW_MS.div_euclid(window) - 2) * window;
+    let mut model = Model::new();
+    let mut append = |steps: std::ops::Range<i64>| {
+        for step in steps {
+            engine.append(&scrape(3, start + seconds(15 * step))).unwrap();
+            note(&mut model, 3, start + seconds(15 * step));
+        }
+    };
+    let merged = || {
+        while engine.maintain(Lane::Merge, MaintainLimit::default()).unwrap() == Next::Now {}
+        engine.block_list().iter().filter(|block| block.level > 0).map(|block| block.samples).sum::<u64>()
+    };
+    append(0..200);
+    engine.flush().unwrap();
+    append(200..400);
+    assert_eq!(merged(), 0, "half of it is still in memory");
+    engine.flush().unwrap();
+    // One in eight would have the window merged again.
+    append(400..449);
+    assert_eq!(merged(), 3 * 400, "little that is late does not hold it up");
+    append(449..550);
+    engine.flush().unwrap();
+    assert_eq!(merged(), 3 * 550);
+    assert_eq!(dump(&engine), model);
+}
+
+#[test]
+fn compacting_makes_one_block_of_all_that_lies_in_the_longest_window() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let week = 84 * 2 * 3_600_000;
+    // Across midnight.
+    let start = (NOW_MS.div_euclid(week) - 1) * week + 86_400_000 - seconds(1_500);
+    let mut model = Model::new();
+    for step in 0..200i64 {
+        engine.append(&scrape(3, start + seconds(15 * step))).unwrap();
+        note(&mut model, 3, start + seconds(15 * step));
+    }
+    engine.compact(|| true).unwrap();
+    let blocks = engine.block_list();
+    assert_eq!(blocks.iter().map(|block| (block.level, block.samples)).collect::<Vec<_>>(), [(1, 600)], "{blocks:?}");
+    assert_eq!(dump(&engine), model);
 }
 
 #[test]
