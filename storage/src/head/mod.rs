@@ -1,7 +1,7 @@
 //! The head: samples that are not in blocks yet, and the series that can take more.
 //!
 //! ```text
-//!   number ──► HeadSeries, 64 bytes ──► slot: 60 values      Slots   (open)
+//!   number ──► HeadSeries, 64 bytes ──► slot: 60 values or 1 Slots   (open)
 //!                              │ └────► track: shared times   Tracks  (open)
 //!                              └──────► newest chunk ──► chunk before ──► …     ChunkStore
 //!                                          └──► column: shared times

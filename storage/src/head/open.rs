@@ -1,5 +1,8 @@
 //! Open runs: values in fixed slots, times in tracks that the series of a scrape share.
 //!
+//! A slot is of one value until the run has another, so most runs keep one: gauges that stay, counters of what does not
+//! happen.
+//!
 //! A *track* is a growing column of times. A series that begins a run joins a track whose newest time is that of its
 //! sample, and from then on its run is `len` times of the track from `start`. As long as its samples come when those
 //! of the others come it stores no time; when one does not, it takes its part of the track along to another.
@@ -8,6 +11,7 @@
 //! freed when no run is in it, and whoever remembers places must forget them then ([`Tracks::freed`]).
 
 use super::slab::Slab;
+use super::store::NONE;
 use crate::sample::RUN_SAMPLES;
 
 /// Slots per page.
@@ -24,17 +28,66 @@ const NAMES_PART: u64 = 1 << 63;
 
 const _: () = assert!(TRACK_TIMES + RUN_SAMPLES < 1 << 16 && RUN_SAMPLES < 1 << 8, "a name has room for them");
 
-type Values = [u64; RUN_SAMPLES];
+pub(super) type Values = [u64; RUN_SAMPLES];
 
-/// The values of open runs.
+/// Marks a slot of one value.
+const ONE: u32 = 1 << 31;
+
+/// The values of open runs: one where all of a run are equal, else one each.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pages: Vec<Box<[Values; PAGE_SLOTS]>>,
     free: Vec<u32>,
+    /// Slots of one value.
+    ones: Vec<u64>,
+    free_ones: Vec<u32>,
 }
 
 impl Slots {
-    pub(super) fn take(&mut self) -> u32 {
+    /// Begins a run with a value. Takes the slot of the run before, or [`NONE`], and gives that of this one.
+    #[inline]
+    pub(super) fn begin(&mut self, slot: u32, bits: u64) -> u32 {
+        if slot == NONE {
+            return self.take_one(bits);
+        }
+        *self.place(slot, 0) = bits;
+        slot
+    }
+
+    /// Makes `bits` the value at position `at` of a run of `len`, `len` at the most; gives the run's slot, which may be another.
+    #[inline]
+    pub(super) fn put(&mut self, slot: u32, len: usize, at: usize, bits: u64) -> u32 {
+        if slot & ONE == 0 {
+            *self.place(slot, at) = bits;
+            return slot;
+        }
+        if self.ones[(slot & !ONE) as usize] == bits {
+            return slot;
+        }
+        self.spread(slot, len, at, bits)
+    }
+
+    /// Gives a run whose values are not equal any more a slot of as many.
+    fn spread(&mut self, slot: u32, len: usize, at: usize, bits: u64) -> u32 {
+        let all = self.take();
+        let one = self.ones[(slot & !ONE) as usize];
+        self.free_ones.push(slot);
+        let values = &mut self.pages[all as usize / PAGE_SLOTS][all as usize % PAGE_SLOTS];
+        values[..len].fill(one);
+        values[at] = bits;
+        all
+    }
+
+    /// Frees the slot of a run that has ended, of which all values were equal: the next may be like it.
+    pub(super) fn end_equal(&mut self, slot: u32) -> u32 {
+        if slot & ONE != 0 {
+            return slot;
+        }
+        self.free.push(slot);
+        NONE
+    }
+
+    fn take(&mut self) -> u32 {
         if self.free.is_empty() {
             let first = (self.pages.len() * PAGE_SLOTS) as u32;
             let page = vec![[0; RUN_SAMPLES]; PAGE_SLOTS].into_boxed_slice().try_into();
@@ -44,23 +97,50 @@ impl Slots {
         self.free.pop().expect("a page was added")
     }
 
+    fn take_one(&mut self, bits: u64) -> u32 {
+        if let Some(slot) = self.free_ones.pop() {
+            self.ones[(slot & !ONE) as usize] = bits;
+            return slot;
+        }
+        self.ones.push(bits);
+        ONE | (self.ones.len() as u32 - 1)
+    }
+
     /// Frees all slots; nobody may hold one.
     pub(super) fn reset(&mut self) {
         *self = Slots::default();
     }
 
     #[inline]
-    pub(super) fn get(&self, slot: u32) -> &Values {
-        &self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS]
+    fn place(&mut self, slot: u32, at: usize) -> &mut u64 {
+        if slot & ONE != 0 {
+            return &mut self.ones[(slot & !ONE) as usize];
+        }
+        &mut self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][at]
     }
 
+    /// The value at a position of a run.
     #[inline]
-    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Values {
-        &mut self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS]
+    pub(super) fn value(&self, slot: u32, at: usize) -> u64 {
+        if slot & ONE != 0 {
+            return self.ones[(slot & !ONE) as usize];
+        }
+        self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][at]
+    }
+
+    /// The values of a run of `len`, in `room` if they are kept as one.
+    #[inline]
+    pub(super) fn values<'a>(&'a self, slot: u32, len: usize, room: &'a mut Values) -> &'a [u64] {
+        if slot & ONE != 0 {
+            room[..len].fill(self.ones[(slot & !ONE) as usize]);
+            return &room[..len];
+        }
+        &self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][..len]
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.pages.len() * (size_of::<Values>() * PAGE_SLOTS) + self.pages.capacity() * 8 + self.free.capacity() * 4
+        let pages = self.pages.len() * (size_of::<Values>() * PAGE_SLOTS) + self.pages.capacity() * 8;
+        pages + self.ones.capacity() * 8 + (self.free.capacity() + self.free_ones.capacity()) * 4
     }
 }
 

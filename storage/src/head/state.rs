@@ -189,7 +189,7 @@ impl HeadState {
     #[inline]
     pub(crate) fn touch(&self, number: u32) -> u64 {
         match self.table.get(number) {
-            Some(series) if series.slot != NONE => self.slots.get(series.slot)[usize::from(series.len) % RUN_SAMPLES],
+            Some(series) if series.slot != NONE => self.slots.value(series.slot, usize::from(series.len) % RUN_SAMPLES),
             _ => 0,
         }
     }
@@ -268,7 +268,7 @@ impl HeadState {
             }
             _ => (0, None),
         };
-        let bits = self.slots.get(series.slot)[at];
+        let bits = self.slots.value(series.slot, at);
         Sample { time_ms: self.tracks.times(series.part())[at], start_ms, bits, histogram }
     }
 
@@ -278,7 +278,7 @@ impl HeadState {
             return Outcome::Identical;
         }
         if let Some(series) = self.table.get_mut(number) {
-            self.slots.get_mut(series.slot)[at] = sample.bits;
+            series.slot = self.slots.put(series.slot, usize::from(series.len), at, sample.bits);
             if let Some(rare) = &mut series.rare {
                 rare.histograms.retain(|(position, _)| usize::from(*position) != at);
                 if let Some(start) = rare.starts.get_mut(at) {
@@ -344,7 +344,9 @@ impl HeadState {
             _ => self.store.column(times, &self.hasher),
         };
         self.sealed = Some((part, column));
-        let bits = &self.slots.get(series.slot)[..times.len()];
+        let mut room = [0; RUN_SAMPLES];
+        let bits = self.slots.values(series.slot, times.len(), &mut room);
+        let is_constant = bits.iter().all(|value| *value == bits[0]);
         let mut freed = 0;
         series.chunk = match &mut series.rare {
             Some(rare) if series.is_odd => {
@@ -359,6 +361,9 @@ impl HeadState {
             _ => self.store.seal(series.chunk, column, RunValues { bits, starts: &[], histograms: &[] }),
         };
         self.rare_bytes -= freed;
+        if is_constant {
+            series.slot = self.slots.end_equal(series.slot);
+        }
         series.len = 0;
         series.is_odd = false;
         self.tracks.end(series.track);
@@ -514,7 +519,8 @@ impl HeadState {
             let times = self.tracks.times(part);
             low = times.partition_point(|t| *t <= start_ms);
             high = times.partition_point(|t| *t <= end_ms).max(low);
-            let bits = &self.slots.get(series.slot)[low..high];
+            let mut room = [0; RUN_SAMPLES];
+            let bits = &self.slots.values(series.slot, times.len(), &mut room)[low..high];
             to.push_open(&mut snapshot, part.name(low, high - low), &times[low..high], bits, pay)?;
         }
         if let Some(rare) = &series.rare {
@@ -579,15 +585,15 @@ impl HeadState {
 fn push(series: &mut HeadSeries, slots: &mut Slots, tracks: &mut Tracks, time_ms: i64, bits: u64) -> bool {
     let len = series.len;
     if len == 0 {
-        if series.slot == NONE {
-            series.slot = slots.take();
-        }
+        series.slot = slots.begin(series.slot, bits);
         let (track, start) = tracks.begin(time_ms);
         (series.track, series.start) = (track, start as u16);
-    } else if let Some((track, start)) = tracks.extend(series.part(), time_ms) {
-        (series.track, series.start) = (track, start as u16);
+    } else {
+        series.slot = slots.put(series.slot, usize::from(len), usize::from(len), bits);
+        if let Some((track, start)) = tracks.extend(series.part(), time_ms) {
+            (series.track, series.start) = (track, start as u16);
+        }
     }
-    slots.get_mut(series.slot)[usize::from(len)] = bits;
     series.len = len + 1;
     usize::from(series.len) == RUN_SAMPLES
 }

@@ -76,6 +76,43 @@ fn the_series_of_a_scrape_share_their_times() {
 }
 
 #[test]
+fn a_run_of_equal_values_is_kept_as_one_until_it_has_another() {
+    let mut head = head();
+    let numbers: Vec<u32> = (0..1_000).map(|n| add_series(&mut head, n)).collect();
+    let mut model: Vec<BTreeMap<i64, u64>> = vec![BTreeMap::new(); numbers.len()];
+    let before = head.bytes();
+    // Every third series has another value from its 20th sample on, in runs of sixty; every sixth has one of its own each time.
+    let value = |series: usize, scrape: i64| match series % 6 {
+        0 => scrape as u64,
+        3 if scrape % 60 >= 20 => f64::NAN.to_bits() + 1,
+        _ => (-0.0f64).to_bits(),
+    };
+    let mut grown = Vec::new();
+    for scrape in 0..250i64 {
+        for (at, &number) in numbers.iter().enumerate() {
+            assert!(head.append_ahead(number, scrape * 1_000, value(at, scrape), i64::MIN));
+            model[at].insert(scrape * 1_000, value(at, scrape));
+        }
+        grown.push(head.bytes() - before);
+    }
+    // A third of a thousand slots of 480 bytes, and eight bytes for each of the others.
+    assert!(grown[1] < 115_000 && grown[30] < 210_000, "{grown:?}");
+    assert!(grown[249] < 2 * grown[30] + 100_000, "slots are used again: {grown:?}");
+    // One value in the middle of each run that is open, and the same value again.
+    for (at, &number) in numbers.iter().enumerate() {
+        for bits in [7, 7] {
+            let sample = Sample { time_ms: 245_000, start_ms: 0, bits, histogram: None };
+            let outcome = head.append(number, sample, i64::MIN, None);
+            assert_eq!(outcome == Some(Outcome::Identical), model[at].insert(245_000, bits) == Some(bits), "{at}");
+        }
+    }
+    for (at, &number) in numbers.iter().enumerate() {
+        let found: BTreeMap<i64, u64> = read(&head, number).into_iter().map(|(time, s)| (time, s.bits)).collect();
+        assert_eq!(found, model[at], "series {at}");
+    }
+}
+
+#[test]
 fn a_series_that_leaves_a_scrape_takes_its_times_along() {
     let mut head = head();
     let numbers: Vec<u32> = (0..10).map(|n| add_series(&mut head, n)).collect();
