@@ -34,6 +34,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Bytes that are allocated. What the allocator keeps besides is not among them.
+#[must_use]
+pub fn bytes() -> i64 {
+    BYTES.load(Relaxed)
+}
+
 /// Allocations that `work` makes, and bytes it leaves. Counts every thread of the program.
 pub fn of<T>(work: impl FnOnce() -> T) -> (u64, i64, T) {
     let (allocations, bytes) = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed));

@@ -108,6 +108,12 @@ pub fn report_load(load: &Load, loaded: &[Loaded], report: &mut Report) -> Resul
         load.recording().source,
         if is_measured { " (the measured set)" } else { "; the measured set comes with --full" },
     ));
+    let hour = |time_ms: i64| time_ms.div_euclid(3_600_000).rem_euclid(24);
+    report.note(format!(
+        "They lie between {} and {} o'clock UTC; blocks are cut at even hours.",
+        hour(shape.base_ms),
+        hour(shape.base_ms + INTERVAL_MS * shape.scrapes as i64)
+    ));
     for one in loaded {
         let (kind, kept) = (one.server.kind(), count(&one.server, load)?);
         let lost = expected(kind, one.samples, one.nans).saturating_sub(kept);

@@ -99,7 +99,8 @@ impl Bell {
     /// Sleeps for `pause`, or until told that the lane has something to do or is to end; says whether it is to end.
     fn sleep(&self, lane: Lane, pause: Duration) -> bool {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let sleeps_on = |rung: &mut Rung| !rung.is_over && !(rung.is_full && lane == Lane::Flush);
+        let is_meant = |rung: &Rung| rung.is_over || (rung.is_full && lane == Lane::Flush);
+        let sleeps_on = |rung: &mut Rung| !is_meant(rung);
         let mut rung = self.wake.wait_timeout_while(rung, pause, sleeps_on).unwrap_or_else(PoisonError::into_inner).0;
         if lane == Lane::Flush {
             rung.is_full = false;
@@ -218,5 +219,24 @@ fn or_abort(lane: Lane, work: impl FnOnce()) {
             "upkeep panicked: this is a fault of Kymo; ending the process, the log is kept"
         );
         std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_head_wakes_the_lane_that_flushes_once_and_the_end_wakes_all() {
+        let bell = Bell::default();
+        bell.ring(|rung| rung.is_full = true);
+        assert!(!bell.sleep(Lane::Merge, Duration::ZERO));
+        // Would sleep for as long as the test may take.
+        assert!(!bell.sleep(Lane::Flush, Duration::MAX));
+        assert!(!bell.rung.lock().unwrap().is_full, "it is told once");
+        bell.ring(|rung| rung.is_over = true);
+        for lane in Lane::ALL {
+            assert!(bell.sleep(lane, Duration::MAX), "{lane:?}");
+        }
     }
 }

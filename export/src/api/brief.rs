@@ -3,7 +3,8 @@
 //! To hand work to a thread of the pool and its answer back takes two wake-ups and four switches between threads: more than the
 //! work itself where it is the newest sample of a series or the values of a label. So a question that took little when it was
 //! last asked is answered where it came in. Nobody else waits for long because of it: it is given a deadline of its own, and if
-//! it does not hold that this time, it is begun anew on the pool and goes there from then on, until it is brief again.
+//! it does not hold that this time, it is begun anew on the pool and goes there from then on, until it is brief again. One that
+//! took somewhat longer once, as the first after others does that left nothing of it in the processor's caches, stays brief.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -59,9 +60,13 @@ impl Brief {
         known & TAG == question.0 & TAG && u128::from(known & !TAG) < BRIEF_MAX.as_micros()
     }
 
-    /// It took so long.
+    /// It took so long. Longer than before counts half.
     pub(crate) fn took(&self, question: Question, time: Duration) {
-        let micros = time.as_micros().min(u128::from(!TAG)) as u64;
+        let mut micros = time.as_micros().min(u128::from(!TAG)) as u64;
+        let known = self.place(question).load(Ordering::Relaxed);
+        if known & TAG == question.0 & TAG && known & !TAG < micros {
+            micros = (known & !TAG).midpoint(micros);
+        }
         self.place(question).store(question.0 & TAG | micros, Ordering::Relaxed);
     }
 }
@@ -77,9 +82,15 @@ mod tests {
         assert!(!brief.is_brief(one));
         brief.took(one, Duration::from_micros(50));
         assert!(brief.is_brief(one) && !brief.is_brief(other));
-        brief.took(one, BRIEF_MAX);
+        brief.took(one, BRIEF_MAX + Duration::from_micros(50));
+        assert!(brief.is_brief(one), "once is no habit");
+        brief.took(one, BRIEF_MAX * 2);
         assert!(!brief.is_brief(one));
         brief.took(one, Duration::from_secs(100));
         assert!(!brief.is_brief(one));
+        brief.took(one, Duration::from_micros(50));
+        assert!(brief.is_brief(one));
+        brief.took(one, ATTEMPT_MAX);
+        assert!(!brief.is_brief(one), "what is given up is not tried again");
     }
 }

@@ -1,5 +1,7 @@
 //! Limits of the receiver, each with its default and the reason for it.
 
+use std::num::NonZeroUsize;
+
 /// A body, and what it unpacks to, may not be larger than this whatever is configured: offsets into it are 32 bits.
 pub const BODY_BYTES_CAP: usize = 1 << 30;
 
@@ -20,7 +22,7 @@ pub struct RemoteWriteConfig {
     pub unfolded_bytes_max: usize,
     /// Memory for the caches of known series. Default 64 MiB: about 350,000 series of 130 bytes of labels.
     pub cache_bytes_max: u64,
-    /// Most sets of buffers kept between requests. Default 16: as many as may decode at once on a large machine.
+    /// Most sets of buffers kept between requests. Default: as many as may decode at once, one for each core.
     pub scratch_max: usize,
     /// Buffers larger than this, in bytes, are given back after the request. Default 8 MiB.
     pub scratch_bytes_max: u64,
@@ -35,7 +37,7 @@ impl Default for RemoteWriteConfig {
             series_label_bytes_max: 256 << 10,
             unfolded_bytes_max: 256 << 20,
             cache_bytes_max: 64 << 20,
-            scratch_max: 16,
+            scratch_max: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             scratch_bytes_max: 8 << 20,
         }
     }
