@@ -46,7 +46,7 @@ const LATE_SHARE: u64 = 8;
 /// Samples of a chunk of a merged block: twice a part's take a tenth less, and are read in pages.
 const MERGED_CHUNK_SAMPLES: usize = 960;
 /// Series of which the samples are counted while the head is locked.
-const COUNTED_AT_ONCE: u32 = 10_000;
+const COUNTED_AT_ONCE: u32 = 1_024;
 /// How often a lane with nothing to do looks again.
 const LOOK_AGAIN_MS: i64 = 10_000;
 /// A merge rests this many times as long as it worked, so that it takes a part of one core only.
@@ -253,15 +253,10 @@ impl Engine {
             let samples: Vec<Arc<LiveBlock>> = blocks.of(Tier::Raw).cloned().collect();
             // What is too old is left out once it is rolled up.
             let hidden_ms = if self.rollups_lag(&blocks, now_ms) { i64::MIN } else { now_ms };
-            let Some(plan) = self.choose(&samples, deletes, extent, (now_ms, hidden_ms)) else {
+            let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
+            let Some(plan) = self.choose(&samples, deletes, (extent, space.available), (now_ms, hidden_ms)) else {
                 return Ok(Step::Nothing);
             };
-            let bytes: u64 = plan.inputs.iter().map(|block| block.bytes()).sum();
-            let space = self.fs.space(&self.dir).map_err(io_error(&self.dir, "asking for room to merge"))?;
-            if space.available <= bytes {
-                tracing::debug!(bytes, available = space.available, "there is no room to merge");
-                return Ok(Step::Nothing);
-            }
             *merging = Some(self.begin_merge(plan)?);
         }
         let Some(job) = merging.as_mut() else { return Ok(Step::Nothing) };
@@ -413,21 +408,23 @@ impl Engine {
         }
     }
 
-    /// What to merge next.
+    /// What to merge next, of what there is room for.
     fn choose(
         &self,
         blocks: &[Arc<LiveBlock>],
         deletes: u64,
-        extent: Extent,
+        (extent, room): (Extent, u64),
         (now_ms, hidden_ms): (i64, i64),
     ) -> Option<Plan> {
         let everything = extent == Extent::All;
+        let may_merge = |inputs: &[Arc<LiveBlock>]| may_merge(inputs, blocks) && has_room(inputs, room);
         let hidden = || {
             let is_wanted = |block: &&Arc<LiveBlock>| match extent {
                 Extent::Due => hides_much(block, hidden_ms),
                 Extent::All | Extent::Hidden => hides_something(block, hidden_ms),
             };
-            let inputs = vec![Arc::clone(blocks.iter().find(is_wanted)?)];
+            let found = blocks.iter().find(|block| is_wanted(block) && has_room(std::slice::from_ref(block), room))?;
+            let inputs = vec![Arc::clone(found)];
             let effort = if inputs[0].footer().level > 0 { Effort::Small } else { Effort::Fast };
             Some(Plan { inputs, effort, deletes, now_ms: hidden_ms })
         };
@@ -456,7 +453,7 @@ impl Engine {
             let to_come: u64 =
                 in_head.range(start.div_euclid(range_ms)..end.div_euclid(range_ms)).map(|(_, n)| n).sum();
             let there: u64 = inputs.iter().map(|block| block.footer().samples).sum();
-            to_come.saturating_mul(LATE_SHARE) >= there
+            to_come > 0 && to_come.saturating_mul(LATE_SHARE) >= there
         };
         let closed = windows().into_iter().find_map(|window| {
             // Half a range is left to what comes late.
@@ -467,15 +464,15 @@ impl Engine {
             let bounds = |n: i64| (n.saturating_mul(window), n.saturating_add(1).saturating_mul(window));
             let mut over = by_window(blocks, window).into_iter().filter(|(n, _)| is_over(*n));
             let worth = over.find(|(n, inputs)| match everything {
-                true => needs_merging(inputs) && may_merge(inputs, blocks),
-                false => is_worth_merging(inputs) && may_merge(inputs, blocks) && !waits(bounds(*n), inputs),
+                true => needs_merging(inputs) && may_merge(inputs),
+                false => is_worth_merging(inputs) && may_merge(inputs) && !waits(bounds(*n), inputs),
             });
             worth.map(|(_, inputs)| Plan { inputs, effort: Effort::Small, deletes, now_ms: hidden_ms })
         });
         let open = || {
             by_window(blocks, range_ms).into_values().find_map(|inputs| {
                 let inputs = alike(inputs)?;
-                may_merge(&inputs, blocks).then_some(Plan { inputs, effort: Effort::Fast, deletes, now_ms: hidden_ms })
+                may_merge(&inputs).then_some(Plan { inputs, effort: Effort::Fast, deletes, now_ms: hidden_ms })
             })
         };
         if everything { closed.or_else(hidden) } else { open().or(closed).or_else(hidden) }
@@ -720,6 +717,15 @@ fn alike(inputs: Vec<Arc<LiveBlock>>) -> Option<Vec<Arc<LiveBlock>>> {
         }
     }
     None
+}
+
+/// Whether what comes of them fits beside them, were it as large.
+fn has_room(inputs: &[Arc<LiveBlock>], available: u64) -> bool {
+    let bytes: u64 = inputs.iter().map(|block| block.bytes()).sum();
+    if available <= bytes {
+        tracing::debug!(bytes, available, "there is no room to merge");
+    }
+    available > bytes
 }
 
 /// See the module.

@@ -160,7 +160,7 @@ impl Engine {
     }
 
     fn is_full(&self) -> bool {
-        self.counts.head_samples.load(Ordering::Relaxed) >= self.options.flush_samples
+        self.counts.head_samples.load(Ordering::Relaxed) >= self.options.flush_samples.max(1)
     }
 
     /// Has `wake` called whenever the head has become so full that [`Lane::Flush`] has to move it into blocks: a fast sender

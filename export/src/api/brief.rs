@@ -1,8 +1,7 @@
 //! Which questions are answered at once.
 //!
 //! To hand work to a thread of the pool and its answer back takes two wake-ups and four switches between threads: more than the
-//! work itself where it is the newest sample of a series or the values of a label. So a question that took little when it was
-//! last asked is answered where it came in. Nobody else waits for long because of it: it is given a deadline of its own, and if
+//! work itself where it is the newest sample of a series or the values of a label. So a question that takes little is answered where it came in. Nobody else waits for long because of it: it is given a deadline of its own, and if
 //! it does not hold that this time, it is begun anew on the pool and goes there from then on, until it is brief again. One that
 //! took somewhat longer once, as the first after others does that left nothing of it in the processor's caches, stays brief.
 
@@ -54,7 +53,7 @@ impl Brief {
         &self.0.places[question.0 as usize % KNOWN_MAX]
     }
 
-    /// Whether it took little when it was last asked.
+    /// Whether it takes little, as far as it was asked.
     pub(crate) fn is_brief(&self, question: Question) -> bool {
         let known = self.place(question).load(Ordering::Relaxed);
         known & TAG == question.0 & TAG && u128::from(known & !TAG) < BRIEF_MAX.as_micros()

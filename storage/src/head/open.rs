@@ -1,7 +1,7 @@
 //! Open runs: values in fixed slots, times in tracks that the series of a scrape share.
 //!
-//! A slot is of one value until the run has another, so most runs keep one: gauges that stay, counters of what does not
-//! happen.
+//! A run keeps one value until it has another, so most keep one: gauges that stay, counters of what does not happen. A series
+//! whose run had several begins the next with room for as many, and gives it back if that one had none.
 //!
 //! A *track* is a growing column of times. A series that begins a run joins a track whose newest time is that of its
 //! sample, and from then on its run is `len` times of the track from `start`. As long as its samples come when those
@@ -33,7 +33,7 @@ pub(super) type Values = [u64; RUN_SAMPLES];
 /// Marks a slot of one value.
 const ONE: u32 = 1 << 31;
 
-/// The values of open runs: one where all of a run are equal, else one each.
+/// The values of open runs: one as long as all are equal, else one each.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pages: Vec<Box<[Values; PAGE_SLOTS]>>,

@@ -275,7 +275,9 @@ fn a_closed_window_waits_for_the_flush_of_what_the_head_holds_of_it() {
 fn compacting_makes_one_block_of_all_that_lies_in_the_longest_window() {
     let disk = SimFs::new(4);
     let clock = clock();
-    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let registry = Registry::new();
+    let with_registry = Options { registry: registry.clone(), ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&disk, with_registry).unwrap();
     let week = 84 * 2 * 3_600_000;
     // Across midnight.
     let start = (NOW_MS.div_euclid(week) - 1) * week + 86_400_000 - seconds(1_500);
@@ -287,6 +289,35 @@ fn compacting_makes_one_block_of_all_that_lies_in_the_longest_window() {
     engine.compact(|| true).unwrap();
     let blocks = engine.block_list();
     assert_eq!(blocks.iter().map(|block| (block.level, block.samples)).collect::<Vec<_>>(), [(1, 600)], "{blocks:?}");
+    let families = registry.snapshot();
+    let merged = families.iter().find(|family| family.name == "kymo_storage_merged_blocks_total").unwrap();
+    assert_eq!(merged.series[0].value.value(), 2.0, "each part is written anew once");
+    assert_eq!(dump(&engine), model);
+}
+
+#[test]
+fn compacting_merges_what_there_is_room_for() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let week = 84 * 2 * 3_600_000;
+    let start = (NOW_MS.div_euclid(week) - 1) * week;
+    let mut model = Model::new();
+    for day in 0..2i64 {
+        for step in 0..200i64 {
+            let time_ms = start + seconds(86_400 * day + 15 * step);
+            engine.append(&scrape(20, time_ms)).unwrap();
+            note(&mut model, 20, time_ms);
+        }
+        engine.flush().unwrap();
+    }
+    let bytes: u64 = engine.block_list().iter().map(|block| block.bytes).sum();
+    let used: u64 = disk.files().values().map(|file| file.len() as u64).sum();
+    disk.set_capacity(Some(used + bytes - 1));
+    assert!(disk.space(Path::new(DIR)).unwrap().available < bytes, "not for all of it at once");
+    engine.compact(|| true).unwrap();
+    let blocks = engine.block_list();
+    assert!(blocks.iter().all(|block| block.level > 0), "{blocks:?}");
     assert_eq!(dump(&engine), model);
 }
 
