@@ -97,7 +97,8 @@ fn a_run_of_equal_values_is_kept_as_one_until_it_has_another() {
     }
     // A third of a thousand slots of 480 bytes, and eight bytes for each of the others.
     assert!(grown[1] < 115_000 && grown[30] < 210_000, "{grown:?}");
-    assert!(grown[249] < 2 * grown[30] + 100_000, "slots are used again: {grown:?}");
+    // Of sealed chunks 119,000 bytes come with every run. Slots are used again: with new ones it were 80,000 more.
+    assert!(grown[241] - grown[181] < 130_000 && grown[181] - grown[121] < 130_000, "{grown:?}");
     // One value in the middle of each run that is open, and the same value again.
     for (at, &number) in numbers.iter().enumerate() {
         for bits in [7, 7] {

@@ -14,7 +14,7 @@ use super::record::{Footing, FrameBuilder, Record, decode};
 use crate::increments::Added;
 
 /// Room that stays for what comes next.
-const BYTES_SPARE: usize = 64 << 10;
+const BYTES_SPARE: usize = 256 << 10;
 
 /// See the module.
 #[derive(Debug, Default)]
