@@ -56,10 +56,22 @@ const fn ask(what: &'static str, query: &'static str, span: Span) -> Question {
 
 /// What connection, system and HTTP take of every row.
 const NOTHING: &str = "a request that asks nothing";
-/// The part of VictoriaMetrics' time without its cache that is the goal.
-const COLD: Goal = Goal::Of(Kind::VictoriaMetrics.name(), 0.4);
-/// What was asked before costs no more than out of its cache.
+/// What was asked before costs no more than out of VictoriaMetrics' cache.
 const REPEATED: Goal = Goal::Of(Kind::VictoriaMetrics.name(), 1.0);
+
+/// How a question is asked.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// What its row says behind the question.
+    behind: &'static str,
+    caching: Caching,
+    goal: Goal,
+}
+
+/// The part of VictoriaMetrics' time without its cache is the goal.
+const COLD: Way = Way { behind: "", caching: Caching::Refused, goal: Goal::Of(Kind::VictoriaMetrics.name(), 0.4) };
+const AFAR: Way = Way { behind: ", from another core", caching: Caching::Refused, goal: Goal::None };
+const AGAIN: Way = Way { behind: ", again", caching: Caching::Allowed, goal: REPEATED };
 
 /// The queries of the peer measurements, on their names.
 const QUESTIONS: [Question; 14] = [
@@ -88,8 +100,6 @@ const QUESTIONS: [Question; 14] = [
 enum Caching {
     Allowed,
     Refused,
-    /// The same, by who sits on another core.
-    RefusedFromAfar,
 }
 
 impl Question {
@@ -101,7 +111,7 @@ impl Question {
         let first = shape.base_ms / 1_000 + moved;
         let end = first + step * (shape.scrapes as i64 - 1);
         let query = query_encoded;
-        let cold = if caching == Caching::Allowed { "" } else { "&nocache=1" };
+        let cold = if caching == Caching::Refused { "&nocache=1" } else { "" };
         let range = |start: i64| {
             format!("/api/v1/query_range?query={}&start={start}&end={end}&step={step}{cold}", query(self.query))
         };
@@ -140,11 +150,11 @@ pub(super) fn texts() -> impl Iterator<Item = &'static str> + Clone {
 pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
     let [here, afar] = machine::two_cores().map_or([None; 2], |cores| cores.map(Some));
     machine::on_core(here, || -> Result<_> {
-        let cold = QUESTIONS.iter().map(|question| (question, Caching::Refused));
+        let cold = QUESTIONS.iter().map(|question| (question, COLD));
         let ranges = QUESTIONS.iter().filter(|question| question.is_range());
-        let questions = cold.chain(ranges.map(|question| (question, Caching::Allowed)));
+        let questions = cold.chain(ranges.map(|question| (question, AGAIN)));
         let asked: Vec<AskedOne> =
-            questions.map(|(question, caching)| one(question, load, loaded, caching)).collect::<Result<_>>()?;
+            questions.map(|(question, way)| one(question, load, loaded, way)).collect::<Result<_>>()?;
         let empty = |(number, one): (usize, &Loaded)| {
             let times = asked.iter().flat_map(|asked| asked.empty[number].iter().copied()).collect();
             Ok((one.server.kind(), median(times)?))
@@ -166,7 +176,7 @@ pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
     if afar.is_some() {
         let small = QUESTIONS.iter().filter(|question| question.is_small());
         let asked = machine::on_core(afar, || -> Result<Vec<AskedOne>> {
-            small.map(|question| one(question, load, loaded, Caching::RefusedFromAfar)).collect()
+            small.map(|question| one(question, load, loaded, AFAR)).collect()
         })?;
         asked.into_iter().for_each(|asked| report.row(asked.row));
     }
@@ -177,9 +187,9 @@ pub fn run(load: &Load, loaded: &[Loaded], report: &mut Report) -> Result<()> {
     }
     report.note(format!(
         "Queries: medians of {ROUNDS} turns of {IN_A_ROW} requests in a row to each server, the first of each not counted, \
-         with as many that ask nothing behind them, who asks on the server's core but where the row says otherwise; VM with nocache=1 \
-         but where a question is asked again; the wide rate is an error by PromQL's rules. While the range moves, by {MOVES} steps, each asks once, and one series in {LATE_SHARE} comes \
-         {LATE_BY} scrapes late."
+         with as many that ask nothing behind them, who asks on the server's core but where the row says otherwise; VM with \
+         nocache=1 but where a question is asked again; the wide rate is an error by PromQL's rules. While the range moves, by \
+         {MOVES} steps, each asks once, and one series in {LATE_SHARE} comes {LATE_BY} scrapes late."
     ));
     Ok(())
 }
@@ -305,18 +315,14 @@ impl<'a> Turns<'a> {
 }
 
 /// One question to every server by turns.
-fn one(question: &Question, load: &Load, loaded: &[Loaded], caching: Caching) -> Result<AskedOne> {
-    let target = question.target(load, 0, caching);
+fn one(question: &Question, load: &Load, loaded: &[Loaded], way: Way) -> Result<AskedOne> {
+    let target = question.target(load, 0, way.caching);
     let mut servers = loaded.iter().map(|one| Turns::new(&one.server)).collect::<Result<Vec<_>>>()?;
     for _ in 0..ROUNDS {
         servers.iter_mut().try_for_each(|turns| turns.take(&target))?;
     }
-    let (what, goal) = match caching {
-        Caching::Refused => (question.what.to_owned(), COLD),
-        Caching::RefusedFromAfar => (format!("{}, from another core", question.what), Goal::None),
-        Caching::Allowed => (format!("{}, again", question.what), REPEATED),
-    };
-    let mut row = Row::new(&*what, "ms", Figure::missing("no binary")).goal(goal);
+    let what = format!("{}{}", question.what, way.behind);
+    let mut row = Row::new(&*what, "ms", Figure::missing("no binary")).goal(way.goal);
     let (mut ours, mut reference, mut rates, mut empties, mut firsts) =
         (None, None, Vec::new(), Vec::new(), Vec::new());
     for Turns { server, found, first, times, empty, .. } in servers {
