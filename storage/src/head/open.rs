@@ -10,12 +10,16 @@
 //! Invariants: (1) what stands in a track is never changed, so a part of it can be compared by place; (2) a track is
 //! freed when no run is in it, and whoever remembers places must forget them then ([`Tracks::freed`]).
 
+use std::ops::Range;
+
 use super::slab::Slab;
 use super::store::NONE;
 use crate::sample::RUN_SAMPLES;
 
 /// Slots per page.
-const PAGE_SLOTS: usize = 64;
+const PAGE_SLOTS: usize = 128;
+/// Values from one position to the next. A power of two would put a run's values where they push each other out of the cache.
+const PAGE_STRIDE: usize = PAGE_SLOTS + 8;
 /// Times after which no run begins in a track any more, so that old ones leave memory.
 const TRACK_TIMES: usize = 4 * RUN_SAMPLES;
 /// Free tracks that keep their buffers: the next scrapes of as many targets allocate nothing.
@@ -30,13 +34,16 @@ const _: () = assert!(TRACK_TIMES + RUN_SAMPLES < 1 << 16 && RUN_SAMPLES < 1 << 
 
 pub(super) type Values = [u64; RUN_SAMPLES];
 
+/// Values of runs, those of one position side by side, so that the samples of a scrape go to memory that lies together.
+type Page = [[u64; PAGE_STRIDE]; RUN_SAMPLES];
+
 /// Marks a slot of one value.
 const ONE: u32 = 1 << 31;
 
 /// The values of open runs: one as long as all are equal, else one each.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    pages: Vec<Box<[Values; PAGE_SLOTS]>>,
+    pages: Vec<Box<Page>>,
     free: Vec<u32>,
     /// Slots of one value.
     ones: Vec<u64>,
@@ -61,7 +68,7 @@ impl Slots {
             *self.place(slot, at) = bits;
             return slot;
         }
-        if self.ones[(slot & !ONE) as usize] == bits {
+        if self.value(slot, at) == bits {
             return slot;
         }
         self.spread(slot, len, at, bits)
@@ -69,12 +76,13 @@ impl Slots {
 
     /// Gives a run whose values are not equal any more a slot of as many.
     fn spread(&mut self, slot: u32, len: usize, at: usize, bits: u64) -> u32 {
-        let all = self.take();
-        let one = self.ones[(slot & !ONE) as usize];
+        let one = self.value(slot, 0);
         self.free_ones.push(slot);
-        let values = &mut self.pages[all as usize / PAGE_SLOTS][all as usize % PAGE_SLOTS];
-        values[..len].fill(one);
-        values[at] = bits;
+        let all = self.take();
+        for before in 0..len {
+            *self.place(all, before) = one;
+        }
+        *self.place(all, at) = bits;
         all
     }
 
@@ -90,7 +98,7 @@ impl Slots {
     fn take(&mut self) -> u32 {
         if self.free.is_empty() {
             let first = (self.pages.len() * PAGE_SLOTS) as u32;
-            let page = vec![[0; RUN_SAMPLES]; PAGE_SLOTS].into_boxed_slice().try_into();
+            let page = vec![[0; PAGE_STRIDE]; RUN_SAMPLES].into_boxed_slice().try_into();
             self.pages.push(page.expect("a page has its length"));
             self.free.extend((first..first + PAGE_SLOTS as u32).rev());
         }
@@ -99,7 +107,7 @@ impl Slots {
 
     fn take_one(&mut self, bits: u64) -> u32 {
         if let Some(slot) = self.free_ones.pop() {
-            self.ones[(slot & !ONE) as usize] = bits;
+            *self.place(slot, 0) = bits;
             return slot;
         }
         self.ones.push(bits);
@@ -111,35 +119,42 @@ impl Slots {
         *self = Slots::default();
     }
 
+    /// Where the value at a position of a run stands.
     #[inline]
     fn place(&mut self, slot: u32, at: usize) -> &mut u64 {
-        if slot & ONE != 0 {
-            return &mut self.ones[(slot & !ONE) as usize];
+        let slot_in = slot as usize % PAGE_SLOTS;
+        match slot & ONE {
+            0 => &mut self.pages[slot as usize / PAGE_SLOTS][at][slot_in],
+            _ => &mut self.ones[(slot & !ONE) as usize],
         }
-        &mut self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][at]
     }
 
     /// The value at a position of a run.
     #[inline]
     pub(super) fn value(&self, slot: u32, at: usize) -> u64 {
-        if slot & ONE != 0 {
-            return self.ones[(slot & !ONE) as usize];
+        match slot & ONE {
+            0 => self.pages[slot as usize / PAGE_SLOTS][at][slot as usize % PAGE_SLOTS],
+            _ => self.ones[(slot & !ONE) as usize],
         }
-        self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][at]
     }
 
-    /// The values of a run of `len`, in `room` if they are kept as one.
+    /// The values at these positions of a run, copied to `room`.
     #[inline]
-    pub(super) fn values<'a>(&'a self, slot: u32, len: usize, room: &'a mut Values) -> &'a [u64] {
+    pub(super) fn values<'a>(&self, slot: u32, positions: Range<usize>, room: &'a mut Values) -> &'a [u64] {
+        let values = &mut room[..positions.len()];
         if slot & ONE != 0 {
-            room[..len].fill(self.ones[(slot & !ONE) as usize]);
-            return &room[..len];
+            values.fill(self.ones[(slot & !ONE) as usize]);
+            return values;
         }
-        &self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS][..len]
+        let (page, slot_in) = (&self.pages[slot as usize / PAGE_SLOTS], slot as usize % PAGE_SLOTS);
+        for (value, of_position) in values.iter_mut().zip(&page[positions]) {
+            *value = of_position[slot_in];
+        }
+        values
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let pages = self.pages.len() * (size_of::<Values>() * PAGE_SLOTS) + self.pages.capacity() * 8;
+        let pages = self.pages.len() * size_of::<Page>() + self.pages.capacity() * 8;
         pages + self.ones.capacity() * 8 + (self.free.capacity() + self.free_ones.capacity()) * 4
     }
 }

@@ -345,7 +345,7 @@ impl HeadState {
         };
         self.sealed = Some((part, column));
         let mut room = [0; RUN_SAMPLES];
-        let bits = self.slots.values(series.slot, times.len(), &mut room);
+        let bits = self.slots.values(series.slot, 0..times.len(), &mut room);
         let is_constant = bits.iter().all(|value| *value == bits[0]);
         let mut freed = 0;
         series.chunk = match &mut series.rare {
@@ -520,7 +520,7 @@ impl HeadState {
             low = times.partition_point(|t| *t <= start_ms);
             high = times.partition_point(|t| *t <= end_ms).max(low);
             let mut room = [0; RUN_SAMPLES];
-            let bits = &self.slots.values(series.slot, times.len(), &mut room)[low..high];
+            let bits = self.slots.values(series.slot, low..high, &mut room);
             to.push_open(&mut snapshot, part.name(low, high - low), &times[low..high], bits, pay)?;
         }
         if let Some(rare) = &series.rare {

@@ -265,7 +265,7 @@ fn replay_stays_inside_the_memory_limit() {
 fn a_memory_limit_refuses_and_a_flush_makes_room() {
     let disk = SimFs::new(62);
     let clock = clock();
-    let budget = kymo_core::Budget::root("storage", 104 << 10);
+    let budget = kymo_core::Budget::root("storage", 144 << 10);
     let small = Options { budget: budget.clone(), ..options(&clock, SyncPolicy::Never) };
     let (engine, _) = open(&disk, small).unwrap();
     let mut model = Model::new();
