@@ -27,10 +27,16 @@ pub(crate) struct Commit {
     writer: Mutex<LogWriter>,
     log_bytes: Arc<AtomicU64>,
     generation: Arc<AtomicU64>,
-    /// The turn that may apply now.
-    turn: Mutex<u64>,
+    turn: Mutex<Turn>,
     /// Rung when `turn` moves.
     turned: Condvar,
+}
+
+struct Turn {
+    /// The one that may apply now.
+    now: u64,
+    /// Threads that wait for another. Nothing is rung for none: ringing takes a call of the system.
+    waiting: usize,
 }
 
 struct Queue {
@@ -43,6 +49,8 @@ struct Queue {
     /// By ticket; few at a time.
     outcomes: Vec<(u64, Outcome)>,
     has_leader: bool,
+    /// Threads that wait until something is settled.
+    asleep: usize,
 }
 
 /// Frames that are written together.
@@ -83,6 +91,7 @@ impl Commit {
             spare: Group::default(),
             outcomes: Vec::new(),
             has_leader: false,
+            asleep: 0,
         };
         Commit {
             queue: Mutex::new(queue),
@@ -90,7 +99,7 @@ impl Commit {
             generation,
             writer: Mutex::new(writer),
             log_bytes,
-            turn: Mutex::new(0),
+            turn: Mutex::new(Turn { now: 0, waiting: 0 }),
             turned: Condvar::new(),
         }
     }
@@ -133,7 +142,7 @@ impl Commit {
                 return (queue, outcome);
             }
             if queue.has_leader {
-                queue = self.settled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self.sleep(queue);
                 continue;
             }
             queue.has_leader = true;
@@ -143,7 +152,6 @@ impl Commit {
             drop(queue);
             let (generation, written) = self.write_group(&mut group, now);
             queue = self.queue();
-            queue.has_leader = false;
             for member in &group.members {
                 let outcome = match &written {
                     Err(error) => Outcome::Failed(Arc::clone(error)),
@@ -157,6 +165,22 @@ impl Commit {
             }
             group.clear();
             queue.spare = group;
+            self.step_down(&mut queue);
+        }
+    }
+
+    /// Waits until something is settled.
+    fn sleep<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.asleep += 1;
+        let mut queue = self.settled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.asleep -= 1;
+        queue
+    }
+
+    /// Lets another lead, and wakes who waits for that or for an outcome, which is in the queue by now.
+    fn step_down(&self, queue: &mut Queue) {
+        queue.has_leader = false;
+        if queue.asleep > 0 {
             self.settled.notify_all();
         }
     }
@@ -180,11 +204,13 @@ impl Commit {
 
     /// Runs `apply` when every earlier turn has been taken.
     pub(crate) fn in_turn<T>(&self, turn: u64, apply: impl FnOnce() -> T) -> T {
-        let mut now = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        while *now != turn {
-            now = self.turned.wait(now).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.turn();
+        while state.now != turn {
+            state.waiting += 1;
+            state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
-        drop(now);
+        drop(state);
         // Moves on also when `apply` panics: others must not wait for a thread that is gone.
         let _passed = Pass { commit: self };
         apply()
@@ -195,7 +221,7 @@ impl Commit {
     pub(crate) fn quiesced<T>(&self, work: impl FnOnce(&mut LogWriter) -> T) -> T {
         let mut queue = self.queue();
         while queue.has_leader {
-            queue = self.settled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.sleep(queue);
         }
         queue.has_leader = true;
         let turn = queue.next_turn;
@@ -217,6 +243,10 @@ impl Commit {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -266,8 +296,11 @@ struct Pass<'a> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        *self.commit.turn.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.commit.turned.notify_all();
+        let mut turn = self.commit.turn();
+        turn.now += 1;
+        if turn.waiting > 0 {
+            self.commit.turned.notify_all();
+        }
     }
 }
 
@@ -277,7 +310,6 @@ struct StepDown<'a> {
 
 impl Drop for StepDown<'_> {
     fn drop(&mut self) {
-        self.commit.queue().has_leader = false;
-        self.commit.settled.notify_all();
+        self.commit.step_down(&mut self.commit.queue());
     }
 }
