@@ -215,7 +215,7 @@ pub struct Metadata {
 }
 
 /// Where a row's series is named: a ref's number, or, with the top bit set, an index into `names`.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Named(u64);
 
 const BY_LABELS: u64 = 1 << 63;
@@ -248,6 +248,31 @@ pub struct SampleBatch {
     arena: Vec<u8>,
     exemplars: Vec<(Named, Exemplar)>,
     metadata: Vec<(String, Metadata)>,
+}
+
+/// The rows of a batch in columns, where all are plain: floats or staleness markers, without start timestamps, of series named
+/// by ref.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainRows<'a> {
+    series: &'a [Named],
+    /// Milliseconds since the Unix epoch.
+    pub times: &'a [i64],
+    /// Of the floats; of a marker those of the stale NaN.
+    pub bits: &'a [u64],
+}
+
+impl<'a> PlainRows<'a> {
+    /// The series of each.
+    pub fn series(&self) -> impl ExactSizeIterator<Item = SeriesRef> + use<'a> {
+        self.series.iter().map(|named| named.pushed())
+    }
+}
+
+impl Named {
+    #[inline]
+    fn pushed(self) -> SeriesRef {
+        SeriesRef::from_u64(self.0).expect("only whole refs are pushed")
+    }
 }
 
 /// A label set kept in a batch, for several rows of one series.
@@ -432,6 +457,19 @@ impl SampleBatch {
         (0..self.len()).map(|i| self.row(i))
     }
 
+    /// All rows in columns, if they are plain. Those of nearly every batch of known series are, and then an engine need not
+    /// ask each what it is.
+    #[must_use]
+    pub fn plain_rows(&self) -> Option<PlainRows<'_>> {
+        // A row of another kind has a value beside the columns.
+        let is_plain = self.names.is_empty()
+            && self.starts.is_empty()
+            && self.histograms.is_empty()
+            && self.increments.is_empty()
+            && self.totals.is_empty();
+        is_plain.then_some(PlainRows { series: &self.series, times: &self.times, bits: &self.payload })
+    }
+
     /// All exemplars with their series.
     pub fn exemplars(&self) -> impl ExactSizeIterator<Item = (RowSeries<'_>, &Exemplar)> {
         self.exemplars.iter().map(|(named, exemplar)| (self.named(*named), exemplar))
@@ -466,8 +504,7 @@ impl SampleBatch {
     #[inline]
     fn named(&self, named: Named) -> RowSeries<'_> {
         if named.0 & BY_LABELS == 0 {
-            let series = SeriesRef::from_u64(named.0).expect("only whole refs are pushed");
-            return RowSeries::Ref(series);
+            return RowSeries::Ref(named.pushed());
         }
         let (start, end) = self.names[(named.0 & !BY_LABELS) as usize];
         let packed = &self.arena[start as usize..end as usize];
@@ -514,6 +551,36 @@ mod tests {
             assert!(matches!(rows[1].value, RowValue::Float(v) if v.to_bits() == (-0.0f64).to_bits()));
             assert!(matches!(rows[2].value, RowValue::Stale));
             assert_eq!(rows.iter().map(|r| r.start_ms).collect::<Vec<_>>(), [0, 77, 0]);
+        }
+    }
+
+    #[test]
+    fn rows_are_plain_as_long_as_none_is_anything_else() {
+        let series = SeriesRef::new(3, 9).unwrap();
+        let mut batch = SampleBatch::new();
+        batch.push_float(series, 1, -0.0);
+        batch.push_stale(series, 2);
+        let rows = batch.plain_rows().unwrap();
+        assert!(rows.series().eq([series; 2]));
+        assert_eq!((rows.times, rows.bits), (&[1, 2][..], &[(-0.0f64).to_bits(), STALE_NAN_BITS][..]));
+        let others: [fn(&mut SampleBatch, SeriesRef); 4] = [
+            |batch, series| {
+                batch.push_float(series, 3, 1.0);
+                batch.set_start(1);
+            },
+            |batch, _| batch.push_float(&Labels::from_pairs([("__name__", "m")]), 3, 1.0),
+            |batch, series| batch.push_histogram(series, 3, NativeHistogram::default()),
+            |batch, series| {
+                let increment = Increment { writer: 1, start_ms: 1, end_ms: 3, value: AddedValue::Float(1.0) };
+                batch.push_increment(series, increment);
+            },
+        ];
+        for other in others {
+            batch.clear();
+            batch.push_float(series, 1, 1.0);
+            assert!(batch.plain_rows().is_some());
+            other(&mut batch, series);
+            assert!(batch.plain_rows().is_none(), "{batch:?}");
         }
     }
 }

@@ -51,10 +51,11 @@ pub const NOW_MS: i64 = 1_700_000_000_000;
 /// Runs every test of the suite.
 pub fn run(subject: &mut dyn FnMut() -> Box<dyn Subject>) {
     type Test = fn(&mut dyn Subject);
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("what_was_appended_is_selected", what_was_appended_is_selected),
         ("identical_and_replaced_are_told_apart", identical_and_replaced_are_told_apart),
         ("bad_rows_are_rejected_alone", bad_rows_are_rejected_alone),
+        ("a_row_by_ref_is_refused_alone_wherever_it_stands", a_row_by_ref_is_refused_alone_wherever_it_stands),
         ("refs_of_another_opening_are_unknown", refs_of_another_opening_are_unknown),
         ("a_warm_ref_cache_never_hits_another_series", a_warm_ref_cache_never_hits_another_series),
         ("a_series_set_is_a_snapshot", a_series_set_is_a_snapshot),
@@ -217,6 +218,56 @@ fn bad_rows_are_rejected_alone(subject: &mut dyn Subject) {
     assert!(rows.windows(2).all(|w| w[0] < w[1]), "rejected rows come in order: {rows:?}");
     assert_eq!((reason(7), report.stored.increments), (None, 1), "{report:?}");
     assert_eq!(dump(&*storage, &Selector::new(vec![Matcher::equal("__name__", "b")], i64::MIN, i64::MAX)).len(), 1);
+}
+
+fn a_row_by_ref_is_refused_alone_wherever_it_stands(subject: &mut dyn Subject) {
+    const SERIES: usize = 5;
+    let storage = subject.open(Options { retention: Some(Duration::from_secs(3_600)), ..options() });
+    let names: Vec<Labels> = (0..SERIES).map(|n| labels(&[("__name__", "m"), ("n", &n.to_string())])).collect();
+    let first_ms = NOW_MS - 1_000_000;
+    let mut batch = SampleBatch::new();
+    names.iter().for_each(|name| batch.push_float(name, first_ms, 0.5));
+    let refs: Vec<SeriesRef> = append(&*storage, &batch).new_refs.iter().map(|(_, series)| *series).collect();
+    let unknown = SeriesRef::new(refs[0].opening(), 1 << 20).expect("fits");
+    let float = |value: f64| render(ColumnValue::Float(value));
+    let mut wanted: Vec<BTreeMap<i64, String>> = vec![BTreeMap::from([(first_ms, float(0.5))]); SERIES];
+    // What the row at the odd place is, if not as the others: ref and time; and for which reason it is refused.
+    let odd = [
+        (Some(unknown), None, None),
+        (None, Some(NOW_MS + 600_001), Some(RejectReason::TooFarInFuture)),
+        (None, Some(NOW_MS - 3_600_001), Some(RejectReason::OutsideRetention)),
+        (None, Some(first_ms), None),
+    ];
+    let cases = odd.iter().flat_map(|odd| (0..SERIES).map(move |place| (odd, place)));
+    for (round, ((series, time_ms, refused), place)) in cases.enumerate() {
+        let (usual_ms, value) = (first_ms + 1_000 * (round as i64 + 1), round as f64);
+        batch.clear();
+        for n in 0..SERIES {
+            let is_odd = n == place;
+            let series = series.filter(|_| is_odd).unwrap_or(refs[n]);
+            match time_ms.filter(|_| is_odd) {
+                Some(time_ms) => batch.push_float(series, time_ms, 0.5),
+                None if n % 2 == 1 => batch.push_stale(series, usual_ms),
+                None => batch.push_float(series, usual_ms, value),
+            }
+            if !is_odd {
+                let value = if n % 2 == 1 { render(ColumnValue::Stale) } else { float(value) };
+                wanted[n].insert(usual_ms, value);
+            }
+        }
+        let report = append(&*storage, &batch);
+        let rejected = refused.map(|reason| (place, reason));
+        assert_eq!(report.rejected, Vec::from_iter(rejected), "round {round}");
+        assert_eq!(report.unknown_refs, Vec::from_iter(series.map(|_| place)), "round {round}");
+        assert_eq!(report.stored.floats + report.stored.stale, SERIES as u64 - 1, "round {round}");
+        assert_eq!(report.identical.floats, u64::from(*time_ms == Some(first_ms)), "round {round}");
+    }
+    for (n, samples) in wanted.iter().enumerate() {
+        let name = vec![Matcher::equal("n", n.to_string())];
+        let found = dump(&*storage, &Selector::new(name, i64::MIN, i64::MAX));
+        let found: BTreeMap<i64, String> = found[0].1.iter().map(|sample| (sample.0, sample.2.clone())).collect();
+        assert_eq!(found, *samples, "series {n}");
+    }
 }
 
 fn refs_of_another_opening_are_unknown(subject: &mut dyn Subject) {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
-use kymo_core::batch::{AddedValue, Row, RowSeries, RowValue, SampleBatch};
+use kymo_core::batch::{AddedValue, PlainRows, Row, RowSeries, RowValue, SampleBatch};
 use kymo_core::histogram::STALE_NAN_BITS;
 use kymo_core::memory::{bad_value, one_of, remember_metadata};
 use kymo_core::storage::{FUTURE_LIMIT, RowCounts, Tier};
@@ -284,6 +284,7 @@ impl Engine {
     fn resolve(&self, batch: &SampleBatch, limits: &TimeLimits, work: &mut Work, report: &mut AppendReport) {
         work.clear();
         let head = self.head.read();
+        let resolved = batch.plain_rows().map_or(0, |rows| self.resolve_plain(&head, rows, limits, work));
         let too_old = |series: u32, time_ms: i64| {
             let labels = (time_ms < limits.oldest_of_some_ms).then(|| head.get(series).map(|of| of.labels.as_ref()));
             labels.flatten().and_then(|labels| limits.refuses_of(labels, time_ms))
@@ -292,7 +293,8 @@ impl Engine {
             Some(number) => Ok(number),
             None => Err(self.bad_labels(labels).unwrap_or(RejectReason::SeriesLimit)),
         };
-        for (number, row) in batch.rows().enumerate() {
+        for number in resolved..batch.len() {
+            let row = batch.row(number);
             let mut fault = bad_value(&row).or_else(|| limits.refuses_row(row.series, row.time_ms));
             let found = match row.series {
                 _ if fault.is_some() => None,
@@ -349,6 +351,28 @@ impl Engine {
                 (None, None) => report.unknown_exemplars.push(number),
             }
         }
+    }
+
+    /// Takes rows by column, up to the first that needs a closer look: its series is not known, or its time is not taken for
+    /// every series. Gives how many. Nothing was taken before.
+    fn resolve_plain(&self, head: &HeadState, rows: PlainRows<'_>, limits: &TimeLimits, work: &mut Work) -> usize {
+        let taken = limits.oldest_ms.max(limits.oldest_of_some_ms)..=limits.newest_ms;
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        work.frame.series.reserve(rows.times.len());
+        for (series, &time_ms) in rows.series().zip(rows.times) {
+            let Some(number) = self.head.locate(series).filter(|number| head.get(*number).is_some()) else { break };
+            if !taken.contains(&time_ms) {
+                break;
+            }
+            work.frame.series.push(number);
+            (first, last) = (first.min(time_ms), last.max(time_ms));
+        }
+        let count = work.frame.series.len();
+        work.frame.times.extend_from_slice(&rows.times[..count]);
+        work.frame.bits.extend_from_slice(&rows.bits[..count]);
+        work.rows.extend(0..count as u32);
+        work.span = (count > 0).then_some((first, last));
+        count
     }
 
     /// Applies a written frame to the head. Runs in the log's order, one at a time.

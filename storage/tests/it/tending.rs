@@ -447,6 +447,13 @@ fn a_series_is_kept_as_long_as_the_first_rule_that_matches_it_says() {
     let late = engine.append(&scrape(4, hour(12))).unwrap();
     assert_eq!(late.rejected, [(0, RejectReason::OutsideRetention), (3, RejectReason::OutsideRetention)]);
     assert_eq!(late.identical.floats, 2);
+    let refs = engine.append(&scrape(4, hour(0))).unwrap().new_refs;
+    let mut batch = kymo_core::SampleBatch::new();
+    for &(n, series) in &refs {
+        batch.push_float(series, hour(12), value(n as u64, hour(12)));
+    }
+    let late_by_ref = engine.append(&batch).unwrap();
+    assert_eq!((late_by_ref.rejected, late_by_ref.identical.floats), (late.rejected, 2));
     assert_eq!(engine.statistics().block_bytes, before.block_bytes, "files follow");
 
     while engine.maintain(Lane::Merge, MaintainLimit::default()).unwrap() == Next::Now {}
