@@ -127,11 +127,27 @@ impl Rows {
     }
 
     /// Begins a series: everything pushed until the next call belongs to it.
+    #[inline]
     pub(super) fn open(&mut self, message: Span, hit: Option<Hit>, metadata: u64) -> Result<(), BudgetExceeded> {
         self.meter.take(ENTRY_BYTES)?;
         let (first_row, first_exemplar) = (self.batch.len(), self.batch.exemplars().len());
         let (slot, series) = hit.map_or((Slot::NONE, None), |hit| (hit.slot, Some(hit.series)));
         self.entries.push(Entry { message, first_row, first_exemplar, slot, series, metadata });
+        Ok(())
+    }
+
+    /// Takes a known series whose message holds one sample and no more.
+    #[inline]
+    pub(super) fn push_usual(
+        &mut self,
+        message: Span,
+        hit: Hit,
+        sample: FloatSample,
+        config: &RemoteWriteConfig,
+    ) -> Result<(), DecodeError> {
+        self.open(message, Some(hit), 0)?;
+        self.count(config)?;
+        self.batch.push_float(hit.series, sample.time_ms, sample.value);
         Ok(())
     }
 
@@ -259,6 +275,7 @@ impl Rows {
     }
 
     /// Counts one more element towards the limit of a request.
+    #[inline]
     fn count(&mut self, config: &RemoteWriteConfig) -> Result<(), DecodeError> {
         self.elements += 1;
         if self.elements > config.samples_max {
@@ -304,7 +321,8 @@ pub(super) fn refuse(refusals: &mut Vec<Refusal>, reason: Reason, refused: Writt
     }
 }
 
-struct FloatSample {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FloatSample {
     value: f64,
     time_ms: i64,
     /// Only version 2.0 has it; 0 = unset.
@@ -332,7 +350,7 @@ fn sample(body: &[u8], message: Span, layout: Layout) -> Result<FloatSample, Pro
 /// A sample as every sender writes it: value, time and, in version 2.0, perhaps the start, in this order. Reading it
 /// field by field takes several times as long.
 #[inline]
-fn usual_sample(message: &[u8], layout: Layout) -> Option<FloatSample> {
+pub(super) fn usual_sample(message: &[u8], layout: Layout) -> Option<FloatSample> {
     const VALUE_TAG: u8 = 0x09;
     const TIME_TAG: u8 = 0x10;
     const START_TAG: u8 = 0x18;

@@ -332,6 +332,14 @@ async fn a_request_beyond_a_limit_is_answered_413_and_the_limit_is_named() {
         assert!(answer.text.contains(limit), "{limit} should be in {:?}", answer.text);
         assert_eq!((door.stored().len(), door.losses()), (0, vec![("too_large".into(), 1)]), "{limit}");
     }
+    // The same of series that are known, one after the other as last time.
+    let door = Door::with(RemoteWriteConfig { samples_max: 49, ..config() }, Budget::unlimited());
+    let named = |n: i64| series_v1(&[("__name__", "up"), ("job", &(n % 25).to_string())], &[(NOW_MS + n / 25, 1.0)]);
+    for (first, samples, status) in [(0, 25, 204), (25, 49, 204), (100, 50, 413)] {
+        let answer = post(&door, V1, request_v1((first..first + samples).map(named).collect())).await;
+        assert_eq!(answer.status, status, "{samples} from {first} on: {}", answer.text);
+    }
+    assert_eq!((door.stored().len(), door.losses()), (74, vec![("too_large".into(), 1)]));
     // The claim alone is enough, and so is a body without a claim.
     let door = Door::with(RemoteWriteConfig { compressed_bytes_max: 1_000, ..config() }, Budget::unlimited());
     let request = || Request::post("/api/v1/write").header("Content-Type", V1).header("Content-Encoding", "snappy");
