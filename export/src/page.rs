@@ -1,6 +1,8 @@
 //! The page at `/` until the web app exists: what this is, where things are, and a query form that works
 //! without a script.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -10,18 +12,18 @@ use kymo_core::QueryRequest;
 use kymo_core::query::{Grid, PointValue, QueryResult, QueryValue, ResultSeries};
 use kymo_core::text::{FloatText, SeriesText, write_rfc3339};
 
-use crate::api::{ApiState, Params, run};
+use crate::api::{ApiState, Params, Shared, run};
 use crate::status::ApiError;
 
 /// Most rows of the result table: it is read by eye.
 const ROWS_MAX: usize = 500;
 
 /// `GET /`
-pub fn routes(state: ApiState) -> Router {
-    Router::new().route("/", get(page)).with_state(state)
+pub fn routes(state: impl Into<Arc<ApiState>>) -> Router {
+    Router::new().route("/", get(page)).with_state(state.into())
 }
 
-async fn page(State(state): State<ApiState>, request: Request) -> Response {
+async fn page(State(state): Shared, request: Request) -> Response {
     let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
     let host = host.unwrap_or("127.0.0.1:9911").to_owned();
     let params = match Params::read(request, 0).await {

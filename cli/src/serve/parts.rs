@@ -90,7 +90,7 @@ pub(super) struct Parts {
     otlp: OtlpState,
     scrape: Arc<ScrapeManager>,
     reload: Arc<Reload>,
-    api: ApiState,
+    api: Arc<ApiState>,
     facts: FactsState,
     /// `None` unless it was switched on.
     lifecycle: Option<Lifecycle>,
@@ -243,13 +243,15 @@ impl Parts {
             lifecycle: plan.enable_lifecycle.then(|| lifecycle(&reload, quit)),
             reload,
             facts: FactsState { sources: sources.clone(), clock: clock.clone() },
-            api: ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone())
-                .with_options(options)
-                .with_query_log(query_log)
-                .with_storage(storage)
-                .with_sources(sources)
-                .with_families(families)
-                .answering_brief_ones_at_once(),
+            api: Arc::new(
+                ApiState::new(backend, query_pool, ledger, clock, shares.queries.clone())
+                    .with_options(options)
+                    .with_query_log(query_log)
+                    .with_storage(storage)
+                    .with_sources(sources)
+                    .with_families(families)
+                    .answering_brief_ones_at_once(),
+            ),
             admin,
             remembered,
             collectors,

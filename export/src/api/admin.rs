@@ -139,20 +139,20 @@ pub struct Admin {
 }
 
 /// The routes; without an [`Admin`] they answer that they are switched off.
-pub fn admin_routes(state: ApiState, admin: Option<Admin>) -> Router {
+pub fn admin_routes(state: impl Into<Arc<ApiState>>, admin: Option<Admin>) -> Router {
     let tsdb = Router::new()
         .route("/delete_series", post(delete_series).put(delete_series))
         .route("/clean_tombstones", post(clean_tombstones).put(clean_tombstones))
         .route("/retention", post(retention).put(retention))
         .route("/snapshot", post(snapshot).put(snapshot))
         .route("/compact", post(compact).put(compact));
-    Router::new().nest("/api/v1/admin/tsdb", tsdb).with_state((state, admin))
+    Router::new().nest("/api/v1/admin/tsdb", tsdb).with_state((state.into(), admin))
 }
 
 /// As long as it takes: whoever waits asked for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Asked = State<(ApiState, Option<Admin>)>;
+type Asked = State<(Arc<ApiState>, Option<Admin>)>;
 
 fn switched_on(admin: Option<Admin>) -> Result<Admin, ApiError> {
     admin.ok_or_else(|| ApiError::of_kind(ErrorKind::unavailable(), "admin APIs disabled"))

@@ -28,7 +28,7 @@ use super::params::Params;
 use super::{ApiState, run};
 use crate::status::ApiError;
 
-type Asked = State<(ApiState, Option<Arc<dyn StateStore>>)>;
+type Asked = State<(Arc<ApiState>, Option<Arc<dyn StateStore>>)>;
 
 /// What `get` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +68,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The routes; without a store they answer that they are switched off.
-pub fn state_routes(state: ApiState, store: Option<Arc<dyn StateStore>>) -> Router {
+pub fn state_routes(state: impl Into<Arc<ApiState>>, store: Option<Arc<dyn StateStore>>) -> Router {
     let routes = Router::new()
         .route("/get", post(get))
         .route("/put", post(put).put(put))
         .route("/delete", post(delete))
         .route("/list", post(list));
-    Router::new().nest("/api/v1/admin/state", routes).with_state((state, store))
+    Router::new().nest("/api/v1/admin/state", routes).with_state((state.into(), store))
 }
 
 fn refused(error: StateError) -> ApiError {

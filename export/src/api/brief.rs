@@ -1,9 +1,10 @@
 //! Which questions are answered at once.
 //!
 //! To hand work to a thread of the pool and its answer back takes two wake-ups and four switches between threads: more than the
-//! work itself where it is the newest sample of a series or the values of a label. So a question that takes little is answered where it came in. Nobody else waits for long because of it: it is given a deadline of its own, and if
-//! it does not hold that this time, it is begun anew on the pool and goes there from then on, until it is brief again. One that
-//! took somewhat longer once, as the first after others does that left nothing of it in the processor's caches, stays brief.
+//! work itself where it is the newest sample of a series or the values of a label. So a question that takes little is answered
+//! where it came in. Nobody else waits for long because of it: it is given a deadline of its own, and if it does not hold that
+//! this time, it is begun anew on the pool and goes there from then on, until it is brief again. One that took somewhat longer
+//! once, as the first after others does that left nothing of it in the processor's caches, stays brief.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;

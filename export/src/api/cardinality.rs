@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::params::{Params, parse_go_int};
 use super::tsdb_status::limit;
-use super::{ApiState, run};
+use super::{Shared, run};
 use crate::status::ApiError;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -32,7 +32,7 @@ const OVERFLOW: &str = "kymo_overflow_samples_total";
 const SERIES_LIMIT: &str = "kymo_storage_series_limit";
 
 /// `GET /api/v1/status/cardinality?limit=…&hours=…&match[]=…`
-pub(super) async fn cardinality(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn cardinality(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = limit(params.first("limit"))?;
     let hours = hours(params.first("hours"))?;
@@ -305,7 +305,7 @@ impl Top {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{FakeBackend, NOW_MS, get, state};
-    use super::super::routes;
+    use super::super::{ApiState, routes};
     use super::*;
 
     #[tokio::test]

@@ -9,12 +9,12 @@ use super::body::Answer;
 use super::brief::Question;
 use super::params::Params;
 use super::run::run_known;
-use super::{ApiState, run, write};
+use super::{ApiState, Shared, run, write};
 use crate::label_name;
 use crate::status::ApiError;
 
 /// `GET` and `POST /api/v1/series`
-pub(super) async fn series(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn series(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     if !params.has("match[]") {
         return Err(ApiError::bad_data("no match[] parameter provided"));
@@ -26,7 +26,7 @@ pub(super) async fn series(State(state): State<ApiState>, request: Request) -> R
 }
 
 /// `GET` and `POST /api/v1/labels`
-pub(super) async fn label_names(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn label_names(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let what = catalog_request(&params)?;
     let question = question(&state, &params, "labels", "");
@@ -36,7 +36,7 @@ pub(super) async fn label_names(State(state): State<ApiState>, request: Request)
 
 /// `GET /api/v1/label/<name>/values`
 pub(super) async fn label_values(
-    State(state): State<ApiState>,
+    State(state): Shared,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -101,7 +101,7 @@ pub(super) fn catalog_error(error: QueryError) -> ApiError {
 }
 
 /// `GET /api/v1/metadata`
-pub(super) async fn metadata(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn metadata(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let families_max = count(&params, "limit")?;
     let entries_max = count(&params, "limit_per_metric")?;

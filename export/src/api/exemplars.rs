@@ -7,14 +7,14 @@ use kymo_core::{ErrorKind, Exemplar, Labels};
 
 use super::body::Answer;
 use super::params::Params;
-use super::{ApiState, run, write};
+use super::{Shared, run, write};
 use crate::status::ApiError;
 
 /// Most bytes of an exemplar beside its labels: keys, a float and a timestamp.
 const EXEMPLAR_BYTES_MAX: usize = 128;
 
 /// `GET` and `POST /api/v1/query_exemplars`
-pub(super) async fn query_exemplars(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn query_exemplars(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let start_ms = params.optional_time("start")?.unwrap_or(i64::MIN);
     let end_ms = params.optional_time("end")?.unwrap_or(i64::MAX);

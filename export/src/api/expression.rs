@@ -5,7 +5,7 @@ use axum::response::Response;
 use kymo_query::parser::{ParseError, format, parse};
 
 use super::params::Params;
-use super::{ApiState, run, write};
+use super::{Shared, run, write};
 use crate::json::write_string;
 use crate::status::ApiError;
 
@@ -13,7 +13,7 @@ use crate::status::ApiError;
 const FRAME_BYTES: usize = 64;
 
 /// `GET` and `POST /api/v1/format_query`
-pub(super) async fn format_query(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn format_query(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let text = params.first("query").to_owned();
     let (buffers, options) = (state.buffers.clone(), state.options.parse_options());
@@ -31,7 +31,7 @@ pub(super) async fn format_query(State(state): State<ApiState>, request: Request
 }
 
 /// `GET` and `POST /api/v1/parse_query`
-pub(super) async fn parse_query(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn parse_query(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let text = params.first("query").to_owned();
     let (buffers, options) = (state.buffers.clone(), state.options.parse_options());

@@ -5,7 +5,7 @@ use axum::extract::State;
 use kymo_query::parser::{AggregateOp, Function};
 use serde_json::{Map, Value, json};
 
-use super::ApiState;
+use super::Shared;
 
 /// Operators besides aggregations.
 const OPERATORS: [&str; 22] = [
@@ -16,7 +16,7 @@ const OPERATORS: [&str; 22] = [
 /// `GET /api/v1/features`
 ///
 /// Names are in snake case; what is not there is left out or false.
-pub(super) async fn features(State(state): State<ApiState>) -> Json<Value> {
+pub(super) async fn features(State(state): Shared) -> Json<Value> {
     let engine = &state.options.engine;
     let experimental = engine.experimental_functions;
     let functions: Map<String, Value> = Function::all()

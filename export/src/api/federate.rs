@@ -16,7 +16,7 @@ use kymo_core::{ErrorKind, Labels, METRIC_NAME, QueryBackend, QueryContext};
 
 use super::body::Answer;
 use super::params::Params;
-use super::{ApiState, run, selector};
+use super::{ApiState, Shared, run, selector};
 use crate::label_name;
 use crate::status::ApiError;
 
@@ -27,7 +27,7 @@ const LINE_BYTES_MAX: usize = 128;
 /// `GET /federate`
 ///
 /// A refusal is a line of text: who asks is a scraper.
-pub(super) async fn federate(State(state): State<ApiState>, request: Request) -> Response {
+pub(super) async fn federate(State(state): Shared, request: Request) -> Response {
     match page(&state, request).await {
         Ok(page) => page,
         Err(error) => (error.status(), format!("{}\n", error.message())).into_response(),

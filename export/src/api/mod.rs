@@ -61,6 +61,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{delete, get, post};
 use kymo_core::query::EngineOptions;
 use kymo_core::registry::FamilySnapshot;
@@ -95,8 +96,7 @@ pub(crate) use run::run;
 /// clients (Grafana) decide by it which requests they may send.
 pub const API_VERSION: &str = "3.14.0";
 
-/// What the routes work with. Cloning shares everything.
-#[derive(Clone)]
+/// What the routes work with; they share one.
 pub struct ApiState {
     /// Answers the questions.
     pub backend: Arc<dyn QueryBackend>,
@@ -193,6 +193,9 @@ impl ApiState {
     }
 }
 
+/// What a handler is given.
+pub(crate) type Shared = State<Arc<ApiState>>;
+
 /// Limits of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiOptions {
@@ -275,7 +278,7 @@ impl Readiness {
 }
 
 /// The routes below `/api/v1`, `/federate`, and `/-/healthy` and `/-/ready`.
-pub fn routes(state: ApiState) -> Router {
+pub fn routes(state: impl Into<Arc<ApiState>>) -> Router {
     // Whole paths and no nested router, which would take each request's path apart and be asked as a second one.
     Router::new()
         .route("/api/v1/query", get(query::instant).post(query::instant))
@@ -307,5 +310,5 @@ pub fn routes(state: ApiState) -> Router {
         .route("/federate", get(federate::federate))
         .route("/-/healthy", get(server_status::healthy))
         .route("/-/ready", get(server_status::ready))
-        .with_state(state)
+        .with_state(state.into())
 }

@@ -472,7 +472,7 @@ mod tests {
     const ELSEWHERE: [&str; 3] = ["/write", "/otlp/v1/metrics", "/otlp/v1/traces"];
 
     fn all_routers() -> Router {
-        let state = state(FakeBackend::new(|_, _| Ok(Default::default())));
+        let state = Arc::new(state(FakeBackend::new(|_, _| Ok(Default::default()))));
         let facts = FactsState { sources: Arc::new(StatusSources::new()), clock: Arc::new(SystemClock::new()) };
         routes(state.clone())
             .merge(status_routes(facts))

@@ -9,13 +9,13 @@ use super::body::over_budget;
 use super::book::Asked;
 use super::params::Params;
 use super::run::run_query;
-use super::{ApiState, write};
+use super::{ApiState, Shared, write};
 use crate::status::ApiError;
 
 const NS_PER_MS: i64 = 1_000_000;
 
 /// `GET` and `POST /api/v1/query`
-pub(super) async fn instant(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn instant(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = params.limit()?;
     let at_ms = params.optional_time("time")?.unwrap_or_else(|| state.clock.now_ms());
@@ -23,7 +23,7 @@ pub(super) async fn instant(State(state): State<ApiState>, request: Request) -> 
 }
 
 /// `GET` and `POST /api/v1/query_range`
-pub(super) async fn range(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn range(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = params.limit()?;
     let grid = range_grid(&params)?;

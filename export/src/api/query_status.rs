@@ -6,11 +6,11 @@ use http::StatusCode;
 use kymo_core::ErrorKind;
 use serde_json::{Value, json};
 
-use super::ApiState;
+use super::Shared;
 use crate::status::ApiError;
 
 /// `GET /api/v1/status/queries`
-pub(super) async fn queries(State(state): State<ApiState>) -> Json<Value> {
+pub(super) async fn queries(State(state): Shared) -> Json<Value> {
     let (running, slowest) = state.book.shown();
     let (places, waiting) = state.queue.lengths();
     let options = &state.options;
@@ -26,7 +26,7 @@ pub(super) async fn queries(State(state): State<ApiState>) -> Json<Value> {
 /// `DELETE /api/v1/status/queries/ID` and `POST /api/v1/status/queries/ID/cancel`
 ///
 /// The query's own client gets `canceled`.
-pub(super) async fn cancel(State(state): State<ApiState>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+pub(super) async fn cancel(State(state): Shared, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let number = id.parse().ok().filter(|number| state.book.cancel(*number));
     match number {
         Some(_) => Ok(StatusCode::NO_CONTENT),

@@ -7,6 +7,7 @@
 //! | `{"status":"success","has_more":…}` | the last |
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -17,7 +18,7 @@ use kymo_core::{ErrorKind, METRIC_NAME, Matcher, QueryBackend, QueryContext};
 use super::body::Answer;
 use super::fuzzy::{Algorithm, Terms};
 use super::params::{Params, parse_go_int};
-use super::{ApiState, run, write};
+use super::{ApiState, Shared, run, write};
 use crate::status::ApiError;
 
 /// Results, and results of a line, unless asked otherwise.
@@ -30,17 +31,17 @@ const NAMES_PER_CHECK: usize = 256;
 const RESULT_BYTES: usize = 128;
 
 /// `GET` and `POST /api/v1/search/metric_names`
-pub(super) async fn metric_names(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn metric_names(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     search(state, request, "metric_names", |_| Ok(Field::ValuesOf(METRIC_NAME.to_owned()))).await
 }
 
 /// `GET` and `POST /api/v1/search/label_names`
-pub(super) async fn label_names(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn label_names(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     search(state, request, "label_names", |_| Ok(Field::Names)).await
 }
 
 /// `GET` and `POST /api/v1/search/label_values`
-pub(super) async fn label_values(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn label_values(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     search(state, request, "label_values", |params| match params.first("label") {
         "" => Err(ApiError::bad_data("missing required parameter \"label\"")),
         label => Ok(Field::ValuesOf(label.to_owned())),
@@ -194,7 +195,7 @@ fn order(params: &Params, page: &str, nothing_searched: bool) -> Result<Order, A
 }
 
 async fn search(
-    state: ApiState,
+    state: Arc<ApiState>,
     request: Request,
     page: &str,
     field: impl FnOnce(&Params) -> Result<Field, ApiError>,

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::params::Params;
-use super::{ApiState, run};
+use super::{Shared, run};
 use crate::status::ApiError;
 
 /// How far back a history goes unless asked otherwise.
@@ -42,7 +42,7 @@ fn unknown(name: &str) -> ApiError {
 }
 
 /// `GET /api/v1/services?windows=…`
-pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn list(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let windows = match params.first("windows") {
         "" => usize::MAX,
@@ -65,7 +65,7 @@ struct Listed {
 }
 
 /// `GET /api/v1/services/{name}`
-pub(super) async fn one(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn one(State(state): Shared, Path(name): Path<String>) -> Result<Response, ApiError> {
     let sources = state.sources.clone();
     let found = run(&state, state.options.timeout_max, move |_| {
         sources.service(&name).map_err(unavailable)?.ok_or_else(|| unknown(&name))
@@ -74,7 +74,7 @@ pub(super) async fn one(State(state): State<ApiState>, Path(name): Path<String>)
 }
 
 /// `GET /api/v1/services/{name}/edges`
-pub(super) async fn edges(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn edges(State(state): Shared, Path(name): Path<String>) -> Result<Response, ApiError> {
     let sources = state.sources.clone();
     let found = run(&state, state.options.timeout_max, move |_| {
         let all = sources.service_edges(&name).map_err(unavailable)?;
@@ -108,7 +108,7 @@ struct Point {
 
 /// `GET /api/v1/services/{name}/history?start=…&end=…&step=…`
 pub(super) async fn history(
-    State(state): State<ApiState>,
+    State(state): Shared,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {

@@ -35,15 +35,15 @@ type Targets = Arc<dyn Fn() -> Vec<TargetFamilies> + Send + Sync>;
 
 /// The route over whatever `targets` gives when it is asked, on the pool of `state`.
 pub fn target_metadata_routes(
-    state: ApiState,
+    state: impl Into<Arc<ApiState>>,
     targets: impl Fn() -> Vec<TargetFamilies> + Send + Sync + 'static,
 ) -> Router {
     let targets: Targets = Arc::new(targets);
-    Router::new().route("/api/v1/targets/metadata", get(target_metadata)).with_state((state, targets))
+    Router::new().route("/api/v1/targets/metadata", get(target_metadata)).with_state((state.into(), targets))
 }
 
 async fn target_metadata(
-    State((state, targets)): State<(ApiState, Targets)>,
+    State((state, targets)): State<(Arc<ApiState>, Targets)>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;

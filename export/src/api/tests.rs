@@ -467,7 +467,7 @@ async fn a_client_that_goes_away_while_it_waits_is_never_asked_for() {
         Ok(QueryResult::default())
     });
     let options = ApiOptions { queries_max: 1, ..ApiOptions::default() };
-    let state = state(backend.clone()).with_options(options);
+    let state = Arc::new(state(backend.clone()).with_options(options));
     let router = routes(state.clone());
     let ask = |text: &'static str| {
         let router = router.clone();

@@ -8,7 +8,7 @@ use kymo_core::{ErrorKind, METRIC_NAME, MetricStorage, QueryContext, SelectError
 use serde_json::{Value, json};
 
 use super::params::{Params, parse_go_int};
-use super::{ApiState, run};
+use super::{ApiState, Shared, run};
 use crate::status::ApiError;
 
 /// Entries of each list unless asked otherwise.
@@ -20,7 +20,7 @@ const HEAD_MS: i64 = 3 * 60 * 60 * 1000;
 /// `GET /api/v1/status/tsdb?limit=…`
 ///
 /// Counts are of series with a sample in the last three hours. Reads all their labels.
-pub(super) async fn tsdb(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn tsdb(State(state): Shared, request: Request) -> Result<Response, ApiError> {
     let params = Params::read(request, state.options.form_bytes_max).await?;
     let limit = limit(params.first("limit"))?;
     let storage = state.storage()?;

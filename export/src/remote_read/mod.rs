@@ -17,6 +17,8 @@ mod chunk;
 mod stream;
 mod wire;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +30,7 @@ use kymo_core::storage::ColumnValue;
 use kymo_core::{Columns, ErrorKind, Labels, Matcher, MetricStorage, QueryContext, SelectError, Selector, SeriesSet};
 use prost::Message;
 
-use crate::api::{ApiState, Asker};
+use crate::api::{ApiState, Asker, Shared};
 use crate::peer::Peer;
 use crate::status::ApiError;
 
@@ -42,8 +44,8 @@ const SAMPLES: i32 = 0;
 const STREAMED_XOR_CHUNKS: i32 = 1;
 
 /// The route, over the storage of `state`.
-pub fn routes(state: ApiState) -> Router {
-    Router::new().route("/api/v1/read", post(read)).with_state(state)
+pub fn routes(state: impl Into<Arc<ApiState>>) -> Router {
+    Router::new().route("/api/v1/read", post(read)).with_state(state.into())
 }
 
 /// A refusal: the protocol has no envelope, only a status and a text.
@@ -84,7 +86,7 @@ struct Asked {
     external: LabelMap,
 }
 
-async fn read(State(state): State<ApiState>, request: Request) -> Result<Response, Refused> {
+async fn read(State(state): Shared, request: Request) -> Result<Response, Refused> {
     let client = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let body = axum::body::to_bytes(request.into_body(), REQUEST_BYTES_MAX).await.map_err(|error| {
         bad_request(format_args!("cannot read the request, which may have {REQUEST_BYTES_MAX} bytes: {error}"))
