@@ -8,9 +8,9 @@
 //! ```
 //!
 //! One lock guards all of it: appends are applied one at a time, in the order of the log, and a batch is seen whole or
-//! not at all, so a lock per shard would be taken by everybody for everything. So two threads that append take together
-//! what one does alone (`kymo-benches engine --row append`); what they gain by being two is what comes before an append.
-//! Readers copy what they need, which is encoded, and decode after unlocking.
+//! not at all, so a lock per shard would be taken by everybody for everything. So two threads that append take no more
+//! together than one alone, rather less (`kymo-benches engine --row append`); what is gained by more is what comes before an
+//! append. Readers copy what they need, which is encoded, and decode after unlocking.
 //!
 //! Per series, in the order in which they win at one timestamp, last highest: sealed *chunks* (by the order of
 //! sealing), the *late* run, the *open* run.
