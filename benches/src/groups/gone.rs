@@ -1,5 +1,6 @@
 //! What servers hold of a million series that came and went: MiB resident, before and minutes after.
 
+use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// A server at rest.
 struct Rested {
     server: Server,
+    /// Series that stay.
+    stay: usize,
     before: f64,
     most: f64,
     /// At the end, and when it was within [`WITHIN`] of `before` first.
@@ -69,7 +72,7 @@ pub(super) fn run(setup: &Setup, binaries: &[Binary], report: &mut Report) -> Re
              before, {:.1} at the most, {:.1} after {} minutes of rest, {:.1} of them anonymous; within 10 % {}.",
             one.server.kind().name(),
             SERIES / WAVES,
-            load::SERIES_MEASURED,
+            one.stay,
             one.before,
             one.most,
             one.after,
@@ -87,6 +90,9 @@ fn churned(setup: &Setup, binary: &Binary) -> Result<Rested> {
     let staying = setup.load(load::SERIES_MEASURED, scrapes)?;
     let server = Server::start(binary, &setup.dir.join(format!("{} and what goes", binary.kind.name())))?;
     let mut http = server.connect()?;
+    // A few of the recording's series are in none of these scrapes.
+    let mut stay: HashSet<usize> =
+        (0..SCRAPES_BEFORE).flat_map(|scrape| staying.scrape(scrape)).map(|of| of.0).collect();
     for request in requests(&staying, 0..SCRAPES_BEFORE)?.iter().flatten() {
         server.send(&mut http, &request.body)?;
     }
@@ -95,7 +101,9 @@ fn churned(setup: &Setup, binary: &Binary) -> Result<Rested> {
     let before = server.resident()?.total;
     for round in 0..WAVES + ROUNDS_AFTER {
         let first = SCRAPES_BEFORE + round * SCRAPES_BETWEEN;
-        for request in requests(&staying, first..first + SCRAPES_OF_A_WAVE)?.iter().flatten() {
+        let scrapes = first..first + SCRAPES_OF_A_WAVE;
+        stay.extend(scrapes.clone().flat_map(|scrape| staying.scrape(scrape)).map(|of| of.0));
+        for request in requests(&staying, scrapes)?.iter().flatten() {
             server.send(&mut http, &request.body)?;
         }
         if round < WAVES {
@@ -115,11 +123,11 @@ fn churned(setup: &Setup, binary: &Binary) -> Result<Rested> {
     let all = query_encoded(r#"count(last_over_time({__name__=~".+"}[1d]))"#);
     let found = server.ask(&mut http, &format!("/api/v1/query?query={all}&time={end_s}&nocache=1"))?;
     let counted = found.is_success().then(|| String::from_utf8(found.body.clone())).transpose()?;
-    let wanted = SERIES + load::SERIES_MEASURED;
+    let wanted = SERIES + stay.len();
     let is_all = counted.as_ref().is_some_and(|text| text.contains(&format!("\"{wanted}\"")));
     ensure!(is_all || binary.kind != Kind::Kymo, "Kymo does not count {wanted}: {:?}", answer::read(&found.body));
     let resident = server.resident().context("the server is gone")?;
-    Ok(Rested { server, before, most: resident.peak, after: resident.total, back: None })
+    Ok(Rested { server, stay: stay.len(), before, most: resident.peak, after: resident.total, back: None })
 }
 
 /// A series of a job that runs once.

@@ -175,6 +175,9 @@ fn servers_there(setup: &Setup, report: &mut Report) -> Result<Vec<Binary>> {
 fn servers(setup: &Setup, report: &mut Report, wanted: OfServers) -> Result<()> {
     let binaries = servers_there(setup, report)?;
     let load = setup.load(setup.series, setup.scrapes)?;
+    if !wanted.load {
+        report.note(format!("Servers get scrapes of {}.", load.recording().source));
+    }
     let loaded = ingest::write_load(setup, &load, &binaries)?;
     if wanted.load {
         attempt(report, "ingest", |report| ingest::report_load(&load, &loaded, report));
