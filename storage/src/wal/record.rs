@@ -236,25 +236,29 @@ impl FrameBuilder {
         let mut run = Run { gap: 0, count: 0, time_ms: 0 };
         let mut time_before = 0i64;
         let mut last = chain.last;
+        // What followed it last time.
+        let mut next = if last == NONE { NONE } else { chain.link(last).0.next };
         let mut float = 0;
         for at in 0..rows {
             let (series, time_ms) = (self.series[at], self.times[at]);
-            let mut expected = 0;
-            if last != NONE {
-                let link = chain.link(last).0;
-                expected = if link.next == NONE { last.wrapping_add(1) } else { link.next };
-                link.next = series;
+            let expected = match next {
+                _ if last == NONE => 0,
+                NONE => last.wrapping_add(1),
+                next => next,
+            };
+            if last != NONE && next != series {
+                chain.link(last).0.next = series;
             }
             if at == 0 || expected != series || time_ms != run.time_ms {
                 run.put(&mut time_before, out);
                 run = Run { gap: i64::from(series) - i64::from(expected), count: 0, time_ms };
             }
             run.count += 1;
-            last = series;
+            let link = chain.link(series).0;
+            (last, next) = (series, link.next);
             if self.kinds.get(at).is_some_and(|kind| *kind != KIND_FLOAT) {
                 continue;
             }
-            let link = chain.link(series).0;
             let xor = self.bits[at] ^ link.bits;
             link.bits = self.bits[at];
             if xor != 0 {
