@@ -33,11 +33,7 @@ pub(super) fn decode<S: BuildHasher>(
     let mut fields = Cursor::new(body);
     loop {
         if let Some(message) = fields.take_short(SERIES_TAG) {
-            let session = sessions.next();
-            match usual(message.of(body), session) {
-                Some((hit, sample)) => rows.push_usual(message, hit, sample, config)?,
-                None => series(body, message, session, rows, config)?,
-            }
+            series(body, message, sessions.next(), rows, config)?;
             continue;
         }
         let Some(field) = fields.next()? else { break };
@@ -50,18 +46,7 @@ pub(super) fn decode<S: BuildHasher>(
     Ok(())
 }
 
-/// What nearly every message is: the series that followed last time, with one sample.
 #[inline]
-fn usual<S: BuildHasher>(message: &[u8], session: &mut Session<'_, S>) -> Option<(Hit, FloatSample)> {
-    let (slot, key) = session.predicted()?;
-    let [SAMPLE_TAG, len, sample @ ..] = message.strip_prefix(key)? else { return None };
-    if usize::from(*len) != sample.len() {
-        return None;
-    }
-    let sample = usual_sample(sample, LAYOUT)?;
-    Some((session.hit(slot)?, sample))
-}
-
 fn series<S: BuildHasher>(
     body: &[u8],
     message: Span,
@@ -69,7 +54,37 @@ fn series<S: BuildHasher>(
     rows: &mut Rows,
     config: &RemoteWriteConfig,
 ) -> Result<(), DecodeError> {
-    let mut hit = match predicted(message.of(body), session) {
+    let bytes = message.of(body);
+    // Behind the label fields of the series that followed last time, if it stands here again.
+    let predicted = session.predicted().and_then(|(slot, key)| Some((slot, bytes.strip_prefix(key)?)));
+    let mut hit = None;
+    if let Some((slot, rest)) = predicted
+        && rest.first() != Some(&LABEL_TAG)
+    {
+        hit = session.hit(slot);
+        if let (Some(hit), Some(sample)) = (hit, only_sample(rest)) {
+            return rows.push_usual(message, hit, sample, config);
+        }
+    }
+    any_series(body, message, hit, session, rows, config)
+}
+
+/// What nearly every message holds besides labels: one sample.
+#[inline]
+fn only_sample(rest: &[u8]) -> Option<FloatSample> {
+    let [SAMPLE_TAG, len, sample @ ..] = rest else { return None };
+    if usize::from(*len) == sample.len() { usual_sample(sample, LAYOUT) } else { None }
+}
+
+fn any_series<S: BuildHasher>(
+    body: &[u8],
+    message: Span,
+    predicted: Option<Hit>,
+    session: &mut Session<'_, S>,
+    rows: &mut Rows,
+    config: &RemoteWriteConfig,
+) -> Result<(), DecodeError> {
+    let mut hit = match predicted {
         Some(hit) => Some(hit),
         None => session.find(message.first(labels_len(body, message)?).of(body)),
     };
@@ -89,14 +104,6 @@ fn series<S: BuildHasher>(
     }
     rows.close();
     Ok(())
-}
-
-/// The series that followed last time, if it stands here again: its label fields, and no other after them.
-#[inline]
-fn predicted<S: BuildHasher>(message: &[u8], session: &mut Session<'_, S>) -> Option<Hit> {
-    let (slot, key) = session.predicted()?;
-    let same = message.starts_with(key) && message.get(key.len()) != Some(&LABEL_TAG);
-    if same { session.hit(slot) } else { None }
 }
 
 /// Length of the run of label fields at the start of a series message.
