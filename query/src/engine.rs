@@ -1,8 +1,10 @@
 //! The engine: requests in, answers out.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use kymo_core::batch::{Exemplar, Metadata};
@@ -18,12 +20,16 @@ use crate::eval::{Evaluated, Evaluation, evaluate};
 use crate::parser::{Ast, ExprKind, ParseOptions, parse};
 use crate::plan::{self, Plan, check_length, check_root};
 use crate::reuse::{Part, Question, Reuse, Usable, join, join_notes, part_of, series_bytes};
+use crate::threads::Threads;
 
 /// What an [`Engine`] allows and assumes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// Most samples one query may hold at once.
     pub max_samples: u64,
+    /// Threads that evaluate queries at once. Each query has one of its own, however many there are; others share its work as
+    /// long as there are fewer. 1 for none to share.
+    pub threads: usize,
     /// Most steps of a range query beyond its first.
     pub max_points: u64,
     /// Lookback of requests that name none.
@@ -40,10 +46,12 @@ impl EngineConfig {
     pub const LABEL_BYTES_MAX: usize = 64 << 10;
 }
 
+/// Those of Prometheus, and as many threads as the process may run at once.
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
         EngineConfig {
             max_samples: EngineConfig::MAX_SAMPLES,
+            threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             max_points: POINTS_MAX,
             lookback: DEFAULT_LOOKBACK,
             options: EngineOptions::default(),
@@ -51,11 +59,13 @@ impl Default for EngineConfig {
     }
 }
 
-/// Answers PromQL over a storage. Cheap to clone; a query runs on the thread that asks.
+/// Answers PromQL over a storage. Cheap to clone. A query runs on the thread that asks; one that reads much gets help of others,
+/// started for it, as long as queries take fewer than [`EngineConfig::threads`].
 #[derive(Clone)]
 pub struct Engine {
     storage: Arc<dyn MetricStorage>,
     config: EngineConfig,
+    pub(crate) threads: Arc<Threads>,
     reuse: Option<Arc<Reuse>>,
 }
 
@@ -69,7 +79,8 @@ impl Engine {
     /// An engine with limits and switches of one's own.
     #[must_use]
     pub fn with_config(storage: Arc<dyn MetricStorage>, config: EngineConfig) -> Engine {
-        Engine { storage, config, reuse: None }
+        let threads = Arc::new(Threads::new(config.threads));
+        Engine { storage, config, threads, reuse: None }
     }
 
     /// The same engine, keeping answers of range queries in this budget. A request for a range that was answered
@@ -178,6 +189,7 @@ impl Engine {
             plan,
             storage: self.storage.as_ref(),
             ctx,
+            threads: &self.threads,
             samples_max: self.config.max_samples,
             typed: asked.options.type_and_unit_labels,
             starts: asked.options.start_timestamps,
@@ -292,6 +304,7 @@ impl Engine {
 
 impl QueryBackend for Engine {
     fn query(&self, request: &QueryRequest, ctx: &QueryContext) -> Result<QueryResult, QueryError> {
+        let _busy = self.threads.enter();
         let started = ctx.clock.monotonic();
         let options = request.options.unwrap_or(self.config.options);
         self.check_grid(request.grid)?;

@@ -39,5 +39,6 @@ pub mod parser;
 mod plan;
 pub mod promqltest;
 mod reuse;
+mod threads;
 
 pub use engine::{Engine, EngineConfig};

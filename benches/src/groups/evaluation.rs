@@ -2,18 +2,18 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kymo_core::query::{Grid, PlanNode, QueryCost, QueryValue};
 use kymo_core::{Budget, MetricStorage, QueryBackend, QueryContext, QueryRequest};
-use kymo_query::Engine;
 use kymo_query::parser::{ParseOptions, parse};
+use kymo_query::{Engine, EngineConfig};
 
 use super::query::texts;
 use super::{Setup, engine};
 use crate::cases::append::{Appending, open};
-use crate::load::INTERVAL_MS;
+use crate::load::{INTERVAL_MS, SCRAPES_MEASURED, SERIES_MEASURED};
 use crate::machine;
 use crate::report::{Goal, Report, Row};
 use crate::rounds::Spread;
@@ -33,21 +33,26 @@ const SLIDING: [(&str, &str); 5] = [
     ("changes[1h]", "sum(changes(node_cpu_seconds_total[1h]))"),
 ];
 
+/// The measured set.
+const WIDE_SERIES: usize = SERIES_MEASURED;
+const WIDE_SCRAPES: usize = SCRAPES_MEASURED;
+
+/// Queries over many series.
+const WIDE: [&str; 4] = [
+    "sum by (__name__) (last_over_time({__name__=~\"node_.*\"}[5m]))",
+    "sum by (mode) (rate(node_cpu_seconds_total[5m]))",
+    "max(quantile_over_time(0.95, node_cpu_seconds_total[1h]))",
+    "count by (instance) ({__name__=~\".+\"})",
+];
+
 /// Adds the rows.
 ///
 /// # Errors
 /// A query is refused, or a plan cannot be had.
 pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
-    let load = setup.load(SERIES, SCRAPES)?;
-    let dir = engine::folder(setup, "evaluation")?;
-    let mut appending = Appending::new(&load, &dir)?;
-    appending.append_up_to(&load, SCRAPES)?;
-    appending.abandon();
-    let storage: Arc<dyn MetricStorage> = Arc::new(open(&dir)?.0);
-    let engine = Engine::new(Arc::clone(&storage));
-    let start_ms = load.shape().base_ms;
-    let end_ms = start_ms + INTERVAL_MS * (SCRAPES as i64 - 1);
-    let grid = Grid::Range { start_ms, end_ms, step_ms: INTERVAL_MS };
+    let (storage, grid) = stored(setup, SERIES, SCRAPES, "evaluation")?;
+    // CPU time of a thread is that of all only if there is one.
+    let engine = on_threads(&storage, 1);
 
     parsing(report)?;
     for (what, text) in SLIDING {
@@ -64,8 +69,54 @@ pub fn run(setup: &Setup, report: &mut Report) -> Result<()> {
         "µs/pair",
         took.as_nanos() as f64 / 1e3 / (cost.series / 2) as f64,
     ));
-    moving(storage, grid, report)?;
+    spread(setup, report)?;
+    moving(&storage, grid, report)?;
     estimates(&engine, grid, report)
+}
+
+/// An engine that holds so much, and the grid of its scrapes.
+fn stored(setup: &Setup, series: usize, scrapes: usize, name: &str) -> Result<(Arc<dyn MetricStorage>, Grid)> {
+    let load = setup.load(series, scrapes)?;
+    let dir = engine::folder(setup, name)?;
+    let mut appending = Appending::new(&load, &dir)?;
+    appending.append_up_to(&load, scrapes)?;
+    appending.abandon();
+    let start_ms = load.shape().base_ms;
+    let end_ms = start_ms + INTERVAL_MS * (scrapes as i64 - 1);
+    Ok((Arc::new(open(&dir)?.0), Grid::Range { start_ms, end_ms, step_ms: INTERVAL_MS }))
+}
+
+fn on_threads(storage: &Arc<dyn MetricStorage>, threads: usize) -> Engine {
+    Engine::with_config(Arc::clone(storage), EngineConfig { threads, ..EngineConfig::default() })
+}
+
+/// Queries that read much, by the clock, on as many threads as processors; on one as the floor, asked in turn.
+fn spread(setup: &Setup, report: &mut Report) -> Result<()> {
+    let threads = EngineConfig::default().threads;
+    if threads < 2 {
+        report.later("queries on several threads", "this process may use one processor");
+        return Ok(());
+    }
+    let (storage, grid) = stored(setup, WIDE_SERIES, WIDE_SCRAPES, "spread")?;
+    let (one, all) = (on_threads(&storage, 1), on_threads(&storage, threads));
+    for text in WIDE {
+        let mut found = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            let mut bits = Vec::new();
+            for (engine, found) in [&one, &all].into_iter().zip(&mut found) {
+                let started = Instant::now();
+                let answer = engine.query(&QueryRequest::new(text, grid), &QueryContext::unlimited())?;
+                found.push(started.elapsed().as_secs_f64() * 1e3);
+                bits.push(format!("{:?}", answer.value));
+            }
+            ensure!(bits[0] == bits[1], "{text}: another answer on {threads} threads");
+        }
+        let [one, all] = found.map(|found| Spread::of(found).map(|spread| spread.median));
+        let what = format!("{text}, of {WIDE_SERIES} series, {threads} threads");
+        let row = Row::new(what, "ms", all.context("never asked")?);
+        report.row(row.floor("1 thread", one.context("never asked")?));
+    }
+    Ok(())
 }
 
 fn parsing(report: &mut Report) -> Result<()> {
@@ -97,9 +148,9 @@ fn evaluated(engine: &Engine, text: &str, grid: Grid) -> Result<(Duration, Query
 }
 
 /// The range moves one step per repeat and nothing is written: what taking over alone costs.
-fn moving(storage: Arc<dyn MetricStorage>, grid: Grid, report: &mut Report) -> Result<()> {
+fn moving(storage: &Arc<dyn MetricStorage>, grid: Grid, report: &mut Report) -> Result<()> {
     let text = "sum by (mode) (rate(node_cpu_seconds_total[5m]))";
-    let engine = Engine::new(storage).keeping_answers(Budget::unlimited());
+    let engine = on_threads(storage, 1).keeping_answers(Budget::unlimited());
     let mut found = Vec::new();
     for moved in 0..ROUNDS as i64 {
         let by = moved * INTERVAL_MS;

@@ -77,6 +77,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "KYMO_QUERY_CONCURRENCY", hide_env_values = true, value_name = "COUNT", default_value = "20")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(super) query_concurrency: u16,
+    /// Threads that evaluate queries: what is not taken by one per query helps with those that read much [default: as many as processors may be used]
+    #[arg(long, env = "KYMO_QUERY_THREADS", hide_env_values = true, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(super) query_threads: Option<u16>,
     /// Most queries that wait for their turn; the next is refused
     #[arg(long, env = "KYMO_QUERY_QUEUE", hide_env_values = true, value_name = "COUNT", default_value = "256")]
     pub(super) query_queue: u16,

@@ -208,6 +208,7 @@ impl Parts {
         let language = features::engine_options(&plan.features);
         let config = EngineConfig {
             max_samples: queries.samples_max,
+            threads: queries.threads,
             lookback: queries.lookback.as_duration(),
             options: language,
             ..EngineConfig::default()
@@ -454,6 +455,11 @@ pub(crate) fn limits() -> Vec<Limit> {
             "they wait for their turn, clients one after the other",
         ),
         Limit::new("queries waiting (`--query-queue`)", 256, "503"),
+        Limit::new(
+            "threads of all queries (`--query-threads`)",
+            "as many as processors may be used",
+            "each query goes on with its own thread alone",
+        ),
         Limit::new("memory of one query (`--query-memory`)", "1 GiB", "422, naming the limit"),
         Limit::new("lists of labels and series waiting", CATALOGUE_QUEUE, "503"),
     ]

@@ -12,6 +12,7 @@ use kymo::config::{
 use kymo_core::config::{ByteSize, ConfigDuration};
 use kymo_core::status::FlagStatus;
 use kymo_export::server::{BearerTokens, CorsOrigins};
+use kymo_query::EngineConfig;
 use kymo_storage::{Limits, RetentionPolicy, SyncPolicy};
 
 use super::features::{self, Feature};
@@ -30,6 +31,7 @@ const OTLP_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv
 #[derive(Debug)]
 pub(super) struct Queries {
     pub(super) concurrency: usize,
+    pub(super) threads: usize,
     pub(super) waiting_max: usize,
     pub(super) timeout: ConfigDuration,
     pub(super) memory: ByteSize,
@@ -126,6 +128,7 @@ impl Plan {
         let watched_unasked = Collect { host: config.is_none(), itself: config.is_none() };
         let queries = Queries {
             concurrency: args.query_concurrency.into(),
+            threads: args.query_threads.map_or_else(|| EngineConfig::default().threads, usize::from),
             waiting_max: args.query_queue.into(),
             timeout: args.query_timeout,
             memory: args.query_memory,
@@ -199,6 +202,7 @@ impl Plan {
             ("query-max-samples", self.queries.samples_max.to_string()),
             ("query-memory", self.queries.memory.to_string()),
             ("query-queue", self.queries.waiting_max.to_string()),
+            ("query-threads", self.queries.threads.to_string()),
             ("query-timeout", self.queries.timeout.to_string()),
             ("retention", Retention(self.retention.raw).to_string()),
             ("retention-disk-share", text(self.retention.max_disk_share.map(DiskShare))),

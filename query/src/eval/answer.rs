@@ -100,6 +100,7 @@ impl Evaluator<'_> {
             bytes += set.estimate_bytes(index);
             hold.grow_bytes(estimate * 2 * size_of::<i64>() as u64)?;
             reader.read(set, index, &self.meter)?;
+            reader.has_read(reader.columns.times.len())?;
             samples.take(&mut reader.columns);
             if source.extension != RangeExtension::None {
                 if !samples.histograms.is_empty() {

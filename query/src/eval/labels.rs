@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, Labels, LabelsBuilder, LabelsRef, METRIC_NAME};
 
@@ -53,7 +54,8 @@ pub(crate) fn same_labels() -> QueryError {
 /// # Errors
 /// When two of them have a sample at the same step; when the query should stop.
 pub(crate) fn merge(series: Vec<Series>, meter: &Meter<'_>) -> Result<Vec<Series>, QueryError> {
-    let mut at: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
+    let mut at: HashMap<Labels, usize, RandomState> =
+        HashMap::with_capacity_and_hasher(series.len(), RandomState::default());
     let mut out: Vec<Series> = Vec::with_capacity(series.len());
     for one in series {
         meter.check_often()?;
@@ -72,7 +74,7 @@ pub(crate) fn merge(series: Vec<Series>, meter: &Meter<'_>) -> Result<Vec<Series
 
 /// Finds two series with equal labels, whether or not they meet at a step.
 #[derive(Debug, Default)]
-pub(crate) struct Distinct(HashSet<Labels>);
+pub(crate) struct Distinct(HashSet<Labels, RandomState>);
 
 impl Distinct {
     /// # Errors
@@ -108,7 +110,7 @@ impl Projection<'_> {
 /// Numbers of label sets, in the order first met. A set that is known costs no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    known: HashMap<Labels, usize, foldhash::fast::RandomState>,
+    known: HashMap<Labels, usize, RandomState>,
     packed: Vec<u8>,
 }
 

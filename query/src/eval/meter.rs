@@ -1,11 +1,18 @@
 //! What a query holds: bytes against its budget, samples against the engine's limit.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use kymo_core::query::QueryError;
 use kymo_core::{ErrorKind, QueryContext, Reservation, SelectError};
+
+/// Work of the same query that holds memory it can do without.
+pub(crate) trait Relief: std::fmt::Debug {
+    /// Gives all of it back before it returns.
+    fn give_way(&self);
+}
 
 /// Counts for one query. Clones count together.
 #[derive(Debug, Clone)]
@@ -21,8 +28,11 @@ struct Counters {
     peak: Cell<u64>,
     bytes: Cell<u64>,
     peak_bytes: Cell<u64>,
+    peak_with_helpers: Cell<u64>,
     /// Since the last mark.
     marked_bytes: Cell<u64>,
+    /// Who can give memory back before a reservation fails.
+    relief: RefCell<Option<Arc<dyn Relief>>>,
     checks: Cell<u32>,
 }
 
@@ -57,7 +67,9 @@ impl<'a> Meter<'a> {
             peak: Cell::new(0),
             bytes: Cell::new(0),
             peak_bytes: Cell::new(0),
+            peak_with_helpers: Cell::new(0),
             marked_bytes: Cell::new(0),
+            relief: RefCell::new(None),
             checks: Cell::new(0),
         };
         Meter { ctx, counters: Rc::new(counters) }
@@ -114,6 +126,27 @@ impl<'a> Meter<'a> {
         self.counters.peak_bytes.get()
     }
 
+    /// Notes that so many bytes were held by helpers beside those counted here.
+    pub(crate) fn held_beside(&self, bytes: u64) {
+        let counters = &self.counters;
+        counters.peak_with_helpers.set(counters.peak_with_helpers.get().max(counters.bytes.get() + bytes));
+    }
+
+    /// Most bytes held at once so far, about, those of helpers among them.
+    pub(crate) fn peak_with_helpers(&self) -> u64 {
+        self.counters.peak_with_helpers.get().max(self.peak_bytes())
+    }
+
+    /// Who is asked for memory before a reservation fails, from now on; once.
+    pub(crate) fn set_relief(&self, relief: Option<Arc<dyn Relief>>) {
+        self.counters.relief.replace(relief);
+    }
+
+    /// Most samples that may be held at once.
+    pub(crate) fn samples_max(&self) -> u64 {
+        self.counters.samples_max
+    }
+
     /// Fails for a grid that could not hold even one series.
     pub(crate) fn check_steps(&self, steps: usize) -> Result<(), QueryError> {
         let (steps, max) = (steps as u64, self.counters.samples_max);
@@ -143,9 +176,22 @@ impl Pace {
 }
 
 impl Hold {
+    /// Reserves bytes that can be done without; `false`, and nothing, if nobody has them to spare.
+    pub(crate) fn spares_bytes(&mut self, bytes: u64) -> bool {
+        let is_spared = self.reservation.grow(bytes).is_ok();
+        if is_spared {
+            self.counters.took(bytes);
+        }
+        is_spared
+    }
+
     /// Reserves bytes about to be allocated.
     pub(crate) fn grow_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
-        self.reservation.grow(bytes).map_err(SelectError::from)?;
+        if let Err(refused) = self.reservation.grow(bytes) {
+            let relief = self.counters.relief.take().ok_or(SelectError::from(refused))?;
+            relief.give_way();
+            self.reservation.grow(bytes).map_err(SelectError::from)?;
+        }
         self.counters.took(bytes);
         Ok(())
     }

@@ -28,6 +28,7 @@ mod open;
 mod range;
 mod rolled;
 mod select;
+mod shards;
 mod shared;
 mod sink;
 mod times;
@@ -47,6 +48,7 @@ use self::sink::Streams;
 use self::window::Bounds;
 use crate::parser::{Ast, Expr, ExprKind, NodeId, Span, UnaryOp};
 use crate::plan::{Counting, Plan, Seen};
+use crate::threads::Threads;
 
 /// What a query evaluated to.
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) storage: &'a dyn MetricStorage,
     pub(crate) ctx: &'a QueryContext,
+    /// Of all queries.
+    pub(crate) threads: &'a Threads,
     pub(crate) samples_max: u64,
     pub(crate) names: NameRemoval,
     /// Counters are told by the label of their type.
@@ -86,6 +90,7 @@ pub(crate) struct Evaluator<'a> {
     plan: &'a Plan,
     storage: &'a dyn MetricStorage,
     ctx: &'a QueryContext,
+    threads: &'a Threads,
     names: NameRemoval,
     typed: bool,
     starts: bool,
@@ -119,6 +124,7 @@ pub(crate) fn evaluate(what: Evaluation<'_>) -> Result<Evaluated, QueryError> {
         plan: what.plan,
         storage: what.storage,
         ctx: what.ctx,
+        threads: what.threads,
         names: what.names,
         typed: what.typed,
         starts: what.starts,
@@ -191,7 +197,7 @@ impl<'a> Evaluator<'a> {
             ..QueryStats::default()
         };
         let mut cost = QueryCost {
-            memory_bytes: self.meter.peak_bytes(),
+            memory_bytes: self.meter.peak_with_helpers(),
             nodes_shared: self.nodes_shared,
             ..QueryCost::default()
         };
@@ -382,6 +388,12 @@ impl SampleCounts {
                 self.steps.iter_mut().flatten().for_each(|at| *at += samples);
             }
         }
+    }
+
+    /// Counts nothing any more.
+    fn clear(&mut self) {
+        self.total = 0;
+        self.steps.iter_mut().flatten().for_each(|at| *at = 0);
     }
 
     /// What was counted since.

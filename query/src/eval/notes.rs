@@ -26,6 +26,16 @@ pub(crate) struct Notes<'a> {
     said: u64,
 }
 
+/// What was noted somewhere else.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    warnings: Said,
+    infos: Said,
+    placed: Vec<Placed>,
+    any_unplaced: bool,
+    said: u64,
+}
+
 /// An info, and the steps of the query's grid at which it is true.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Placed {
@@ -245,6 +255,29 @@ impl<'a> Notes<'a> {
                 self.forced.push(ForcedMonotonicity { text, place, fix, count: 1, min_ms: time_ms, max_ms: time_ms });
             }
         }
+    }
+
+    /// Takes out what was noted of one series, for [`append`](Self::append); fallen buckets are of several.
+    pub(crate) fn take(&mut self) -> Option<Box<Noted>> {
+        if self.said == 0 {
+            return None;
+        }
+        let Notes { warnings, infos, placed, any_unplaced, said, .. } = std::mem::replace(self, Notes::new(self.query));
+        Some(Box::new(Noted { warnings, infos, placed, any_unplaced, said }))
+    }
+
+    /// Adds what was noted elsewhere, as if it were noted now.
+    pub(crate) fn append(&mut self, more: Noted) {
+        more.warnings.notes.into_iter().for_each(|(text, span)| self.warnings.add(text, span));
+        more.infos.notes.into_iter().for_each(|(text, span)| self.infos.add(text, span));
+        for placed in more.placed {
+            match self.placed.iter_mut().find(|known| known.text == placed.text) {
+                Some(known) => known.steps.union_with(&placed.steps),
+                None => self.placed.push(placed),
+            }
+        }
+        self.any_unplaced |= more.any_unplaced;
+        self.said += more.said;
     }
 
     /// Says that the answer depends on the range as a whole, not on each step alone.

@@ -44,6 +44,14 @@ impl Met {
         }
     }
 
+    /// Adds what was met elsewhere.
+    pub(crate) fn add(&mut self, more: &Met) {
+        for (until, more) in self.until_ms.iter_mut().zip(more.until_ms) {
+            *until = (*until).max(more);
+        }
+        self.error = self.error.max(more.error);
+    }
+
     /// Says it.
     pub(crate) fn say(&self, telling: Telling, grid: Grid, source: &Source, notes: &mut Notes<'_>, span: Span) {
         for (tier, until_ms) in [Tier::FiveMinutes, Tier::OneHour].into_iter().zip(self.until_ms) {

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{Columns, FloatRollup, HistogramRollup, RunKind, Tier};
-use kymo_core::{ErrorKind, Labels, SeriesSet};
+use kymo_core::{ErrorKind, SeriesSet};
 
 use super::Evaluator;
-use super::column::{Column, Series, StepSet, Vector};
+use super::column::{Column, StepSet, Vector};
 use super::meter::{Hold, Meter};
 use super::notes::Note;
-use super::rolled::{Met, Telling};
+use super::rolled::Telling;
+use super::shards::{Desk, Made, Make, Order};
 use super::times::ByTimes;
 use super::window::Samples;
 use crate::functions::histogram::{Remarks, interpolated};
 use crate::functions::rate::Meaning;
-use crate::parser::{NodeId, RangeExtension};
-use crate::plan::Source;
+use crate::parser::{NodeId, RangeExtension, Span};
+use crate::plan::{Counting, Source};
 
 /// What an instant selector answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,50 @@ impl Reader {
         let rollups = &self.columns.rollups;
         let figures =
             rollups.floats.len() * size_of::<FloatRollup>() + rollups.histograms.len() * size_of::<HistogramRollup>();
-        self.hold.reach_bytes(read as u64 * READ_BYTES + figures as u64)?;
-        self.hold.set_samples(read)
+        self.hold.reach_bytes(read as u64 * READ_BYTES + figures as u64)
+    }
+
+    /// Counts the samples of the series at hand, wherever it was read.
+    pub(crate) fn has_read(&mut self, samples: usize) -> Result<(), QueryError> {
+        self.hold.set_samples(samples)
+    }
+}
+
+/// Makes the series of an instant selector.
+struct Picking<'a> {
+    grid: Grid,
+    source: &'a Source,
+    counting: Counting,
+    answer: Answer,
+    span: Span,
+    picks: ByTimes<Picks>,
+    around: Samples,
+}
+
+impl<'a> Make<'a> for Picking<'_> {
+    fn make(&mut self, columns: &mut Columns, made: &mut Made, desk: &mut Desk<'_, 'a>) -> Result<bool, QueryError> {
+        let (grid, source, column) = (self.grid, self.source, &mut made.series.column);
+        let steps = grid.steps();
+        desk.read.samples += columns.times.len() as u64;
+        desk.reserve(Column::bytes(steps))?;
+        column.reset(steps);
+        if source.extension == RangeExtension::Smoothed {
+            self.around.take(columns);
+            let (remarks, mixed) = smoothed(&self.around, grid, source, column);
+            let metric = made.source.metric_name().unwrap_or_default();
+            if mixed {
+                desk.notes.add(Note::MixedFloatsHistograms { metric }, self.span);
+            }
+            desk.notes.remarks(remarks, metric, self.span);
+        } else if !columns.rollups.is_empty() {
+            gather(columns, &Picks::find_rolled_up(columns, grid, source), self.answer, column);
+        } else {
+            let bytes = Picks::bytes(steps);
+            let found = self.picks.of(&columns.times, columns.times_id, bytes, |t| Picks::find(t, grid, source))?;
+            gather(columns, found, self.answer, column);
+        }
+        desk.counts.count_column(self.counting, column);
+        Ok(!column.is_empty())
     }
 }
 
@@ -78,47 +121,15 @@ impl<'a> Evaluator<'a> {
             Some(set) => set,
             None => Arc::from(self.storage.select(selector, self.ctx)?),
         };
-        let mut reader = Reader::new(&self.meter)?;
-        let mut picks: ByTimes<Picks> = ByTimes::new(&self.meter)?;
-        let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
-        let (mut samples, mut bytes) = (0, 0);
-        let (mut around, mut met) = (Samples::default(), Met::default());
-        for index in 0..set.len() {
-            reader.read(set.as_ref(), index, &self.meter)?;
-            let columns = &reader.columns;
-            if columns.times.is_empty() {
-                continue;
-            }
-            samples += columns.times.len() as u64;
-            met.see(columns);
-            sink.reserve(Column::bytes(steps))?;
-            series.column.reset(steps);
-            if source.extension == RangeExtension::Smoothed {
-                around.take(&mut reader.columns);
-                let (remarks, mixed) = smoothed(&around, grid, source, &mut series.column);
-                let (labels, span) = (set.labels(index), self.ast[id].span);
-                let metric = labels.metric_name().unwrap_or_default();
-                if mixed {
-                    self.notes.add(Note::MixedFloatsHistograms { metric }, span);
-                }
-                self.notes.remarks(remarks, metric, span);
-            } else if !columns.rollups.is_empty() {
-                let found = Picks::find_rolled_up(columns, grid, source);
-                gather(columns, &found, answer, &mut series.column);
-            } else {
-                let found = picks
-                    .of(&columns.times, columns.times_id, Picks::bytes(steps), |t| Picks::find(t, grid, source))?;
-                gather(columns, found, answer, &mut series.column);
-            }
-            bytes += set.estimate_bytes(index);
-            self.samples.count_column(counting, &series.column);
-            if !series.column.is_empty() {
-                series.labels = set.labels(index);
-                sink.push(&mut series, &mut self.notes)?;
-            }
-        }
-        met.say(Telling::Selected, grid, source, &mut self.notes, self.ast[id].span);
-        self.saw(id, set.len(), samples, bytes);
+        let span = self.ast[id].span;
+        let maker = move |meter: &Meter<'a>| {
+            let (picks, around) = (ByTimes::new(meter)?, Samples::default());
+            Ok(Picking { grid, source, counting, answer, span, picks, around })
+        };
+        let read =
+            self.make_all(Order { set: set.as_ref(), steps, weight: 1, maker: &maker }, &mut sink, &mut |_, _| Ok(()))?;
+        read.met.say(Telling::Selected, grid, source, &mut self.notes, span);
+        self.saw(id, set.len(), read.samples, read.bytes);
         self.drained(id, sink)
     }
 }

@@ -91,12 +91,13 @@ impl<T> ByTimes<T> {
             return Ok(());
         }
         let bytes = ByTimes::<T>::entry_bytes(bytes) + size_of_val(&*kept) as u64;
-        if self.hold.bytes() + bytes > BYTES_MAX {
-            self.places.clear();
-            self.entries.clear();
+        // What was found can be found again.
+        if self.hold.bytes() + bytes > BYTES_MAX || !self.hold.spares_bytes(bytes) {
+            self.places = HashMap::default();
+            self.entries = Vec::new();
             self.hold.release();
+            self.hold.grow_bytes(bytes)?;
         }
-        self.hold.grow_bytes(bytes)?;
         self.places.insert(key, self.entries.len());
         self.last = self.entries.len();
         self.entries.push(Entry { key, times: kept, value: make(times) });

@@ -6,12 +6,13 @@ use kymo_core::query::{Grid, QueryError};
 use kymo_core::storage::{FloatRollup, HistogramRollup};
 use kymo_core::{NativeHistogram, QueryContext};
 
-use crate::eval::column::{Column, Sample, Scalars};
-use crate::eval::meter::{Hold, Pace};
+use crate::eval::column::{Column, Sample};
+use crate::eval::meter::{Hold, Meter, Pace};
 use crate::eval::notes::Note;
-use crate::eval::rolled::{Met, Telling};
+use crate::eval::rolled::Telling;
+use crate::eval::shards::Desk;
 use crate::eval::window::{Asked, Bounds, Samples, View, Windows};
-use crate::eval::{Evaluator, histogram_samples, invalid};
+use crate::eval::{histogram_samples, invalid};
 use crate::functions::histogram::{self, Fold, Remarks};
 use crate::functions::over_time::{self, SlidingExtreme};
 use crate::functions::rate::{self, Edges, Extrapolation, Kind, Meaning, Resets};
@@ -26,7 +27,8 @@ use crate::plan::{Counting, Source};
 /// One function over ranges with its parameters, and buffers that live from series to series.
 pub(super) struct RangeFunction<'a> {
     name: &'static str,
-    params: Vec<Scalars>,
+    /// The values of all steps; of a constant one.
+    params: &'a [&'a [f64]],
     source: &'a Source,
     span: Span,
     counting: Counting,
@@ -38,8 +40,6 @@ pub(super) struct RangeFunction<'a> {
     /// Of the buffers above.
     hold: Hold,
     ctx: &'a QueryContext,
-    /// Rollups among what was read.
-    pub(super) met: Met,
 }
 
 /// The series a function is applied to.
@@ -73,13 +73,43 @@ impl Found {
     }
 }
 
+/// How a function is told from rollups.
+pub(super) fn telling(name: &'static str, source: &Source) -> Telling {
+    match name {
+        _ if source.extension != RangeExtension::None => Telling::FromLast(name),
+        "quantile_over_time" => Telling::Bounded,
+        name if rolled::EXACT.contains(&name) => Telling::Exact,
+        name => Telling::FromLast(name),
+    }
+}
+
+/// What a sample takes, against one of a function of which only what enters and leaves a window is looked at. Of the others
+/// those that look at whole windows take far more, by how long these are.
+pub(super) fn weight(name: &str) -> usize {
+    match name {
+        "quantile_over_time"
+        | "mad_over_time"
+        | "stddev_over_time"
+        | "stdvar_over_time"
+        | "deriv"
+        | "predict_linear"
+        | "double_exponential_smoothing" => 4,
+        _ => 1,
+    }
+}
+
+/// A parameter at a step.
+fn at(param: &[f64], step: usize) -> f64 {
+    if let [constant] = param { *constant } else { param[step] }
+}
+
 /// The function's value for one window.
 type OfWindow<'f> = dyn FnMut(&View<'_>, &mut Found) -> Result<Option<Sample>, QueryError> + 'f;
 
 impl<'a> RangeFunction<'a> {
     pub(super) fn new(
         name: &'static str,
-        params: Vec<Scalars>,
+        params: &'a [&'a [f64]],
         source: &'a Source,
         span: Span,
         counting: Counting,
@@ -99,24 +129,13 @@ impl<'a> RangeFunction<'a> {
             scratch: Vec::new(),
             hold,
             ctx,
-            met: Met::default(),
-        }
-    }
-
-    /// How it is told from rollups.
-    pub(super) fn telling(&self) -> Telling {
-        match self.name {
-            _ if self.source.extension != RangeExtension::None => Telling::FromLast(self.name),
-            "quantile_over_time" => Telling::Bounded,
-            name if rolled::EXACT.contains(&name) => Telling::Exact,
-            name => Telling::FromLast(name),
         }
     }
 
     /// Fills `column` with the function's value at every step.
     pub(super) fn apply(
         &mut self,
-        evaluator: &mut Evaluator<'_>,
+        desk: &mut Desk<'_, '_>,
         one: OneSeries<'_>,
         windows: &mut Windows,
         column: &mut Column,
@@ -124,21 +143,23 @@ impl<'a> RangeFunction<'a> {
         let (mut found, mut pace) = (Found::default(), Pace::default());
         let (source, span, counting) = (self.source, self.span, self.counting);
         let asked = Asked { grid: one.grid, source, kind: Kind::of_name(self.name) };
-        let is_rolled_up = !one.samples.rollups.is_empty() && !matches!(self.telling(), Telling::FromLast(_));
+        let is_rolled_up =
+            !one.samples.rollups.is_empty() && !matches!(telling(self.name, self.source), Telling::FromLast(_));
         let plain = !is_rolled_up && one.samples.histograms.is_empty() && one.samples.starts().starts.is_empty();
         if plain && source.extension == RangeExtension::None {
             let bounds = windows.of_floats(one.samples, asked)?;
-            if self.floats(evaluator, one.samples, bounds, column, &mut found)? {
-                evaluator.samples.count_windows(counting, bounds);
-                found.wrong.into_iter().for_each(|q| evaluator.notes.add(Note::InvalidQuantile(q), span));
+            if self.floats(desk.meter, one.samples, bounds, column, &mut found)? {
+                desk.counts.count_windows(counting, bounds);
+                found.wrong.into_iter().for_each(|q| desk.notes.add(Note::InvalidQuantile(q), span));
                 return Ok(());
             }
         }
+        let (meter, counts, error) = (desk.meter, &mut *desk.counts, &mut desk.read.met.error);
         let mut run = |of_window: &mut OfWindow<'_>| {
             windows.each(one.samples, asked, |view| {
-                pace.work(&evaluator.meter, view.len())?;
+                pace.work(meter, view.len())?;
                 let histograms: u64 = view.histograms.iter().map(|h| histogram_samples(h)).sum();
-                evaluator.samples.count(counting, view.window.step, view.times.len() as u64 + histograms);
+                counts.count(counting, view.window.step, view.times.len() as u64 + histograms);
                 if let Some(sample) = of_window(&view, &mut found)? {
                     column.put(view.window.step, sample);
                 }
@@ -146,20 +167,20 @@ impl<'a> RangeFunction<'a> {
             })
         };
         match is_rolled_up {
-            true => self.run_rolled_up(one.samples, &mut run)?,
+            true => self.run_rolled_up(one.samples, error, &mut run)?,
             false => self.run(one.samples, &mut run)?,
         }
         if found.mixed {
-            evaluator.notes.add(Note::MixedFloatsHistograms { metric: one.metric }, span);
+            desk.notes.add(Note::MixedFloatsHistograms { metric: one.metric }, span);
         }
         if found.ignored {
-            evaluator.notes.add(Note::IgnoredInMixedRange { metric: one.metric }, span);
+            desk.notes.add(Note::IgnoredInMixedRange { metric: one.metric }, span);
         }
         if found.overlap {
-            evaluator.notes.add(Note::StartTimeOverlap { metric: one.metric }, span);
+            desk.notes.add(Note::StartTimeOverlap { metric: one.metric }, span);
         }
-        found.wrong.into_iter().for_each(|q| evaluator.notes.add(Note::InvalidQuantile(q), span));
-        evaluator.notes.remarks(found.remarks, one.metric, span);
+        found.wrong.into_iter().for_each(|q| desk.notes.add(Note::InvalidQuantile(q), span));
+        desk.notes.remarks(found.remarks, one.metric, span);
         Ok(())
     }
 
@@ -167,13 +188,13 @@ impl<'a> RangeFunction<'a> {
     /// and leaves is all that is looked at. False for other functions.
     fn floats(
         &mut self,
-        evaluator: &Evaluator<'_>,
+        meter: &Meter<'_>,
         samples: &Samples,
         bounds: &Bounds,
         column: &mut Column,
         found: &mut Found,
     ) -> Result<bool, QueryError> {
-        let RangeFunction { name, params, resets, extreme, sums, sorted, hold, .. } = self;
+        let RangeFunction { name, params, resets, extreme, sums, sorted, hold, ctx, .. } = self;
         let (times, values) = (samples.times.as_slice(), samples.values.as_slice());
         let windows = || {
             bounds.some.iter().map(|step| {
@@ -219,18 +240,18 @@ impl<'a> RangeFunction<'a> {
                 hold.reach_bytes(SortedWindow::bytes(values.len()))?;
                 sorted.restart();
                 for (step, begin, end) in windows() {
-                    pace.work(&evaluator.meter, (end - begin) / 4)?;
-                    let q = params[0].at(step);
+                    pace.work(meter, (end - begin) / 4)?;
+                    let q = at(params[0], step);
                     found.quantile(q);
-                    out[step] = sorted.quantile(q, values, begin..end, evaluator.ctx)?;
+                    out[step] = sorted.quantile(q, values, begin..end, ctx)?;
                 }
             }
             "mad_over_time" => {
                 hold.reach_bytes(SortedWindow::bytes(values.len()))?;
                 sorted.restart();
                 for (step, begin, end) in windows() {
-                    pace.work(&evaluator.meter, end - begin)?;
-                    out[step] = sorted.mad(values, begin..end, evaluator.ctx)?;
+                    pace.work(meter, end - begin)?;
+                    out[step] = sorted.mad(values, begin..end, ctx)?;
                 }
             }
             "changes" | "resets" => {
@@ -253,9 +274,10 @@ impl<'a> RangeFunction<'a> {
     fn run_rolled_up(
         &mut self,
         samples: &Samples,
+        error: &mut f64,
         run: &mut dyn FnMut(&mut OfWindow<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let RangeFunction { name, params, met, .. } = self;
+        let RangeFunction { name, params, .. } = self;
         let (name, mut scratch) = (*name, Vec::new());
         run(&mut |view, found| {
             let floats = &samples.rollups.floats[view.first..view.first + view.values.len()];
@@ -294,10 +316,10 @@ impl<'a> RangeFunction<'a> {
                     first.map(|(at_ms, sample)| if name == "first_over_time" { sample } else { seconds(at_ms) })
                 }
                 "quantile_over_time" => some_floats(view, found).then(|| {
-                    let q = params[0].at(view.window.step);
+                    let q = at(params[0], view.window.step);
                     found.quantile(q);
-                    let (value, error) = rolled::quantile(q, floats, &mut scratch);
-                    met.error = met.error.max(error);
+                    let (value, off) = rolled::quantile(q, floats, &mut scratch);
+                    *error = error.max(off);
                     Sample::Float(value)
                 }),
                 other => return Err(invalid(format!("{other}() is not told from rollups"))),
@@ -358,11 +380,11 @@ impl<'a> RangeFunction<'a> {
             "predict_linear" => run(&mut |view, found| {
                 some_floats(view, found);
                 let line = regression::line(view.times, view.values, view.window.step_ms);
-                let ahead = params[0].at(view.window.step);
+                let ahead = at(params[0], view.window.step);
                 Ok(line.map(|l| Sample::Float(l.slope * ahead + l.intercept)))
             }),
             "double_exponential_smoothing" => run(&mut |view, found| {
-                let (smoothing, trend) = (params[0].at(view.window.step), params[1].at(view.window.step));
+                let (smoothing, trend) = (at(params[0], view.window.step), at(params[1], view.window.step));
                 check_factor("smoothing", "sf", smoothing)?;
                 check_factor("trend", "tf", trend)?;
                 some_floats(view, found);
@@ -409,7 +431,7 @@ impl<'a> RangeFunction<'a> {
                 if !some_floats(view, found) {
                     return Ok(None);
                 }
-                let q = params[0].at(view.window.step);
+                let q = at(params[0], view.window.step);
                 found.quantile(q);
                 Ok(Some(Sample::Float(over_time::quantile_of(q, view.values, scratch, ctx)?)))
             }),

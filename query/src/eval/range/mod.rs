@@ -5,14 +5,15 @@ mod function;
 use std::sync::Arc;
 
 use kymo_core::query::{Grid, QueryError};
+use kymo_core::storage::Columns;
 use kymo_core::{Labels, METRIC_NAME, MatchOp, SeriesSet};
 
-use self::function::{OneSeries, RangeFunction};
-use super::column::{Column, Series, StepSet, Value, Vector};
+use self::function::{OneSeries, RangeFunction, telling, weight};
+use super::column::{Column, Scalars, StepSet, Value, Vector};
 use super::labels::{Distinct, METADATA_LABELS, NameRemoval};
 use super::meter::Meter;
 use super::notes::Note;
-use super::select::Reader;
+use super::shards::{Desk, Made, Make, Order, Read, Room};
 use super::window::{Samples, Windows};
 use super::{Evaluator, invalid};
 use crate::parser::{Call, ExprKind, NodeId, RangeExtension, Span};
@@ -21,7 +22,7 @@ use crate::plan::Source;
 /// Where the samples of a range come from.
 enum Ranges {
     /// Storage.
-    Stored { set: Arc<dyn SeriesSet>, reader: Reader },
+    Stored(Arc<dyn SeriesSet>),
     /// A subquery's expression, at the steps of its grid.
     Computed { vector: Vector, grid: Grid },
 }
@@ -29,14 +30,14 @@ enum Ranges {
 impl Ranges {
     fn len(&self) -> usize {
         match self {
-            Ranges::Stored { set, .. } => set.len(),
+            Ranges::Stored(set) => set.len(),
             Ranges::Computed { vector, .. } => vector.series.len(),
         }
     }
 
     fn labels(&self, index: usize) -> Labels {
         match self {
-            Ranges::Stored { set, .. } => set.labels(index),
+            Ranges::Stored(set) => set.labels(index),
             Ranges::Computed { vector, .. } => vector.series[index].labels.clone(),
         }
     }
@@ -45,7 +46,7 @@ impl Ranges {
     fn sort(&mut self, meter: &Meter<'_>) -> Result<(), QueryError> {
         match self {
             Ranges::Computed { vector, .. } => vector.sort(meter),
-            Ranges::Stored { .. } => Ok(()),
+            Ranges::Stored(_) => Ok(()),
         }
     }
 
@@ -57,12 +58,51 @@ impl Ranges {
             besides.iter().any(|name| labels.get(name).is_some())
         })
     }
+}
 
-    fn drop_name(&self, index: usize) -> bool {
-        match self {
-            Ranges::Stored { .. } => false,
-            Ranges::Computed { vector, .. } => vector.series[index].drop_name,
+/// Makes the series of a function over ranges.
+struct Sliding<'a> {
+    function: RangeFunction<'a>,
+    samples: Samples,
+    windows: Windows,
+    grid: Grid,
+    /// Start timestamps are looked at.
+    by_starts: bool,
+    /// How names go, if they do.
+    names: Option<NameRemoval>,
+}
+
+impl Sliding<'_> {
+    /// Slides over the samples that were taken.
+    fn slide(&mut self, made: &mut Made, desk: &mut Desk<'_, '_>) -> Result<bool, QueryError> {
+        let (grid, steps) = (self.grid, self.grid.steps());
+        desk.read.samples += self.samples.len() as u64;
+        if self.samples.len() == 0 || steps == 0 {
+            return Ok(false);
         }
+        desk.reserve(Column::bytes(steps))?;
+        let Made { source, series } = made;
+        series.column.reset(steps);
+        let one = OneSeries { metric: source.metric_name().unwrap_or_default(), samples: &self.samples, grid };
+        self.function.apply(desk, one, &mut self.windows, &mut series.column)?;
+        if series.column.is_empty() {
+            return Ok(false);
+        }
+        series.labels = source.clone();
+        if let Some(names) = self.names {
+            names.apply(series);
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Make<'a> for Sliding<'_> {
+    fn make(&mut self, columns: &mut Columns, made: &mut Made, desk: &mut Desk<'_, 'a>) -> Result<bool, QueryError> {
+        self.samples.take(columns);
+        if !self.by_starts {
+            self.samples.forget_starts();
+        }
+        self.slide(made, desk)
     }
 }
 
@@ -112,58 +152,47 @@ impl Evaluator<'_> {
         let mut no_counter: Option<NoCounter> = None;
         let by_starts =
             self.starts && source.extension == RangeExtension::None && START_TIMESTAMP_FUNCTIONS.contains(&name);
-        let keeps_name = matches!(name, "last_over_time" | "first_over_time");
-        let span = self.span(call.args[0]);
-        let mut function =
-            RangeFunction::new(name, params, source, span, planned.counting, self.meter.hold()?, self.ctx);
-        let (mut samples, mut windows) = (Samples::default(), Windows::new(&self.meter)?);
-        let mut series = Series { labels: Labels::empty(), drop_name: false, column: Column::default() };
-        let (mut samples_read, mut bytes) = (0, 0);
-        for index in 0..ranges.len() {
-            match &mut ranges {
-                Ranges::Stored { set, reader } => {
-                    bytes += set.estimate_bytes(index);
-                    reader.read(set.as_ref(), index, &self.meter)?;
-                    function.met.see(&reader.columns);
-                    samples.take(&mut reader.columns);
-                    if !by_starts {
-                        samples.forget_starts();
+        let drops_name = !matches!(name, "last_over_time" | "first_over_time");
+        let (span, counting, ctx) = (self.span(call.args[0]), planned.counting, self.ctx);
+        let params: Vec<&[f64]> = params.iter().map(Scalars::values).collect();
+        let names = drops_name.then_some(self.names);
+        let maker = |meter: &Meter<'_>| {
+            let function = RangeFunction::new(name, &params, source, span, counting, meter.hold()?, ctx);
+            Ok(Sliding { function, samples: Samples::default(), windows: Windows::new(meter)?, grid, by_starts, names })
+        };
+        let mut look = |evaluator: &mut Evaluator<'_>, made: &Made| {
+            if matches!(name, "rate" | "increase") && !made.series.column.floats.is_empty() {
+                evaluator.note_non_counter(&mut no_counter, made, (id, span));
+            }
+            distinct.as_mut().map_or(Ok(()), |distinct| distinct.add(&made.series.labels))
+        };
+        let read = match &ranges {
+            Ranges::Stored(set) => self.make_all(
+                Order { set: set.as_ref(), steps, weight: weight(name), maker: &maker },
+                &mut sink,
+                &mut look,
+            )?,
+            Ranges::Computed { vector, grid } => {
+                let (mut sliding, mut made, mut read) = (maker(&self.meter)?, Made::new(), Read::default());
+                for one in &vector.series {
+                    self.meter.check()?;
+                    sliding.samples.take_column(&one.column, *grid);
+                    made.source = one.labels.clone();
+                    made.series.drop_name = one.drop_name;
+                    let (meter, notes, counts) = (&self.meter, &mut self.notes, &mut self.samples);
+                    let mut desk = Desk { meter, notes, counts, read: &mut read, room: Room::Sink(&mut sink) };
+                    if sliding.slide(&mut made, &mut desk)? {
+                        look(self, &made)?;
+                        sink.push(&mut made.series, &mut self.notes)?;
                     }
                 }
-                Ranges::Computed { vector, grid } => {
-                    self.meter.check()?;
-                    samples.take_column(&vector.series[index].column, *grid);
-                }
+                read
             }
-            samples_read += samples.len() as u64;
-            if samples.len() == 0 || steps == 0 {
-                continue;
-            }
-            sink.reserve(Column::bytes(steps))?;
-            series.labels = ranges.labels(index);
-            series.drop_name = ranges.drop_name(index);
-            series.column.reset(steps);
-            let metric = series.labels.metric_name().unwrap_or_default();
-            let one = OneSeries { metric, samples: &samples, grid };
-            function.apply(self, one, &mut windows, &mut series.column)?;
-            if series.column.is_empty() {
-                continue;
-            }
-            if matches!(name, "rate" | "increase") && !series.column.floats.is_empty() {
-                self.note_non_counter(&mut no_counter, &series, (id, span));
-            }
-            if !keeps_name {
-                self.names.apply(&mut series);
-            }
-            if let Some(distinct) = &mut distinct {
-                distinct.add(&series.labels)?;
-            }
-            sink.push(&mut series, &mut self.notes)?;
-        }
+        };
         self.say_non_counter(no_counter, (id, span));
-        function.met.say(function.telling(), grid, source, &mut self.notes, span);
+        read.met.say(telling(name, source), grid, source, &mut self.notes, span);
         if source.selector.is_some() {
-            self.saw(range_id, ranges.len(), samples_read, bytes);
+            self.saw(range_id, ranges.len(), read.samples, read.bytes);
         }
         let out = self.drained(id, sink)?;
         if name == "absent_over_time" {
@@ -178,7 +207,7 @@ impl Evaluator<'_> {
                 Some(set) => set,
                 None => Arc::from(self.storage.select(selector, self.ctx)?),
             };
-            return Ok(Ranges::Stored { set, reader: Reader::new(&self.meter)? });
+            return Ok(Ranges::Stored(set));
         }
         let ExprKind::Subquery(subquery) = &self.ast[range_id].kind else {
             panic!("the parser lets only selectors and subqueries be ranges")
@@ -193,12 +222,12 @@ impl Evaluator<'_> {
     }
 
     /// Gathers the steps at which series of one metric gave a rate, if the metric is none that should.
-    fn note_non_counter(&mut self, found: &mut Option<NoCounter>, series: &Series, place: (NodeId, Span)) {
-        let Some(metric) = series.labels.metric_name() else { return };
-        let kind = self.typed.then(|| series.labels.get(TYPE_LABEL).unwrap_or_default());
+    fn note_non_counter(&mut self, found: &mut Option<NoCounter>, made: &Made, place: (NodeId, Span)) {
+        let Some(metric) = made.source.metric_name() else { return };
+        let kind = self.typed.then(|| made.source.get(TYPE_LABEL).unwrap_or_default());
         let is_same = |found: &&mut NoCounter| found.metric == metric && found.kind.as_deref() == kind;
         if let Some(same) = found.as_mut().filter(is_same) {
-            same.steps.union_with(&series.column.floats);
+            same.steps.union_with(&made.series.column.floats);
             return;
         }
         self.say_non_counter(found.take(), place);
@@ -208,7 +237,7 @@ impl Evaluator<'_> {
         };
         if !is_counter {
             let (metric, kind) = (metric.to_owned(), kind.map(str::to_owned));
-            *found = Some(NoCounter { metric, kind, steps: series.column.floats.clone() });
+            *found = Some(NoCounter { metric, kind, steps: made.series.column.floats.clone() });
         }
     }
 

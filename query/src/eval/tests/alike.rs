@@ -115,7 +115,7 @@ fn cost(engine: &Engine, text: &str) -> kymo_core::query::QueryCost {
 #[test]
 fn series_that_two_aggregations_take_are_read_once_and_not_held() {
     let series: String = (0..400).map(|n| format!("x_total{{n=\"{n}\"}} 0+{n}x30\n")).collect();
-    let engine = engine(storage(60_000, &series), options(false));
+    let engine = alone(storage(60_000, &series), options(false));
     let one = cost(&engine, "sum(rate(x_total[5m]))");
     let two = cost(&engine, "sum(rate(x_total[5m])) / count(rate(x_total[5m]))");
     assert_eq!((two.samples, two.series, two.nodes_shared), (one.samples, one.series, 2));

@@ -10,6 +10,7 @@ mod rolled;
 mod shared;
 mod starts;
 pub(crate) mod steps;
+mod threads;
 
 use std::sync::Arc;
 
@@ -47,6 +48,11 @@ fn options(delayed_name_removal: bool) -> EngineOptions {
 
 fn engine(storage: Arc<dyn MetricStorage>, options: EngineOptions) -> Engine {
     Engine::with_config(storage, EngineConfig { options, ..EngineConfig::default() })
+}
+
+/// On one thread, for what is held: that of helpers depends on when they come.
+fn alone(storage: Arc<dyn MetricStorage>, options: EngineOptions) -> Engine {
+    Engine::with_config(storage, EngineConfig { options, threads: 1, ..EngineConfig::default() })
 }
 
 fn ask(engine: &Engine, text: &str, grid: Grid) -> Result<QueryResult, QueryError> {

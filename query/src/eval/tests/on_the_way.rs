@@ -50,7 +50,7 @@ fn changes_on_the_way_into_an_aggregation_give_what_they_give_of_a_whole_vector(
 #[test]
 fn what_is_changed_on_the_way_is_not_held_as_a_whole() {
     let series: String = (0..400).map(|n| format!("x{{n=\"{n}\"}} 0+{n}x30\n")).collect();
-    let engine = engine(storage(60_000, &series), options(false));
+    let engine = alone(storage(60_000, &series), options(false));
     let grid = Grid::Range { start_ms: 0, end_ms: 1_800_000, step_ms: 60_000 };
     let held = |text: &str| ask(&engine, text, grid).unwrap().cost.memory_bytes;
     let (streamed, collected) = (held("sum(rate(x[5m]) * 8)"), held(&format!("sum({})", whole("rate(x[5m]) * 8"))));
