@@ -204,8 +204,9 @@ impl Engine {
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
         let before = self.counts.head_samples.swap(head.samples(), Ordering::Relaxed);
-        if before < self.options.flush_samples
-            && head.samples() >= self.options.flush_samples
+        let full_at = self.full_at(head.series() as u64);
+        if before < full_at
+            && head.samples() >= full_at
             && let Some(wake) = self.on_full.get()
         {
             wake();

@@ -215,6 +215,37 @@ fn the_head_is_flushed_by_age_and_by_size() {
 }
 
 #[test]
+fn a_head_of_few_series_is_full_with_fewer_samples() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
+    let told = Arc::new(AtomicU64::new(0));
+    let bell = told.clone();
+    engine.on_full(move || {
+        bell.fetch_add(1, Ordering::Relaxed);
+    });
+    let left = || {
+        engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+        engine.statistics().head_samples
+    };
+    let mut refs = Vec::new();
+    for step in 0..5_000 {
+        let mut batch = scrape(100, NOW_MS - 5_000 + step);
+        for (row, series) in refs.iter().enumerate() {
+            batch.set_ref(row, *series);
+        }
+        let report = engine.append(&batch).unwrap();
+        if refs.is_empty() {
+            refs = report.new_refs.iter().map(|(_, series)| *series).collect();
+        }
+        if step == 4_998 {
+            assert_eq!((told.load(Ordering::Relaxed), left()), (0, 499_900));
+        }
+    }
+    assert_eq!((told.load(Ordering::Relaxed), left()), (1, 0), "half a million of a hundred series");
+}
+
+#[test]
 fn who_tends_the_head_is_told_each_time_it_is_full() {
     let disk = SimFs::new(4);
     let clock = clock();
