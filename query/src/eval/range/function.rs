@@ -93,7 +93,7 @@ pub(super) fn weight(name: &str) -> usize {
         | "stdvar_over_time"
         | "deriv"
         | "predict_linear"
-        | "double_exponential_smoothing" => 4,
+        | "double_exponential_smoothing" => 16,
         _ => 1,
     }
 }
