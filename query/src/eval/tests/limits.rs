@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kymo_core::query::{CatalogRequest, PlanNode, StatsWanted};
-use kymo_core::storage::{CancelFlag, Columns};
-use kymo_core::{Budget, ErrorKind, ManualClock, Matcher, SelectError, Selector, SeriesSet};
+use kymo_core::storage::CancelFlag;
+use kymo_core::{Budget, ErrorKind, ManualClock, Matcher};
 
+use super::watched::Watched;
 use super::*;
 
 const RANGE: Grid = Grid::Range { start_ms: 0, end_ms: 600_000, step_ms: 60_000 };
@@ -139,85 +140,19 @@ fn an_aggregation_holds_its_groups_and_not_its_series() {
 }
 
 /// A storage that cancels its query while series number `after` is read, and counts what is read.
-struct Cancelling {
+fn cancelling(
     inner: Arc<dyn MetricStorage>,
-    flag: CancelFlag,
+    ctx: &QueryContext,
     after: usize,
-    read: Arc<AtomicUsize>,
-}
-
-struct CancellingSet {
-    inner: Box<dyn SeriesSet>,
-    flag: CancelFlag,
-    after: usize,
-    read: Arc<AtomicUsize>,
-}
-
-impl SeriesSet for CancellingSet {
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-    fn labels(&self, index: usize) -> Labels {
-        self.inner.labels(index)
-    }
-    fn estimate(&self, index: usize) -> usize {
-        self.inner.estimate(index)
-    }
-    fn version(&self) -> u64 {
-        self.inner.version()
-    }
-    fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError> {
-        if self.read.fetch_add(1, Ordering::Relaxed) == self.after {
-            self.flag.cancel();
+    read: &Arc<AtomicUsize>,
+) -> Arc<dyn MetricStorage> {
+    let (flag, read) = (ctx.cancel.clone(), Arc::clone(read));
+    Watched::new(inner, move |_| {
+        if read.fetch_add(1, Ordering::Relaxed) == after {
+            flag.cancel();
         }
-        self.inner.read(index, columns)
-    }
-}
-
-impl MetricStorage for Cancelling {
-    fn append(&self, batch: &kymo_core::SampleBatch) -> Result<kymo_core::AppendReport, kymo_core::AppendError> {
-        self.inner.append(batch)
-    }
-    fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
-        let inner = self.inner.select(what, ctx)?;
-        let (flag, read) = (self.flag.clone(), self.read.clone());
-        Ok(Box::new(CancellingSet { inner, flag, after: self.after, read }))
-    }
-    fn version(&self) -> u64 {
-        self.inner.version()
-    }
-    fn changed_since(&self, since: u64, what: &Selector) -> kymo_core::storage::Changes {
-        self.inner.changed_since(since, what)
-    }
-    fn resolve(&self, labels: kymo_core::LabelsRef<'_>) -> Option<kymo_core::SeriesRef> {
-        self.inner.resolve(labels)
-    }
-    fn labels(&self, series: kymo_core::SeriesRef) -> Option<Labels> {
-        self.inner.labels(series)
-    }
-    fn label_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        self.inner.label_names(what, ctx)
-    }
-    fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        self.inner.label_values(name, what, ctx)
-    }
-    fn metadata(
-        &self,
-        family: Option<&str>,
-        ctx: &QueryContext,
-    ) -> Result<Vec<(String, Vec<kymo_core::Metadata>)>, SelectError> {
-        self.inner.metadata(family, ctx)
-    }
-    fn exemplars(
-        &self,
-        what: &Selector,
-        ctx: &QueryContext,
-    ) -> Result<Vec<(Labels, Vec<kymo_core::Exemplar>)>, SelectError> {
-        self.inner.exemplars(what, ctx)
-    }
-    fn statistics(&self) -> kymo_core::storage::StorageStatistics {
-        self.inner.statistics()
-    }
+        Ok(())
+    })
 }
 
 #[test]
@@ -226,9 +161,8 @@ fn a_cancelled_query_stops_at_the_next_series() {
     for (text, threads) in texts.into_iter().flat_map(|text| [(text, 1), (text, 4)]) {
         let ctx = QueryContext::unlimited();
         let read = Arc::new(AtomicUsize::new(0));
-        let storage =
-            Cancelling { inner: plain_storage(50), flag: ctx.cancel.clone(), after: 7, read: Arc::clone(&read) };
-        let engine = Engine::with_config(Arc::new(storage), EngineConfig { threads, ..EngineConfig::default() });
+        let storage = cancelling(plain_storage(50), &ctx, 7, &read);
+        let engine = Engine::with_config(storage, EngineConfig { threads, ..EngineConfig::default() });
         let stopped = engine.query(&QueryRequest::new(text, Grid::Instant { at_ms: 600_000 }), &ctx).unwrap_err();
         assert_eq!(stopped.kind, ErrorKind::Cancelled, "{text}");
         assert_eq!(stopped.message, "query was canceled in expression evaluation");
@@ -463,9 +397,7 @@ fn nothing_is_made_of_what_was_read_last_before_a_cancel() {
         for grid in [RANGE, Grid::Instant { at_ms: 600_000 }] {
             let ctx = QueryContext::unlimited();
             let read = Arc::new(AtomicUsize::new(0));
-            let flag = ctx.cancel.clone();
-            let storage = Cancelling { inner: data.clone(), flag, after: series - 1, read: Arc::clone(&read) };
-            let engine = engine(Arc::new(storage), EngineOptions::all());
+            let engine = engine(cancelling(data.clone(), &ctx, series - 1, &read), EngineOptions::all());
             let stopped = engine.query(&QueryRequest::new(text, grid), &ctx).map(|found| shown(&found.value));
             assert_eq!(stopped.map_err(|error| error.kind), Err(ErrorKind::Cancelled), "{text} {grid:?}");
             assert_eq!((read.load(Ordering::Relaxed), ctx.budget.used()), (series, 0), "{text} {grid:?}");

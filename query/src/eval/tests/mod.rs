@@ -11,6 +11,7 @@ mod shared;
 mod starts;
 pub(crate) mod steps;
 mod threads;
+mod watched;
 
 use std::sync::Arc;
 

@@ -7,13 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use kymo_core::query::StatsWanted;
-use kymo_core::storage::{Changes, Columns, StorageStatistics};
-use kymo_core::{
-    AppendError, AppendReport, Budget, Exemplar, LabelsRef, Metadata, SampleBatch, SelectError, Selector, SeriesRef,
-    SeriesSet,
-};
+use kymo_core::{Budget, SelectError};
 use proptest::prelude::*;
 
+use super::watched::Watched;
 use super::*;
 use crate::threads::Threads;
 
@@ -124,83 +121,10 @@ fn what_fits_on_one_thread_fits_on_many() {
     }
 }
 
-/// What is done when a series is about to be read.
-type OnRead = Arc<dyn Fn(usize) -> Result<(), SelectError> + Send + Sync>;
-
-/// A storage that is watched.
-struct Watched {
-    inner: Arc<dyn MetricStorage>,
-    on_read: OnRead,
-}
-
-struct WatchedSet {
-    inner: Box<dyn SeriesSet>,
-    on_read: OnRead,
-}
-
-fn watched(on_read: impl Fn(usize) -> Result<(), SelectError> + Send + Sync + 'static) -> Arc<Watched> {
-    Arc::new(Watched { inner: many(), on_read: Arc::new(on_read) })
-}
-
-impl SeriesSet for WatchedSet {
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-    fn labels(&self, index: usize) -> Labels {
-        self.inner.labels(index)
-    }
-    fn estimate(&self, index: usize) -> usize {
-        self.inner.estimate(index)
-    }
-    fn version(&self) -> u64 {
-        self.inner.version()
-    }
-    fn read(&self, index: usize, columns: &mut Columns) -> Result<(), SelectError> {
-        (self.on_read)(index)?;
-        self.inner.read(index, columns)
-    }
-}
-
-impl MetricStorage for Watched {
-    fn append(&self, batch: &SampleBatch) -> Result<AppendReport, AppendError> {
-        self.inner.append(batch)
-    }
-    fn select(&self, what: &Selector, ctx: &QueryContext) -> Result<Box<dyn SeriesSet>, SelectError> {
-        Ok(Box::new(WatchedSet { inner: self.inner.select(what, ctx)?, on_read: self.on_read.clone() }))
-    }
-    fn version(&self) -> u64 {
-        self.inner.version()
-    }
-    fn changed_since(&self, since: u64, what: &Selector) -> Changes {
-        self.inner.changed_since(since, what)
-    }
-    fn resolve(&self, labels: LabelsRef<'_>) -> Option<SeriesRef> {
-        self.inner.resolve(labels)
-    }
-    fn labels(&self, series: SeriesRef) -> Option<Labels> {
-        self.inner.labels(series)
-    }
-    fn label_names(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        self.inner.label_names(what, ctx)
-    }
-    fn label_values(&self, name: &str, what: &Selector, ctx: &QueryContext) -> Result<Vec<String>, SelectError> {
-        self.inner.label_values(name, what, ctx)
-    }
-    fn metadata(&self, of: Option<&str>, ctx: &QueryContext) -> Result<Vec<(String, Vec<Metadata>)>, SelectError> {
-        self.inner.metadata(of, ctx)
-    }
-    fn exemplars(&self, what: &Selector, ctx: &QueryContext) -> Result<Vec<(Labels, Vec<Exemplar>)>, SelectError> {
-        self.inner.exemplars(what, ctx)
-    }
-    fn statistics(&self) -> StorageStatistics {
-        self.inner.statistics()
-    }
-}
-
 #[test]
 fn a_series_that_cannot_be_read_fails_its_query_with_the_same_error() {
     for series in (0..150).step_by(7) {
-        let storage = watched(move |index| match index == series {
+        let storage = Watched::new(many(), move |index| match index == series {
             true => Err(SelectError::Damaged { place: format!("block:{index}"), what: "a bit is wrong".to_owned() }),
             false => Ok(()),
         });
@@ -218,7 +142,7 @@ fn a_series_that_cannot_be_read_fails_its_query_with_the_same_error() {
 #[test]
 fn a_panic_on_any_thread_is_one_of_the_query_and_lets_everything_go() {
     for series in [0, 1, 40, 80, 149] {
-        let storage = watched(move |index| {
+        let storage = Watched::new(many(), move |index| {
             assert_ne!(index, series, "not for reading");
             Ok(())
         });
@@ -238,7 +162,7 @@ fn others_read_while_the_thread_of_the_query_is_held_up() {
     for text in ["m", "sum(rate(m[5m]))"] {
         let (read, others) = mpsc::channel();
         let (read, others, asking) = (Mutex::new(read), Mutex::new(others), thread::current().id());
-        let storage = watched(move |index| {
+        let storage = Watched::new(many(), move |index| {
             if thread::current().id() != asking {
                 read.lock().unwrap().send(index).unwrap();
             } else if index == 0 {
@@ -259,7 +183,7 @@ fn others_leave_when_queries_want_their_threads() {
     let (read, others, asking) = (Mutex::new(read), Mutex::new(others), thread::current().id());
     let wanted: Arc<OnceLock<Arc<Threads>>> = Arc::default();
     let of = wanted.clone();
-    let storage = watched(move |index| {
+    let storage = Watched::new(many(), move |index| {
         if thread::current().id() != asking {
             // Another query begins while this one is helped, and does not end.
             std::mem::forget(of.get().unwrap().enter());
@@ -283,11 +207,10 @@ fn of_two_errors_that_of_the_first_series_is_told() {
     // Labels without names meet at the second metric, and what cannot be read stands behind that.
     let series: String = (0..40).map(|n| format!("a{{n=\"{n}\"}} 0+1x30\nb{{n=\"{n}\"}} 0+1x30\n")).collect();
     for damaged in 40..60 {
-        let on_read: OnRead = Arc::new(move |index| match index == damaged {
+        let storage = Watched::new(storage(60_000, &series), move |index| match index == damaged {
             true => Err(SelectError::Damaged { place: "block".to_owned(), what: "a bit is wrong".to_owned() }),
             false => Ok(()),
         });
-        let storage = Arc::new(Watched { inner: storage(60_000, &series), on_read });
         let (one, many) = (on_threads(storage.clone(), 1, false), on_threads(storage, 4, false));
         let ctx = QueryContext::unlimited();
         let text = "rate({__name__=~\"a|b\"}[5m])";
@@ -302,13 +225,12 @@ fn what_helpers_hold_does_not_grow_with_the_shards() {
     let budget = Budget::root("queries", u64::MAX);
     let (watched_budget, most) = (budget.clone(), Arc::new(AtomicU64::new(0)));
     let seen = most.clone();
-    let on_read: OnRead = Arc::new(move |_| {
+    let histogram = "{{schema:0 sum:1 count:2 buckets:[1 1 3 4 5 6 7 8 9]}}x30";
+    let series: String = (0..600).map(|n| format!("m{{n=\"{n}\"}} {histogram}\n")).collect();
+    let storage = Watched::new(storage(60_000, &series), move |_| {
         seen.fetch_max(watched_budget.used(), Ordering::Relaxed);
         Ok(())
     });
-    let histogram = "{{schema:0 sum:1 count:2 buckets:[1 1 3 4 5 6 7 8 9]}}x30";
-    let series: String = (0..600).map(|n| format!("m{{n=\"{n}\"}} {histogram}\n")).collect();
-    let storage = Arc::new(Watched { inner: storage(60_000, &series), on_read });
     let mut held = [1, 2].map(|threads| {
         let ctx = QueryContext { budget: budget.clone(), ..QueryContext::unlimited() };
         most.store(0, Ordering::Relaxed);
