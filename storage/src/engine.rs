@@ -101,6 +101,7 @@ pub struct Engine {
 pub(crate) struct Counts {
     pub(crate) series: AtomicU64,
     pub(crate) head_samples: AtomicU64,
+    pub(crate) head_weight: AtomicU64,
     pub(crate) head_bytes: AtomicU64,
     pub(crate) increment_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
@@ -203,14 +204,15 @@ impl Engine {
 
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
-        let before = self.counts.head_samples.swap(head.samples(), Ordering::Relaxed);
-        let full_at = self.full_at(head.series() as u64);
+        let before = self.counts.head_weight.swap(head.weight(), Ordering::Relaxed);
+        let full_at = self.full_at();
         if before < full_at
-            && head.samples() >= full_at
+            && head.weight() >= full_at
             && let Some(wake) = self.on_full.get()
         {
             wake();
         }
+        self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
         let bytes = head.bytes() + self.head.order_bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
         self.counts.head_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes);

@@ -17,10 +17,6 @@ use crate::tombstones::Tombstone;
 
 /// How often an idle lane should look again, when nothing tells it to.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Samples per series beyond which the head is flushed: some 70 chunks.
-const SERIES_SAMPLES_MAX: u64 = 4_096;
-/// Fewer in all are not worth a part.
-const FLUSHED_SAMPLES_MIN: u64 = 500_000;
 /// The file that holds room back.
 pub(crate) const RESERVE: &str = "RESERVE";
 
@@ -164,14 +160,11 @@ impl Engine {
     }
 
     fn is_full(&self) -> bool {
-        self.counts.head_samples.load(Ordering::Relaxed) >= self.full_at(self.counts.series.load(Ordering::Relaxed))
+        self.counts.head_weight.load(Ordering::Relaxed) >= self.full_at()
     }
 
-    /// Samples of so many series that are a full head. Of few series fewer are: a sample that comes late is looked for in every
-    /// chunk of its series, by replay too.
-    pub(crate) fn full_at(&self, series: u64) -> u64 {
-        let of_series = series.saturating_mul(SERIES_SAMPLES_MAX).max(FLUSHED_SAMPLES_MIN);
-        self.options.flush_samples.min(of_series).max(1)
+    pub(crate) fn full_at(&self) -> u64 {
+        self.options.flush_samples.max(1)
     }
 
     /// Has `wake` called whenever the head has become so full that [`Lane::Flush`] has to move it into blocks: a fast sender

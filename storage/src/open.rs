@@ -34,6 +34,9 @@ const REPLAY_SHARE: u64 = 2;
 
 /// Samples for which replay makes a block of their own at the least, however little memory there is.
 const RELIEVED_SAMPLES_MIN: u64 = 10_000;
+/// What replay takes for the highest time in blocks: nobody looks into them, and whether they hold a time as well makes no
+/// difference, as the head wins. With the real one, what is below it would all be late.
+const BELOW_ALL: i64 = i64::MIN;
 
 /// What was found while opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -261,8 +264,6 @@ struct Replay {
     chain: ChainReader,
     /// The numbers that its slots have now.
     numbers: Vec<Option<u32>>,
-    /// Highest time in blocks when replay began.
-    blocks_max: i64,
 }
 
 /// What a record of the log adds to a series.
@@ -309,12 +310,7 @@ impl Engine {
     }
 
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
-        let mut replay = Replay {
-            known: HashMap::new(),
-            chain: ChainReader::default(),
-            numbers: Vec::new(),
-            blocks_max: self.blocks().max_time_ms(),
-        };
+        let mut replay = Replay { known: HashMap::new(), chain: ChainReader::default(), numbers: Vec::new() };
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
@@ -367,8 +363,7 @@ impl Engine {
         let mut head = self.head.write();
         let mut increments = self.increments();
         let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
-        let Replay { known, chain, numbers, blocks_max } = replay;
-        let blocks_max = *blocks_max;
+        let Replay { known, chain, numbers } = replay;
         let outcome = decode(frame.payload, chain, frame.footing, |record| {
             let (slot, series, sample) = match record {
                 Record::Define(series, labels) => {
@@ -420,7 +415,8 @@ impl Engine {
             let sample = match sample {
                 Replayed::Sample(sample) => sample,
                 Replayed::Added(row, begins) => {
-                    let mut applying = Applying { head: &mut head, increments: &mut increments, blocks_max, now_ms };
+                    let mut applying =
+                        Applying { head: &mut head, increments: &mut increments, blocks_max: BELOW_ALL, now_ms };
                     // What was refused then is refused now; whoever sent it was told.
                     if let Ok(Some((time_ms, _))) = applying.add(number, &row, begins, None) {
                         samples += 1;
@@ -431,9 +427,8 @@ impl Engine {
             };
             let time_ms = sample.time_ms;
             let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
-            if !is_plain || !head.append_ahead(number, time_ms, sample.bits, blocks_max) {
-                // Whether blocks hold the time as well makes no difference: the head wins.
-                head.append(number, sample, blocks_max, None);
+            if !is_plain || !head.append_ahead(number, time_ms, sample.bits, BELOW_ALL) {
+                head.append(number, sample, BELOW_ALL, None);
             }
             samples += 1;
             touched = Some(touched.map_or((time_ms, time_ms), |t| (t.0.min(time_ms), t.1.max(time_ms))));

@@ -83,8 +83,8 @@ pub struct Options {
     pub limits: Limits,
     /// What is known of services, for those who ask the engine; it is filled by whoever made it.
     pub health: Option<Arc<ServiceHealth>>,
-    /// Samples in the head beyond which it is flushed: bounds the time that replay takes. A head of few series is flushed at 4,096
-    /// a series, if that is half a million.
+    /// Samples in the head beyond which it is flushed: bounds the time that replay takes. Late samples, which had to be looked for
+    /// among the chunks of their series, count as more than one.
     pub flush_samples: u64,
     /// Age of the oldest unflushed append beyond which the head is flushed.
     pub flush_age: Duration,

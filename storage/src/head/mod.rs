@@ -15,11 +15,12 @@
 //! Per series, in the order in which they win at one timestamp, last highest: sealed *chunks* (by the order of
 //! sealing), the *late* run, the *open* run.
 //!
-//! Invariants: (1) the open run takes only times above everything ever written to the series, so a time in it is
-//! nowhere else; (2) a time in the late run that is also in a chunk was written after it; (3) chunks of a series are
+//! Invariants: (1) the open run takes only times above everything that the head ever took of the series, so a time in it is
+//! nowhere else in the head, and nowhere in blocks either unless replay put it there; (2) a time in the late run that is also in a chunk was written after it; (3) chunks of a series are
 //! linked in the order of sealing, frozen ones below all others.
 
 mod codec;
+mod late;
 mod open;
 mod order;
 mod postings;

@@ -33,6 +33,8 @@ pub(crate) struct HeadSeries {
     pub(super) track: u32,
     /// Where in the track the open run begins.
     pub(super) start: u16,
+    /// Chunks sealed since the last freeze.
+    pub(super) chunks: u16,
     /// Samples in the open run.
     pub(super) len: u8,
     /// Flushes since it last took a sample.
@@ -43,11 +45,58 @@ pub(crate) struct HeadSeries {
 
 const _: () = assert!(size_of::<HeadSeries>() == 64 && size_of::<Option<HeadSeries>>() == 64);
 
+/// Times between two others, both exclusive.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gap {
+    pub(super) above_ms: i64,
+    pub(super) below_ms: i64,
+}
+
+impl Gap {
+    fn contains(&self, time_ms: i64) -> bool {
+        self.above_ms < time_ms && time_ms < self.below_ms
+    }
+
+    /// What lies in both.
+    pub(super) fn and(&self, other: Gap) -> Gap {
+        Gap { above_ms: self.above_ms.max(other.above_ms), below_ms: self.below_ms.min(other.below_ms) }
+    }
+}
+
+/// Where no sealed chunk of a series has a sample; not all such places.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gaps([Gap; 2]);
+
+impl Gaps {
+    /// These with one that was found last.
+    pub(super) fn with(&self, gap: Gap) -> Gaps {
+        Gaps([gap, self.0[0]])
+    }
+
+    pub(super) fn contain(&self, time_ms: i64) -> bool {
+        self.0.iter().any(|gap| gap.contains(time_ms))
+    }
+
+    /// What is left of them when a late run was sealed: of the one that it lies in, both sides.
+    pub(super) fn without_late(&self, first_ms: i64, last_ms: i64) -> Gaps {
+        let around = self.0.iter().find(|gap| gap.contains(first_ms) && gap.contains(last_ms));
+        around.map_or_else(Gaps::default, |gap| {
+            Gaps([Gap { below_ms: first_ms, ..*gap }, Gap { above_ms: last_ms, ..*gap }])
+        })
+    }
+
+    /// The same of an open run, which lies above all other chunks but late ones that reach into it.
+    pub(super) fn without_open(&self, first_ms: i64) -> Gaps {
+        Gaps(self.0.map(|gap| gap.and(Gap { above_ms: i64::MIN, below_ms: first_ms })))
+    }
+}
+
 /// What few series have.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// Samples that came behind the open run's last, by time.
     pub(super) late: Vec<Sample>,
+    pub(super) gaps: Gaps,
     /// Start timestamps of the open run, or nothing.
     pub(super) starts: Vec<i64>,
     /// Histograms of the open run with their positions.
@@ -97,6 +146,7 @@ impl HeadSeries {
             slot: NONE,
             track: NONE,
             start: 0,
+            chunks: 0,
             len: 0,
             idle_flushes: 0,
             is_odd: false,

@@ -3,7 +3,6 @@
 use foldhash::fast::FixedState;
 use kymo_core::batch::Exemplar;
 use kymo_core::histogram::NativeHistogram;
-use kymo_core::storage::Columns;
 use kymo_core::{BudgetExceeded, Labels, LabelsRef, Matcher, QueryContext, SelectError};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -11,33 +10,61 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::codec::RunValues;
+use super::late::LOOKS_PER_SAMPLE;
 use super::open::{Part, Slots, Tracks};
 use super::series::HeadSeries;
 use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
-use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE};
+use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE, Standing};
 use super::table::Table;
 use crate::listing::{Listing, Order};
 use crate::presence::reached;
 use crate::sample::{RUN_SAMPLES, Sample};
 use crate::select::SERIES_PER_CHECK;
 
+/// Chunks of one series, half a million samples, with which the head is full: a look at all of them takes some ten
+/// microseconds.
+const CHUNKS_MAX: u16 = 8_192;
+
 /// See [`super`].
 #[derive(Debug)]
 pub(crate) struct HeadState {
-    table: Table,
+    pub(super) table: Table,
     slots: Slots,
     tracks: Tracks,
     /// What was sealed since the last freeze.
-    store: ChunkStore,
+    pub(super) store: ChunkStore,
     /// What is being flushed, or could not be.
     frozen: Option<ChunkStore>,
     /// The run sealed last and its column: the next one is mostly of the same scrape.
     sealed: Option<(Part, u32)>,
-    samples: u64,
-    frozen_samples: u64,
+    pub(super) held: Held,
+    /// The same of what is set apart.
+    frozen_held: Held,
     /// What the boxes of the series hold.
-    rare_bytes: usize,
-    hasher: FixedState,
+    pub(super) rare_bytes: usize,
+    pub(super) hasher: FixedState,
+}
+
+/// What the head holds since a freeze, and what that took.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) samples: u64,
+    /// At chunks, for late samples.
+    pub(super) looks: u64,
+    /// Whether a series has [`CHUNKS_MAX`] chunks.
+    has_long: bool,
+}
+
+impl Held {
+    fn weight(&self) -> u64 {
+        if self.has_long { u64::MAX } else { self.samples + self.looks / LOOKS_PER_SAMPLE }
+    }
+
+    /// A chunk of this series was sealed.
+    pub(super) fn sealed(&mut self, series: &mut HeadSeries) {
+        series.chunks = series.chunks.saturating_add(1);
+        self.has_long |= series.chunks >= CHUNKS_MAX;
+    }
 }
 
 /// What became of a sample.
@@ -57,8 +84,8 @@ impl HeadState {
             store: ChunkStore::default(),
             frozen: None,
             sealed: None,
-            samples: 0,
-            frozen_samples: 0,
+            held: Held::default(),
+            frozen_held: Held::default(),
             rare_bytes: 0,
             hasher,
         }
@@ -71,7 +98,13 @@ impl HeadState {
 
     /// Samples held; one written twice counts twice.
     pub(crate) fn samples(&self) -> u64 {
-        self.samples + self.frozen_samples
+        self.held.samples + self.frozen_held.samples
+    }
+
+    /// What appending all that is held took, and replay would take, in samples that come in order: late ones are looked for.
+    /// Beyond measure once a series has so many chunks that a look at all of them takes long.
+    pub(crate) fn weight(&self) -> u64 {
+        self.held.weight().saturating_add(self.frozen_held.weight())
     }
 
     /// Bytes held, labels and index with them. O(1).
@@ -204,7 +237,7 @@ impl HeadState {
         }
         series.newest_ms = time_ms;
         series.idle_flushes = 0;
-        self.samples += 1;
+        self.held.samples += 1;
         if push(series, &mut self.slots, &mut self.tracks, time_ms, bits) {
             self.seal_open(number);
         }
@@ -231,7 +264,7 @@ impl HeadState {
             series.newest_ms = time_ms;
             let at = series.len;
             put_odd(series, at, sample.start_ms, sample.histogram.clone());
-            self.samples += 1;
+            self.held.samples += 1;
             let is_full = push(series, &mut self.slots, &mut self.tracks, time_ms, sample.bits);
             self.rare_bytes = self.rare_bytes + series.rare_bytes() - rare_before;
             if is_full {
@@ -290,45 +323,30 @@ impl HeadState {
         Outcome::Replaced
     }
 
-    fn append_late(&mut self, number: u32, sample: Sample, in_blocks: Option<&Sample>) -> Outcome {
-        let Some(series) = self.table.get(number) else { return Outcome::Identical };
-        let late = series.rare.as_ref().map_or(&[][..], |rare| &rare.late);
-        let found = late.binary_search_by_key(&sample.time_ms, |s| s.time_ms);
-        let sealed = || self.sealed(series, sample.time_ms);
-        let before = found.ok().map(|at| late[at].clone()).or_else(sealed).or_else(|| in_blocks.cloned());
-        if before.as_ref().is_some_and(|before| before.is_identical(&sample)) {
-            return Outcome::Identical;
-        }
-        let Some(series) = self.table.get_mut(number) else { return Outcome::Identical };
-        let late = &mut series.rare().late;
-        match found {
-            Ok(at) => late[at] = sample,
-            Err(at) => {
-                late.insert(at, sample);
-                self.samples += 1;
-            }
-        }
-        if before.is_some() { Outcome::Replaced } else { Outcome::Stored }
-    }
-
-    /// The newest sealed sample at exactly `time_ms`.
-    fn sealed(&self, series: &HeadSeries, time_ms: i64) -> Option<Sample> {
-        let mut columns = Columns::default();
-        self.chunks(series).filter(|c| c.column.first() <= time_ms && time_ms <= c.column.last()).find_map(|chunk| {
-            columns.clear();
-            chunk.read(time_ms.saturating_sub(1), time_ms, &mut columns).ok()?;
-            Sample::of_columns(&columns).filter(|sample| sample.time_ms == time_ms)
-        })
-    }
-
     /// Its sealed chunks, newest first.
-    fn chunks(&self, series: &HeadSeries) -> impl Iterator<Item = ChunkView<'_>> {
+    pub(super) fn chunks(&self, series: &HeadSeries) -> impl Iterator<Item = ChunkView<'_>> {
         let frozen = self.frozen.iter().flat_map({
             let last = series.frozen;
             move |store| store.chunks(last)
         });
         let frozen = frozen.map(|chunk| ChunkView { times_name: chunk.times_name | NAMES_FROZEN, ..chunk });
         self.store.chunks(series.chunk).chain(frozen)
+    }
+
+    /// Those of them that may reach a time or a later one, and others.
+    pub(super) fn chunks_until(&self, series: &HeadSeries, time_ms: i64) -> impl Iterator<Item = ChunkView<'_>> {
+        let (mut is_past_lowest, mut is_past_run) = (false, false);
+        self.chunks(series).take_while(move |chunk| {
+            let is_run = chunk.standing != Standing::Anywhere;
+            if is_past_lowest || (is_past_run && is_run) {
+                return false;
+            }
+            if is_run && chunk.column.first() <= time_ms {
+                is_past_lowest = chunk.standing == Standing::AboveAll;
+                is_past_run = true;
+            }
+            true
+        })
     }
 
     /// Seals the open run and begins no new one.
@@ -348,19 +366,24 @@ impl HeadState {
         let bits = self.slots.values(series.slot, 0..times.len(), &mut room);
         let is_constant = bits.iter().all(|value| *value == bits[0]);
         let mut freed = 0;
+        let standing = self.store.standing_of(series.chunk, column);
+        if let Some(rare) = &mut series.rare {
+            rare.gaps = rare.gaps.without_open(times[0]);
+        }
         series.chunk = match &mut series.rare {
             Some(rare) if series.is_odd => {
                 freed = rare.bytes();
                 let values = RunValues { bits, starts: &rare.starts, histograms: &rare.histograms };
-                let chunk = self.store.seal(series.chunk, column, values);
+                let chunk = self.store.seal(series.chunk, column, standing, values);
                 rare.starts.clear();
                 rare.histograms.clear();
                 freed -= rare.bytes();
                 chunk
             }
-            _ => self.store.seal(series.chunk, column, RunValues { bits, starts: &[], histograms: &[] }),
+            _ => self.store.seal(series.chunk, column, standing, RunValues { bits, starts: &[], histograms: &[] }),
         };
         self.rare_bytes -= freed;
+        self.held.sealed(series);
         if is_constant {
             series.slot = self.slots.end_equal(series.slot);
         }
@@ -368,23 +391,6 @@ impl HeadState {
         series.is_odd = false;
         self.tracks.end(series.track);
         series.track = NONE;
-    }
-
-    fn seal_late(&mut self, number: u32) {
-        let Some(series) = self.table.get_mut(number) else { return };
-        let Some(rare) = series.rare.as_mut().filter(|rare| !rare.late.is_empty()) else { return };
-        let before = rare.bytes();
-        let late = std::mem::take(&mut rare.late);
-        self.rare_bytes = self.rare_bytes + rare.bytes() - before;
-        let times: Vec<i64> = late.iter().map(|s| s.time_ms).collect();
-        let bits: Vec<u64> = late.iter().map(|s| s.bits).collect();
-        let has_starts = late.iter().any(|s| s.start_ms != 0);
-        let starts: Vec<i64> = late.iter().filter(|_| has_starts).map(|s| s.start_ms).collect();
-        let histograms = late.into_iter().enumerate().filter_map(|(at, s)| Some((at as u8, s.histogram?)));
-        let histograms: Vec<_> = histograms.collect();
-        let column = self.store.column(&times, &self.hasher);
-        series.chunk =
-            self.store.seal(series.chunk, column, RunValues { bits: &bits, starts: &starts, histograms: &histograms });
     }
 
     /// Takes away the samples and exemplars of a series between two times, both inclusive; also what is set apart.
@@ -398,11 +404,11 @@ impl HeadState {
         let Some(series) = self.table.get_mut(number) else { return };
         let gone;
         (series.chunk, gone) = self.store.without(series.chunk, start_ms, end_ms, &self.hasher);
-        self.samples -= gone;
+        self.held.samples -= gone;
         if let Some(frozen) = &mut self.frozen {
             let gone;
             (series.frozen, gone) = frozen.without(series.frozen, start_ms, end_ms, &self.hasher);
-            self.frozen_samples -= gone;
+            self.frozen_held.samples -= gone;
         }
         if series.exemplars().iter().any(|exemplar| is_inside(exemplar.time_ms)) {
             let before = series.rare_bytes();
@@ -432,6 +438,7 @@ impl HeadState {
         for series in self.table.iter_mut() {
             series.frozen = std::mem::replace(&mut series.chunk, NONE);
             series.slot = NONE;
+            series.chunks = 0;
         }
         self.slots.reset();
         self.tracks.reset();
@@ -440,7 +447,7 @@ impl HeadState {
         if !store.is_empty() {
             self.frozen = Some(store);
         }
-        self.frozen_samples = std::mem::take(&mut self.samples);
+        self.frozen_held = std::mem::take(&mut self.held);
     }
 
     /// What is set apart of one series, copied.
@@ -467,7 +474,7 @@ impl HeadState {
     /// Forgets what was set apart, and the exemplars for which `is_flushed` holds: they are in blocks now.
     pub(crate) fn drop_frozen(&mut self, mut is_flushed: impl FnMut(u32, &Exemplar) -> bool) {
         self.frozen = None;
-        self.frozen_samples = 0;
+        self.frozen_held = Held::default();
         let with_exemplars: Vec<u32> =
             self.table.iter().filter(|(_, s)| !s.exemplars().is_empty()).map(|(number, _)| number).collect();
         for number in with_exemplars {
@@ -510,7 +517,8 @@ impl HeadState {
         pay: &mut Pay<'_>,
     ) -> Result<HeadSnapshot, BudgetExceeded> {
         let mut snapshot = to.begin();
-        for chunk in self.chunks(series).filter(|c| c.column.reaches(start_ms, end_ms)) {
+        let chunks = self.chunks_until(series, start_ms.saturating_add(1));
+        for chunk in chunks.filter(|chunk| chunk.column.reaches(start_ms, end_ms)) {
             to.push_chunk(&mut snapshot, &chunk, pay)?;
         }
         let (mut low, mut high) = (0, 0);
@@ -537,15 +545,16 @@ impl HeadState {
         Ok(snapshot)
     }
 
-    /// Whether a sample may lie in the window.
+    /// Whether a sample may standing in the window.
     pub(crate) fn reaches(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> bool {
         self.run_bounds(series).into_iter().flatten().any(|(first, last)| last > start_ms && first <= end_ms)
-            || self.chunks(series).any(|c| c.column.reaches(start_ms, end_ms))
+            || self.chunks_until(series, start_ms.saturating_add(1)).any(|c| c.column.reaches(start_ms, end_ms))
     }
 
-    /// In which windows a sample after this time may lie, as bits.
+    /// In which windows a sample after this time may standing, as bits.
     pub(crate) fn present(&self, series: &HeadSeries, windows: &[(i64, i64)], after_ms: i64) -> u32 {
-        let chunks = self.chunks(series).map(|chunk| (chunk.column.first(), chunk.column.last()));
+        let chunks = self.chunks_until(series, after_ms.saturating_add(1));
+        let chunks = chunks.map(|chunk| (chunk.column.first(), chunk.column.last()));
         let bounds = self.run_bounds(series).into_iter().flatten().chain(chunks);
         bounds.fold(0, |bits, bounds| bits | reached(windows, after_ms, bounds))
     }

@@ -11,6 +11,7 @@ use kymo_core::histogram::STALE_NAN_BITS;
 use kymo_core::storage::{ColumnValue, Columns};
 
 use super::codec::{self, RunValues, times};
+use super::series::Gap;
 use super::slab::Slab;
 use crate::codec::{Malformed, Read};
 use crate::sample::RUN_SAMPLES;
@@ -31,17 +32,38 @@ struct Place {
     offset: u16,
 }
 
+/// What is known of a chunk's times by those of older ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A late run: nothing.
+    Anywhere,
+    /// An open run: it lies above the open run sealed before it, and all that is older than that, but late runs that were
+    /// sealed in between reach into it.
+    AboveOlder,
+    /// An open run: it lies above all chunks of its series that were sealed before it, set apart or not.
+    AboveAll,
+}
+
 /// A sealed run of one series.
 #[derive(Debug, Clone, Copy)]
 struct Chunk {
     /// The chunk of this series that was sealed before.
     previous: u32,
     column: u32,
-    at: Place,
+    /// Where its bytes stand: not a [`Place`], so that `standing` takes no room.
+    page: u32,
+    offset: u16,
+    standing: Standing,
     len: u32,
 }
 
-const _: () = assert!(size_of::<Chunk>() <= 24);
+impl Chunk {
+    fn at(&self) -> Place {
+        Place { page: self.page, offset: self.offset }
+    }
+}
+
+const _: () = assert!(size_of::<Chunk>() == 20);
 
 /// Times of one run or of many.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +110,7 @@ pub(super) struct ChunkView<'a> {
     /// Names its times: chunks of one look at the head that have the same have equal times.
     pub(super) times_name: u64,
     pub(super) column: Column,
+    pub(super) standing: Standing,
     /// Encoded times.
     pub(super) times: &'a [u8],
     /// Encoded values.
@@ -106,6 +129,22 @@ impl ChunkView<'_> {
         }
         columns.times.extend_from_slice(&times[low..high]);
         codec::decode(self.values, times.len(), low..high, columns)
+    }
+
+    /// Appends the sample at exactly `time_ms` to `columns`, if there is one; gives the gap between samples that the time is in.
+    pub(super) fn look(&self, time_ms: i64, columns: &mut Columns) -> Read<Gap> {
+        let mut room = [0; RUN_SAMPLES];
+        let times = self.column.decode(self.times, &mut room)?;
+        let at = times.partition_point(|t| *t < time_ms);
+        let above_ms = at.checked_sub(1).map_or(i64::MIN, |before| times[before]);
+        match times.get(at) {
+            Some(&found) if found == time_ms => {
+                columns.times.push(time_ms);
+                codec::decode(self.values, times.len(), at..at + 1, columns)?;
+                Ok(Gap { above_ms: time_ms, below_ms: time_ms })
+            }
+            next => Ok(Gap { above_ms, below_ms: next.copied().unwrap_or(i64::MAX) }),
+        }
     }
 }
 
@@ -164,15 +203,23 @@ impl ChunkStore {
         number
     }
 
+    /// Where an open run with the times of `column` lies among the chunks of its series, of which `last` is the newest.
+    pub(super) fn standing_of(&self, last: u32, column: u32) -> Standing {
+        let Some(first) = self.columns.get(column).map(Column::first) else { return Standing::AboveOlder };
+        // Older open runs were sealed before this one began, and so was all that was sealed before them.
+        let mut since = self.chunks(last).take_while(|chunk| chunk.standing == Standing::Anywhere);
+        if since.all(|late| late.column.last() < first) { Standing::AboveAll } else { Standing::AboveOlder }
+    }
+
     /// Seals a run whose times are `column`; gives the chunk's number.
-    pub(super) fn seal(&mut self, previous: u32, column: u32, values: RunValues<'_>) -> u32 {
+    pub(super) fn seal(&mut self, previous: u32, column: u32, standing: Standing, values: RunValues<'_>) -> u32 {
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
         codec::encode(values, &mut encoded);
-        let at = self.keep(&encoded);
+        let Place { page, offset } = self.keep(&encoded);
         let len = encoded.len() as u32;
         self.encoded = encoded;
-        self.chunks.push(Chunk { previous, column, at, len })
+        self.chunks.push(Chunk { previous, column, page, offset, standing, len })
     }
 
     /// The chunks of a series, of which `last` is the newest, without what lies between two times, both inclusive: the
@@ -201,12 +248,7 @@ impl ChunkStore {
                 continue;
             }
             let mut rest = Columns::default();
-            let view = ChunkView {
-                times_name: NAMES_COLUMN | u64::from(chunk.column),
-                column,
-                times: self.slice(column.at, column.bytes.into()),
-                values: self.slice(chunk.at, chunk.len as usize),
-            };
+            let view = self.view(&chunk, column);
             let read = view.read(i64::MIN, start_ms.saturating_sub(1), &mut rest);
             if read.and_then(|()| view.read(end_ms, i64::MAX, &mut rest)).is_err() {
                 // What cannot be read is lost either way.
@@ -214,14 +256,14 @@ impl ChunkStore {
             }
             gone += (column.count() - rest.times.len()) as u64;
             if !rest.times.is_empty() {
-                previous = self.seal_columns(previous, &rest, hasher);
+                previous = self.seal_columns(previous, &rest, chunk.standing, hasher);
             }
         }
         (previous, gone)
     }
 
     /// Seals samples that are in columns, at most as many as a run holds.
-    fn seal_columns(&mut self, previous: u32, columns: &Columns, hasher: &FixedState) -> u32 {
+    fn seal_columns(&mut self, previous: u32, columns: &Columns, standing: Standing, hasher: &FixedState) -> u32 {
         let mut bits = Vec::with_capacity(columns.times.len());
         let mut histograms = Vec::new();
         for (at, (_, value)) in columns.iter().enumerate() {
@@ -235,7 +277,12 @@ impl ChunkStore {
             });
         }
         let column = self.column(&columns.times, hasher);
-        self.seal(previous, column, RunValues { bits: &bits, starts: &columns.starts, histograms: &histograms })
+        self.seal(
+            previous,
+            column,
+            standing,
+            RunValues { bits: &bits, starts: &columns.starts, histograms: &histograms },
+        )
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Place {
@@ -263,14 +310,18 @@ impl ChunkStore {
         std::iter::from_fn(move || {
             let chunk = self.chunks.get(next)?;
             next = chunk.previous;
-            let column = *self.columns.get(chunk.column)?;
-            Some(ChunkView {
-                times_name: NAMES_COLUMN | u64::from(chunk.column),
-                column,
-                times: self.slice(column.at, column.bytes.into()),
-                values: self.slice(chunk.at, chunk.len as usize),
-            })
+            Some(self.view(chunk, *self.columns.get(chunk.column)?))
         })
+    }
+
+    fn view(&self, chunk: &Chunk, column: Column) -> ChunkView<'_> {
+        ChunkView {
+            times_name: NAMES_COLUMN | u64::from(chunk.column),
+            column,
+            standing: chunk.standing,
+            times: self.slice(column.at, column.bytes.into()),
+            values: self.slice(chunk.at(), chunk.len as usize),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use kymo_core::{Budget, Clock, Labels, MatchOp, Matcher, QueryContext, SelectErr
 use proptest::prelude::*;
 
 use super::state::{HeadState, Outcome};
+use super::store::Standing;
 use super::*;
 use crate::sample::{RUN_SAMPLES, Sample};
 
@@ -23,16 +24,15 @@ fn add_series(head: &mut HeadState, name: usize) -> u32 {
     head.insert(hash, labels).unwrap()
 }
 
-/// Everything the head has of a series, where runs overlap by precedence.
-fn read(head: &HeadState, number: u32) -> BTreeMap<i64, Sample> {
+/// What the head has of a series in a window, where runs overlap by precedence.
+fn read(head: &HeadState, number: u32, window: (i64, i64)) -> BTreeMap<i64, Sample> {
     let mut copy = HeadCopy::default();
-    let all = (i64::MIN, i64::MAX);
-    let mut snapshot = head.copy(head.get(number).unwrap(), all, &mut copy, &mut |_| Ok(())).unwrap();
-    copy.finish([&mut snapshot].into_iter(), all, &mut |_| Ok(())).unwrap();
+    let mut snapshot = head.copy(head.get(number).unwrap(), window, &mut copy, &mut |_| Ok(())).unwrap();
+    copy.finish([&mut snapshot].into_iter(), window, &mut |_| Ok(())).unwrap();
     let mut found = BTreeMap::new();
     for (_, _, run) in copy.runs(&snapshot) {
         let mut columns = Columns::default();
-        run.read(i64::MIN, i64::MAX, &mut columns).unwrap();
+        run.read(window.0, window.1, &mut columns).unwrap();
         for at in 0..columns.times.len() {
             let mut one = Columns::default();
             run.read(columns.times[at] - 1, columns.times[at], &mut one).unwrap();
@@ -71,7 +71,7 @@ fn the_series_of_a_scrape_share_their_times() {
     let grown = head.bytes() - before;
     assert!(grown < 140_000, "{grown} bytes for 60,000 samples");
     for &number in &numbers {
-        assert_eq!(read(&head, number).len(), 600);
+        assert_eq!(read(&head, number, (i64::MIN, i64::MAX)).len(), 600);
     }
 }
 
@@ -108,7 +108,8 @@ fn a_run_of_equal_values_is_kept_as_one_until_it_has_another() {
         }
     }
     for (at, &number) in numbers.iter().enumerate() {
-        let found: BTreeMap<i64, u64> = read(&head, number).into_iter().map(|(time, s)| (time, s.bits)).collect();
+        let found: BTreeMap<i64, u64> =
+            read(&head, number, (i64::MIN, i64::MAX)).into_iter().map(|(time, s)| (time, s.bits)).collect();
         assert_eq!(found, model[at], "series {at}");
     }
 }
@@ -132,7 +133,8 @@ fn a_series_that_leaves_a_scrape_takes_its_times_along() {
         }
     }
     for (at, &number) in numbers.iter().enumerate() {
-        let found: BTreeMap<i64, u64> = read(&head, number).into_iter().map(|(time, s)| (time, s.bits)).collect();
+        let found: BTreeMap<i64, u64> =
+            read(&head, number, (i64::MIN, i64::MAX)).into_iter().map(|(time, s)| (time, s.bits)).collect();
         assert_eq!(found, model[at], "series {at}");
     }
 }
@@ -148,10 +150,10 @@ fn what_a_freeze_sets_apart_stays_readable_until_it_is_dropped() {
     for time in 150..200 {
         head.append_ahead(number, time, 0, i64::MIN);
     }
-    assert_eq!((read(&head, number).len(), head.samples()), (200, 200));
+    assert_eq!((read(&head, number, (i64::MIN, i64::MAX)).len(), head.samples()), (200, 200));
     assert_eq!(head.frozen(number).1.samples(), 150);
     head.drop_frozen(|_, _| true);
-    assert_eq!((read(&head, number).len(), head.samples()), (50, 50));
+    assert_eq!((read(&head, number, (i64::MIN, i64::MAX)).len(), head.samples()), (50, 50));
 }
 
 #[test]
@@ -194,8 +196,15 @@ enum Op {
     Scrapes {
         first: i64,
         count: i64,
+        falls: bool,
+    },
+    Delete {
+        series: usize,
+        first: i64,
+        last: i64,
     },
     Freeze,
+    /// What was set apart is in blocks.
     Drop,
 }
 
@@ -203,12 +212,74 @@ fn op() -> impl Strategy<Value = Op> {
     let value = prop_oneof![3 => Just(0u64), 3 => (0..9u64).prop_map(|n| (n as f64).to_bits()), 1 => any::<u64>()];
     let start = prop_oneof![4 => Just(0i64), 1 => 1..3i64];
     let append = (0..3usize, 0..400i64, start, value, prop::bool::weighted(0.2));
+    let scrapes = (0..400i64, 1..130i64, prop::bool::weighted(0.3));
     prop_oneof![
         12 => append.prop_map(|(series, time, start, bits, is_histogram)| Op::Append { series, time, start, bits, is_histogram }),
-        3 => (0..400i64, 1..130i64).prop_map(|(first, count)| Op::Scrapes { first, count }),
+        4 => scrapes.prop_map(|(first, count, falls)| Op::Scrapes { first, count, falls }),
+        1 => (0..3usize, 0..400i64, 0..80i64).prop_map(|(series, first, more)| Op::Delete { series, first, last: first + more }),
         1 => Just(Op::Freeze),
         1 => Just(Op::Drop),
     ]
+}
+
+/// What a series should hold.
+#[derive(Debug, Default)]
+struct Model {
+    head: BTreeMap<i64, Sample>,
+    /// What was written since the last freeze.
+    since: BTreeMap<i64, Sample>,
+    frozen: BTreeMap<i64, Sample>,
+    blocks: BTreeMap<i64, Sample>,
+}
+
+impl Model {
+    fn append(&mut self, sample: &Sample) -> Outcome {
+        let before = self.head.get(&sample.time_ms).or_else(|| self.blocks.get(&sample.time_ms));
+        let outcome = match before {
+            None => Outcome::Stored,
+            Some(before) if before.is_identical(sample) => return Outcome::Identical,
+            Some(_) => Outcome::Replaced,
+        };
+        self.head.insert(sample.time_ms, sample.clone());
+        self.since.insert(sample.time_ms, sample.clone());
+        outcome
+    }
+
+    fn all(&mut self) -> [&mut BTreeMap<i64, Sample>; 4] {
+        [&mut self.head, &mut self.since, &mut self.frozen, &mut self.blocks]
+    }
+
+    fn freeze(&mut self) {
+        self.frozen = self.head.clone();
+        self.since.clear();
+    }
+
+    fn drop_frozen(&mut self) {
+        self.blocks.append(&mut self.frozen);
+        self.head = self.since.clone();
+    }
+}
+
+/// Holds what is noted of a series' chunks against their times.
+fn check_notes(head: &HeadState, number: u32) {
+    let series = head.get(number).unwrap();
+    let chunks: Vec<_> = head.chunks(series).collect();
+    let gaps = series.rare.as_ref().map(|rare| rare.gaps);
+    for (at, chunk) in chunks.iter().enumerate() {
+        let mut columns = Columns::default();
+        chunk.read(i64::MIN, i64::MAX, &mut columns).unwrap();
+        assert!(columns.times.iter().all(|time| gaps.is_none_or(|gaps| !gaps.contain(*time))), "{gaps:?}");
+        let older = &chunks[at + 1..];
+        let older = match chunk.standing {
+            Standing::Anywhere => &[],
+            Standing::AboveAll => older,
+            Standing::AboveOlder => {
+                let run = older.iter().position(|older| older.standing != Standing::Anywhere);
+                run.map_or(&[][..], |run| &older[run..])
+            }
+        };
+        assert!(older.iter().all(|older| older.column.last() < chunk.column.first()), "chunk {at} of {}", chunks.len());
+    }
 }
 
 proptest! {
@@ -216,27 +287,25 @@ proptest! {
 
     /// Three series, any order of samples: what is read is what a sorted map holds, and every outcome is its outcome.
     #[test]
-    fn a_series_is_a_sorted_map(ops in prop::collection::vec(op(), 1..60)) {
+    fn a_series_is_a_sorted_map(ops in prop::collection::vec(op(), 1..60), windows in prop::collection::vec((0..530i64, 0..100i64), 8)) {
         let mut head = head();
         let numbers: Vec<u32> = (0..3).map(|n| add_series(&mut head, n)).collect();
-        let mut models: Vec<BTreeMap<i64, Sample>> = vec![BTreeMap::new(); 3];
-        let mut is_frozen = false;
+        let mut models: Vec<Model> = (0..3).map(|_| Model::default()).collect();
+        // Deleted or not: the highest time in blocks never falls here.
+        let (mut newest_in_blocks, mut is_frozen) = ([i64::MIN; 3], false);
         for op in ops {
             let mut apply = |series: usize, sample: Sample| {
-                let model = &mut models[series];
-                let wanted = match model.get(&sample.time_ms) {
-                    None => Outcome::Stored,
-                    Some(before) if before.is_identical(&sample) => Outcome::Identical,
-                    Some(_) => Outcome::Replaced,
-                };
-                let is_plain = sample.start_ms == 0 && sample.histogram.is_none();
-                let found = if is_plain && head.append_ahead(numbers[series], sample.time_ms, sample.bits, i64::MIN) {
+                let (number, blocks_max) = (numbers[series], newest_in_blocks.into_iter().max().unwrap());
+                let wanted = models[series].append(&sample);
+                let needs_blocks = head.get(number).unwrap().needs_blocks(sample.time_ms, blocks_max);
+                let is_plain = sample.start_ms == 0 && sample.histogram.is_none() && !needs_blocks;
+                let found = if is_plain && head.append_ahead(number, sample.time_ms, sample.bits, blocks_max) {
                     Outcome::Stored
                 } else {
-                    head.append(numbers[series], sample.clone(), i64::MIN, None).unwrap()
+                    let in_blocks = (newest_in_blocks[series], models[series].blocks.get(&sample.time_ms).cloned());
+                    head.append(number, sample.clone(), blocks_max, Some(&in_blocks).filter(|_| needs_blocks)).unwrap()
                 };
                 assert_eq!(found, wanted, "{sample:?}");
-                model.insert(sample.time_ms, sample);
             };
             match op {
                 Op::Append { series, time, start, bits, is_histogram } => {
@@ -247,24 +316,50 @@ proptest! {
                     };
                     apply(series, sample);
                 }
-                Op::Scrapes { first, count } => {
-                    for time in first..first + count {
+                Op::Scrapes { first, count, falls } => {
+                    for step in 0..count {
+                        let time = if falls { first + count - step } else { first + step };
                         (0..3).for_each(|series| apply(series, Sample::float(time, 0, time as f64)));
                     }
                 }
+                Op::Delete { series, first, last } => {
+                    head.delete(numbers[series], first, last);
+                    models[series].all().into_iter().for_each(|model| model.retain(|time, _| !(first..=last).contains(time)));
+                }
                 Op::Freeze if !is_frozen => {
                     head.freeze();
+                    models.iter_mut().for_each(Model::freeze);
                     is_frozen = true;
                 }
-                Op::Freeze => {}
-                Op::Drop => {}
+                Op::Drop if is_frozen => {
+                    for (newest, model) in newest_in_blocks.iter_mut().zip(&models) {
+                        *newest = model.frozen.keys().next_back().map_or(*newest, |last| (*newest).max(*last));
+                    }
+                    head.drop_frozen(|_, _| true);
+                    models.iter_mut().for_each(Model::drop_frozen);
+                    is_frozen = false;
+                }
+                Op::Freeze | Op::Drop => {}
             }
+            numbers.iter().for_each(|number| check_notes(&head, *number));
         }
-        for (number, model) in numbers.into_iter().zip(models) {
-            let found = read(&head, number);
-            prop_assert_eq!(found.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
-            for (time, sample) in &model {
-                prop_assert!(found[time].is_identical(sample), "{:?} instead of {:?}", found[time], sample);
+        for (number, Model { head: model, .. }) in numbers.into_iter().zip(models) {
+            let same = |found: &BTreeMap<i64, Sample>, wanted: &BTreeMap<i64, Sample>| {
+                found.len() == wanted.len()
+                    && found.iter().zip(wanted).all(|(a, b)| a.0 == b.0 && a.1.is_identical(b.1))
+            };
+            let found = read(&head, number, (i64::MIN, i64::MAX));
+            prop_assert!(same(&found, &model), "{found:?} instead of {model:?}");
+            for &(start, length) in &windows {
+                let window = (start, start + length);
+                let wanted: BTreeMap<i64, Sample> =
+                    model.iter().filter(|(time, _)| **time > window.0 && **time <= window.1).map(|(t, s)| (*t, s.clone())).collect();
+                let found = read(&head, number, window);
+                prop_assert!(same(&found, &wanted), "{window:?}: {found:?} instead of {wanted:?}");
+                let series = head.get(number).unwrap();
+                prop_assert!(wanted.is_empty() || head.reaches(series, window.0, window.1));
+                prop_assert!(wanted.is_empty() || head.present(series, &[window], i64::MIN) == 1);
+                prop_assert!(wanted.is_empty() || head.present(series, &[window], window.0) == 1);
             }
             let bounds = head.bounds(head.get(number).unwrap());
             let wanted = model.keys().next().zip(model.keys().next_back()).map(|(a, b)| (*a, *b));

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kymo_core::{Changes, MatchOp, Matcher, MetricStorage, Registry, RejectReason, Selector};
+use kymo_core::{Changes, Labels, MatchOp, Matcher, MetricStorage, Registry, RejectReason, SampleBatch, Selector};
 use kymo_storage::fs::{Fs, SimFs};
-use kymo_storage::{Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy};
+use kymo_storage::{
+    Engine, Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy,
+};
 
 use crate::world::*;
 
@@ -21,7 +23,7 @@ fn merging_keeps_every_sample_and_leaves_fewer_blocks() {
         for step in 0..50i64 {
             // Rounds overlap: the later value wins.
             let time = NOW_MS - seconds(20_000) + seconds(round * 400 + step * 15);
-            let mut batch = kymo_core::SampleBatch::new();
+            let mut batch = SampleBatch::new();
             for n in 0..4 {
                 let value = (round * 100 + step) as f64 + n as f64;
                 batch.push_float(&series(n), time, value);
@@ -185,7 +187,7 @@ fn series_that_are_gone_give_their_memory_back_and_their_refs_are_unknown() {
     // What remains is the index of a block of 2,000 series.
     assert!(budget.used() < high / 4, "{} of {high} bytes are still held", budget.used());
     let gone = report.new_refs[1_500].1;
-    let mut batch = kymo_core::SampleBatch::new();
+    let mut batch = SampleBatch::new();
     batch.push_float(gone, NOW_MS + seconds(100), 1.0);
     batch.push_float(old, NOW_MS + seconds(100), 1.0);
     let report = engine.append(&batch).unwrap();
@@ -215,34 +217,86 @@ fn the_head_is_flushed_by_age_and_by_size() {
 }
 
 #[test]
-fn a_head_of_few_series_is_full_with_fewer_samples() {
+fn late_samples_that_are_hard_to_find_fill_the_head() {
+    const SAMPLES: i64 = 6_000;
+    let clock = clock();
+    let series = Labels::from_pairs([("__name__", "busy")]);
+    // Of one series as many samples in order, and then late ones, one by one, until the head is full. Gives how many.
+    let late_until_full = |late_ms: fn(i64) -> i64| {
+        let small = Options { flush_samples: 20_000, ..options(&clock, SyncPolicy::Never) };
+        let (engine, _) = open(&SimFs::new(4), small).unwrap();
+        let told = Arc::new(AtomicU64::new(0));
+        let bell = told.clone();
+        engine.on_full(move || {
+            bell.fetch_add(1, Ordering::Relaxed);
+        });
+        let first_ms = NOW_MS - seconds(SAMPLES);
+        let mut batch = SampleBatch::new();
+        (0..SAMPLES).for_each(|step| batch.push_float(&series, first_ms + seconds(step), 1.0));
+        engine.append(&batch).unwrap();
+        let mut late = 0;
+        while late < SAMPLES && told.load(Ordering::Relaxed) == 0 {
+            let mut batch = SampleBatch::new();
+            batch.push_float(&series, first_ms + late_ms(late), late as f64);
+            assert_eq!(engine.append(&batch).unwrap().stored.floats, 1);
+            late += 1;
+        }
+        engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+        let statistics = engine.statistics();
+        let is_full = told.load(Ordering::Relaxed) > 0;
+        let wanted = if is_full { (0, SAMPLES + late) } else { (SAMPLES + late, 0) };
+        assert_eq!((statistics.head_samples as i64, statistics.block_samples as i64), wanted);
+        assert_eq!(dump(&engine).values().map(|samples| samples.len() as i64).sum::<i64>(), SAMPLES + late);
+        late
+    };
+    assert_eq!(late_until_full(|late| seconds(late) - seconds(SAMPLES)), SAMPLES, "before all others, rising");
+    assert_eq!(late_until_full(|late| -seconds(1) - seconds(late)), SAMPLES, "before all others, falling");
+    // None at a whole second: those are taken.
+    let between = |late: i64| seconds(SAMPLES - 70) + 1 + late + late / 999;
+    assert_eq!(late_until_full(between), SAMPLES, "between the last ones, rising");
+    let scattered = late_until_full(|late| seconds(late * 2_477 % SAMPLES) + 500);
+    assert!((100..1_000).contains(&scattered), "full after {scattered} late ones");
+}
+
+#[test]
+fn a_replayed_head_is_no_fuller_than_it_was() {
     let disk = SimFs::new(4);
     let clock = clock();
-    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Never)).unwrap();
-    let told = Arc::new(AtomicU64::new(0));
-    let bell = told.clone();
-    engine.on_full(move || {
-        bell.fetch_add(1, Ordering::Relaxed);
-    });
-    let left = || {
+    let small = || Options { flush_samples: 40_000, ..options(&clock, SyncPolicy::Always) };
+    let (engine, _) = open(&disk, small()).unwrap();
+    // What comes is below what blocks hold.
+    engine.append(&scrape(1, NOW_MS + seconds(300))).unwrap();
+    engine.flush().unwrap();
+    let mut batch = SampleBatch::new();
+    for step in 0..10_000 {
+        // Each tenth comes a hundred samples late.
+        let time_ms = if step % 10 == 9 { step * 10 - 1_005 } else { step * 10 };
+        batch.push_float(&series(7), NOW_MS - seconds(200) + time_ms, step as f64);
+    }
+    engine.append(&batch).unwrap();
+    let tended = |engine: &Engine| {
         engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
         engine.statistics().head_samples
     };
-    let mut refs = Vec::new();
-    for step in 0..5_000 {
-        let mut batch = scrape(100, NOW_MS - 5_000 + step);
-        for (row, series) in refs.iter().enumerate() {
-            batch.set_ref(row, *series);
-        }
-        let report = engine.append(&batch).unwrap();
-        if refs.is_empty() {
-            refs = report.new_refs.iter().map(|(_, series)| *series).collect();
-        }
-        if step == 4_998 {
-            assert_eq!((told.load(Ordering::Relaxed), left()), (0, 499_900));
-        }
-    }
-    assert_eq!((told.load(Ordering::Relaxed), left()), (1, 0), "half a million of a hundred series");
+    assert_eq!(tended(&engine), 10_000, "not full");
+    drop(engine);
+    let (engine, _) = open(&disk, small()).unwrap();
+    assert_eq!(tended(&engine), 10_000, "nor now");
+}
+
+#[test]
+fn many_chunks_of_one_series_fill_the_head() {
+    let clock = clock();
+    let (engine, _) = open(&SimFs::new(4), options(&clock, SyncPolicy::Never)).unwrap();
+    let append = |range: std::ops::Range<i64>| {
+        let mut batch = SampleBatch::new();
+        range.for_each(|step| batch.push_float(&series(7), NOW_MS - seconds(600) + step, 1.0));
+        engine.append(&batch).unwrap();
+        engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+        engine.statistics().head_samples
+    };
+    assert_eq!(append(0..8_191 * 60 + 59), 8_191 * 60 + 59);
+    assert_eq!(append(8_191 * 60 + 59..8_192 * 60), 0);
 }
 
 #[test]
@@ -479,7 +533,7 @@ fn a_series_is_kept_as_long_as_the_first_rule_that_matches_it_says() {
     assert_eq!(late.rejected, [(0, RejectReason::OutsideRetention), (3, RejectReason::OutsideRetention)]);
     assert_eq!(late.identical.floats, 2);
     let refs = engine.append(&scrape(4, hour(0))).unwrap().new_refs;
-    let mut batch = kymo_core::SampleBatch::new();
+    let mut batch = SampleBatch::new();
     for &(n, series) in &refs {
         batch.push_float(series, hour(12), value(n as u64, hour(12)));
     }

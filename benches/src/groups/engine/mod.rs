@@ -3,6 +3,7 @@
 mod append;
 pub(super) mod bytes;
 mod encoders;
+mod full;
 mod hot_points;
 mod memory;
 mod select;
@@ -28,6 +29,8 @@ pub enum Rows {
     Append,
     /// Cost per sample at 10,000, 100,000 and 1,000,000 series
     Scaling,
+    /// Time to open a head that is as full as it gets, late samples in it or not
+    Full,
     /// 1,000 series × 1 h from the head and from blocks, warm and cold
     Select,
     /// A million hot points
@@ -51,10 +54,11 @@ pub enum Rows {
 /// Adds the rows that are measured within processes of our own.
 pub(super) fn run(setup: &Setup, report: &mut Report, wants: impl Fn(Rows) -> bool) {
     type Measure = fn(&Setup, &mut Report) -> Result<()>;
-    let all: [(Rows, Measure); 9] = [
+    let all: [(Rows, Measure); 10] = [
         (Rows::Append, append::run),
         (Rows::Append, append::two_writers),
         (Rows::Scaling, append::scaling),
+        (Rows::Full, full::run),
         (Rows::Select, select::run),
         (Rows::Hot, memory::hot),
         (Rows::Series, memory::series),
