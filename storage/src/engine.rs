@@ -101,7 +101,7 @@ pub struct Engine {
 pub(crate) struct Counts {
     pub(crate) series: AtomicU64,
     pub(crate) head_samples: AtomicU64,
-    pub(crate) head_weight: AtomicU64,
+    pub(crate) head_is_full: AtomicBool,
     pub(crate) head_bytes: AtomicU64,
     pub(crate) increment_bytes: AtomicU64,
     pub(crate) quarantined: AtomicU64,
@@ -204,10 +204,10 @@ impl Engine {
 
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
-        let before = self.counts.head_weight.swap(head.weight(), Ordering::Relaxed);
-        let full_at = self.full_at();
-        if before < full_at
-            && head.weight() >= full_at
+        let is_full = head.is_full(self.full_at());
+        let was_full = self.counts.head_is_full.swap(is_full, Ordering::Relaxed);
+        if is_full
+            && !was_full
             && let Some(wake) = self.on_full.get()
         {
             wake();

@@ -70,22 +70,30 @@ impl Engine {
             self.metrics.flushes.count(self.flush_frozen(frozen))?;
             *left_over = None;
         }
+        let is_early = self.is_full_early();
         let frozen = left_over.insert(self.freeze());
         let position = frozen.position;
         let is_something = self.metrics.flushes.count(self.flush_frozen(frozen))?;
         *left_over = None;
+        // What was appended meanwhile is as old as this flush at most.
+        *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner) =
+            (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
         if !is_something {
             return Ok(());
         }
         let took = self.options.clock.monotonic().saturating_sub(began);
         self.metrics.flush_duration.record(took.as_secs_f64());
-        let mut since = self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was appended meanwhile is as old as this flush at most.
-        *since = (self.counts.head_samples.load(Ordering::Relaxed) > 0).then_some(began);
-        drop(since);
         self.remove_segments_before(position.segment)?;
-        self.free_idle_series();
+        if !is_early {
+            self.free_idle_series();
+        }
         Ok(())
+    }
+
+    /// Whether few samples made the head full: others may not have had the time to send anything since the last flush.
+    fn is_full_early(&self) -> bool {
+        let (head, full_at) = (self.head.read(), self.full_at());
+        head.is_full(full_at) && head.samples() < full_at
     }
 
     /// Removes log segments before `keep`, oldest first. Appends go on: nobody writes to those any more.

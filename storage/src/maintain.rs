@@ -160,9 +160,10 @@ impl Engine {
     }
 
     fn is_full(&self) -> bool {
-        self.counts.head_weight.load(Ordering::Relaxed) >= self.full_at()
+        self.counts.head_is_full.load(Ordering::Relaxed)
     }
 
+    /// The weight of a full head.
     pub(crate) fn full_at(&self) -> u64 {
         self.options.flush_samples.max(1)
     }

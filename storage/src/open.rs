@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use foldhash::{HashMap, HashMapExt};
 use kymo_core::memory::remember_metadata;
@@ -34,6 +34,8 @@ const REPLAY_SHARE: u64 = 2;
 
 /// Samples for which replay makes a block of their own at the least, however little memory there is.
 const RELIEVED_SAMPLES_MIN: u64 = 10_000;
+/// Full heads that replay takes before it flushes.
+const REPLAYED_HEADS_MAX: u64 = 2;
 /// What replay takes for the highest time in blocks: nobody looks into them, and whether they hold a time as well makes no
 /// difference, as the head wins. With the real one, what is below it would all be late.
 const BELOW_ALL: i64 = i64::MIN;
@@ -346,7 +348,7 @@ impl Engine {
         }
         if self.counts.head_samples.load(Ordering::Relaxed) > 0 {
             let now = self.options.clock.monotonic();
-            *self.unflushed_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+            *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         }
         self.take_memory()
     }
@@ -448,20 +450,39 @@ impl Engine {
         let head = self.head.read();
         self.count_head(&head);
         let bytes = self.counts.head_bytes.load(Ordering::Relaxed);
-        let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let held = memory.bytes();
         memory.grow(bytes.saturating_sub(held))?;
         Ok(())
     }
 
-    /// Flushes in the middle of a replay when the head outgrows its share of the memory limit.
+    /// Flushes in the middle of a replay when the head outgrows its share of the memory limit, or weighs so much that what
+    /// follows would take long: rows that blocks held already were not stored when they came, and are now.
     fn relieve(&self, behind: LogPosition) -> Result<(), StorageError> {
         let (samples, bytes) = (&self.counts.head_samples, &self.counts.head_bytes);
-        let is_large = bytes.load(Ordering::Relaxed) > self.options.budget.limit() / REPLAY_SHARE;
-        if !is_large || samples.load(Ordering::Relaxed) < RELIEVED_SAMPLES_MIN {
+        let is_large = bytes.load(Ordering::Relaxed) > self.options.budget.limit() / REPLAY_SHARE
+            && samples.load(Ordering::Relaxed) >= RELIEVED_SAMPLES_MIN;
+        let is_heavy = self.head.read().weight() / REPLAYED_HEADS_MAX >= self.full_at();
+        let mut left_over = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What could not be flushed for its weight once is not tried again with every frame.
+        if !is_large && (!is_heavy || left_over.is_some()) {
             return Ok(());
         }
-        let frozen = self.freeze_at(behind);
-        self.flush_frozen(&frozen).map(drop)
+        if let Some(frozen) = &*left_over {
+            self.flush_frozen(frozen)?;
+            *left_over = None;
+        }
+        let frozen = left_over.insert(self.freeze_at(behind));
+        match self.flush_frozen(frozen) {
+            Ok(_) => *left_over = None,
+            Err(error) if is_large => return Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a long log cannot be flushed while it is replayed"
+                );
+            }
+        }
+        Ok(())
     }
 }

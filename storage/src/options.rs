@@ -84,7 +84,7 @@ pub struct Options {
     /// What is known of services, for those who ask the engine; it is filled by whoever made it.
     pub health: Option<Arc<ServiceHealth>>,
     /// Samples in the head beyond which it is flushed: bounds the time that replay takes. Late samples, which had to be looked for
-    /// among the chunks of their series, count as more than one.
+    /// among the chunks of their series, count as more than one; with half a million of one series it is flushed, too.
     pub flush_samples: u64,
     /// Age of the oldest unflushed append beyond which the head is flushed.
     pub flush_age: Duration,

@@ -48,11 +48,14 @@ impl HeadState {
             before = looked.sample;
             self.held.looks += looked.looks;
         }
-        let before = before.as_ref().or(in_blocks);
-        let (is_there, is_identical) = (before.is_some(), before.is_some_and(|before| before.is_identical(&sample)));
-        let Some(series) = self.table.get_mut(number).filter(|_| !is_identical) else { return Outcome::Identical };
+        let Some(series) = self.table.get_mut(number) else { return Outcome::Identical };
         let rare = series.rare();
         rare.gaps = new_gaps.unwrap_or(gaps);
+        let before = before.as_ref().or(in_blocks);
+        let is_there = before.is_some();
+        if before.is_some_and(|before| before.is_identical(&sample)) {
+            return Outcome::Identical;
+        }
         match found {
             Ok(at) => rare.late[at] = sample,
             Err(at) => {

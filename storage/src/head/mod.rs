@@ -16,8 +16,9 @@
 //! sealing), the *late* run, the *open* run.
 //!
 //! Invariants: (1) the open run takes only times above everything that the head ever took of the series, so a time in it is
-//! nowhere else in the head, and nowhere in blocks either unless replay put it there; (2) a time in the late run that is also in a chunk was written after it; (3) chunks of a series are
-//! linked in the order of sealing, frozen ones below all others.
+//! nowhere else in the head, and nowhere in blocks either unless replay put it there; (2) a time in the late run that is
+//! also in a chunk was written after it; (3) chunks of a series are linked in the order of sealing, frozen ones below all
+//! others.
 
 mod codec;
 mod late;

@@ -21,7 +21,7 @@ use crate::presence::reached;
 use crate::sample::{RUN_SAMPLES, Sample};
 use crate::select::SERIES_PER_CHECK;
 
-/// Chunks of one series, half a million samples, with which the head is full: a look at all of them takes some ten
+/// Chunks of one series, half a million samples, with which the head is full: to look at all of them takes some fifty
 /// microseconds.
 const CHUNKS_MAX: u16 = 8_192;
 
@@ -57,7 +57,7 @@ pub(super) struct Held {
 
 impl Held {
     fn weight(&self) -> u64 {
-        if self.has_long { u64::MAX } else { self.samples + self.looks / LOOKS_PER_SAMPLE }
+        self.samples + self.looks / LOOKS_PER_SAMPLE
     }
 
     /// A chunk of this series was sealed.
@@ -101,10 +101,15 @@ impl HeadState {
         self.held.samples + self.frozen_held.samples
     }
 
-    /// What appending all that is held took, and replay would take, in samples that come in order: late ones are looked for.
-    /// Beyond measure once a series has so many chunks that a look at all of them takes long.
+    /// What appending all that is held took, in samples that come in order: late ones are looked for.
     pub(crate) fn weight(&self) -> u64 {
-        self.held.weight().saturating_add(self.frozen_held.weight())
+        self.held.weight() + self.frozen_held.weight()
+    }
+
+    /// Whether it holds as much as it should before a flush: that weighs so much, or a series so long that to look at all its
+    /// chunks takes long.
+    pub(crate) fn is_full(&self, weight: u64) -> bool {
+        self.weight() >= weight || self.held.has_long || self.frozen_held.has_long
     }
 
     /// Bytes held, labels and index with them. O(1).
@@ -272,7 +277,7 @@ impl HeadState {
             }
             return Some(Outcome::Stored);
         } else if let Some(at) = self.in_open(number, time_ms) {
-            // Invariant 1: it is nowhere else.
+            // Invariant 1: it is nowhere else in the head.
             self.replace_open(number, at, sample)
         } else {
             self.append_late(number, sample, in_blocks.and_then(|(_, sample)| sample.as_ref()))
@@ -545,13 +550,13 @@ impl HeadState {
         Ok(snapshot)
     }
 
-    /// Whether a sample may standing in the window.
+    /// Whether a sample may lie in the window.
     pub(crate) fn reaches(&self, series: &HeadSeries, start_ms: i64, end_ms: i64) -> bool {
         self.run_bounds(series).into_iter().flatten().any(|(first, last)| last > start_ms && first <= end_ms)
             || self.chunks_until(series, start_ms.saturating_add(1)).any(|c| c.column.reaches(start_ms, end_ms))
     }
 
-    /// In which windows a sample after this time may standing, as bits.
+    /// In which windows a sample after this time may lie, as bits.
     pub(crate) fn present(&self, series: &HeadSeries, windows: &[(i64, i64)], after_ms: i64) -> u32 {
         let chunks = self.chunks_until(series, after_ms.saturating_add(1));
         let chunks = chunks.map(|chunk| (chunk.column.first(), chunk.column.last()));

@@ -285,6 +285,59 @@ fn a_replayed_head_is_no_fuller_than_it_was() {
 }
 
 #[test]
+fn a_log_of_what_blocks_held_already_is_flushed_while_it_is_replayed() {
+    let disk = SimFs::new(4);
+    let clock = clock();
+    let small = || Options { flush_samples: 2_000, ..options(&clock, SyncPolicy::Always) };
+    let (engine, _) = open(&disk, small()).unwrap();
+    let send = || {
+        for first in (0..6_000).step_by(500) {
+            let mut batch = SampleBatch::new();
+            (first..first + 500).for_each(|step| batch.push_float(&series(7), NOW_MS - 6_000 + step, step as f64));
+            engine.append(&batch).unwrap();
+        }
+    };
+    send();
+    engine.flush().unwrap();
+    send();
+    assert_eq!(engine.statistics().head_samples, 0, "all of it was there");
+    let before = dump(&engine);
+    drop(engine);
+    let (engine, _) = open(&disk, small()).unwrap();
+    assert_eq!(engine.statistics().head_samples, 2_000, "two full heads are in blocks");
+    assert_eq!(dump(&engine), before);
+}
+
+#[test]
+fn series_that_wait_are_not_freed_because_others_fill_the_head_early() {
+    let clock = clock();
+    let small = Options { flush_samples: 20_000, ..options(&clock, SyncPolicy::Never) };
+    let (engine, _) = open(&SimFs::new(4), small).unwrap();
+    let waiting = engine.append(&scrape(1, NOW_MS - seconds(30_000))).unwrap().new_refs[0].1;
+    let mut flushes = 0;
+    for round in 0..5 {
+        let first_ms = NOW_MS - seconds(30_000 - round * 6_000);
+        let mut batch = SampleBatch::new();
+        (0..6_000).for_each(|step| batch.push_float(&series(7), first_ms + seconds(step), 1.0));
+        engine.append(&batch).unwrap();
+        for late in 0..1_000 {
+            let mut batch = SampleBatch::new();
+            batch.push_float(&series(7), first_ms + seconds(late * 2_477 % 6_000) + 500, 2.0);
+            engine.append(&batch).unwrap();
+            engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
+            if engine.statistics().head_samples == 0 {
+                flushes += 1;
+                break;
+            }
+        }
+    }
+    assert_eq!(flushes, 5);
+    let mut batch = SampleBatch::new();
+    batch.push_float(waiting, NOW_MS, 1.0);
+    assert_eq!(engine.append(&batch).unwrap().stored.floats, 1);
+}
+
+#[test]
 fn many_chunks_of_one_series_fill_the_head() {
     let clock = clock();
     let (engine, _) = open(&SimFs::new(4), options(&clock, SyncPolicy::Never)).unwrap();
