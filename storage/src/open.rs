@@ -312,6 +312,18 @@ impl Engine {
     }
 
     fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
+        self.head.write().index_beside();
+        let replayed = self.replay_segments(segments, report);
+        self.head.write().index_here();
+        replayed?;
+        if self.counts.head_samples.load(Ordering::Relaxed) > 0 {
+            let now = self.options.clock.monotonic();
+            *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        self.take_memory()
+    }
+
+    fn replay_segments(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
         let mut replay = Replay { known: HashMap::new(), chain: ChainReader::default(), numbers: Vec::new() };
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
@@ -346,11 +358,7 @@ impl Engine {
                 cut_tail(&*self.fs, path, keep)?;
             }
         }
-        if self.counts.head_samples.load(Ordering::Relaxed) > 0 {
-            let now = self.options.clock.monotonic();
-            *self.unflushed_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        }
-        self.take_memory()
+        Ok(())
     }
 
     /// Applies one frame; of a frame that is in blocks already only the definitions.
@@ -382,7 +390,9 @@ impl Engine {
                 }
                 Record::Delete(tombstone) => {
                     if !is_covered {
+                        head.index_here();
                         self.apply_delete(&mut head, tombstone);
+                        head.index_beside();
                     }
                     return;
                 }

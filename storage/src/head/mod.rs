@@ -21,6 +21,7 @@
 //! others.
 
 mod codec;
+mod indexer;
 mod late;
 mod open;
 mod order;

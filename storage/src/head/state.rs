@@ -128,6 +128,17 @@ impl HeadState {
         self.table.insert(hash, labels)
     }
 
+    /// Lets the index of series that are added be made beside it, until [`index_here`](Self::index_here): nothing may be
+    /// selected meanwhile, and no series freed.
+    pub(crate) fn index_beside(&mut self) {
+        self.table.index_beside();
+    }
+
+    /// Has the index complete again.
+    pub(crate) fn index_here(&mut self) {
+        self.table.index_here();
+    }
+
     #[inline]
     pub(crate) fn get(&self, number: u32) -> Option<&HeadSeries> {
         self.table.get(number)

@@ -3,9 +3,13 @@
 use hashbrown::HashTable;
 use kymo_core::{Labels, LabelsRef};
 
+use super::indexer::Indexer;
 use super::postings::Postings;
 use super::series::HeadSeries;
 use super::store::spread;
+
+/// Series from which on another thread pays.
+const BESIDE_MIN: usize = 1_024;
 
 /// Series per page. A page whose series are all gone is freed, and costs 8 bytes from then on.
 const PAGE: usize = 64;
@@ -23,7 +27,10 @@ pub(super) struct Table {
     label_bytes: usize,
     /// Half of the hash of the labels, and the number.
     by_labels: HashTable<(u32, u32)>,
+    /// Empty while an indexer has it.
     pub(super) postings: Postings,
+    indexer: Option<Indexer>,
+    may_index_beside: bool,
 }
 
 impl Table {
@@ -70,13 +77,50 @@ impl Table {
             self.live_pages += 1;
         }
         self.label_bytes += label_bytes(&labels);
-        self.postings.add(number, &labels);
+        self.index(number, &labels);
         self.pages[page].as_mut()?[number as usize % PAGE] = Some(HeadSeries::new(labels));
         self.live_in_page[page] += 1;
         self.live += 1;
         let half = hash as u32;
         self.by_labels.insert_unique(spread(half), (half, number), |entry| spread(entry.0));
         Some(number)
+    }
+
+    fn index(&mut self, number: u32, labels: &Labels) {
+        if self.may_index_beside && self.indexer.is_none() && self.live >= BESIDE_MIN {
+            self.indexer = Indexer::start(std::mem::take(&mut self.postings));
+            if self.indexer.is_none() {
+                self.may_index_beside = false;
+                self.index_anew();
+            }
+        }
+        match &mut self.indexer {
+            Some(indexer) => indexer.add(number, labels.clone()),
+            None => self.postings.add(number, labels),
+        }
+    }
+
+    /// Lets another thread make the index of series that are added, until [`index_here`](Self::index_here): nobody may look
+    /// into it, nor remove series.
+    pub(super) fn index_beside(&mut self) {
+        self.may_index_beside = true;
+    }
+
+    /// Has the index complete again.
+    pub(super) fn index_here(&mut self) {
+        self.may_index_beside = false;
+        if let Some(indexer) = self.indexer.take() {
+            match indexer.end() {
+                Some(postings) => self.postings = postings,
+                None => self.index_anew(),
+            }
+        }
+    }
+
+    fn index_anew(&mut self) {
+        let mut postings = Postings::default();
+        self.iter().for_each(|(number, series)| postings.add(number, &series.labels));
+        self.postings = postings;
     }
 
     /// Frees the series for which `gone` holds; gives how many.
@@ -132,9 +176,13 @@ impl Table {
         let pages = self.live_pages * size_of::<[Option<HeadSeries>; PAGE]>();
         let lists = self.pages.capacity() * size_of::<Option<Page>>() + self.live_in_page.capacity();
         let table = self.by_labels.capacity() * (size_of::<(u32, u32)>() + 1) * 8 / 7;
-        pages + lists + table + self.label_bytes + self.postings.bytes()
+        let index = self.postings.bytes() + self.indexer.as_ref().map_or(0, |_| self.live * BYTES_INDEXED);
+        pages + lists + table + self.label_bytes + index
     }
 }
+
+/// About what the index takes of a series, while it is not there to say it.
+const BYTES_INDEXED: usize = 192;
 
 /// What a label set takes beside its pointer.
 fn label_bytes(labels: &Labels) -> usize {

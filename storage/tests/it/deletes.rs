@@ -103,6 +103,30 @@ fn a_delete_hides_at_once_and_stays_whatever_happens_next() {
 }
 
 #[test]
+fn a_delete_is_replayed_among_thousands_of_series() {
+    let disk = SimFs::new(901);
+    let clock = clock();
+    let mut model = Model::new();
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Always)).unwrap();
+    for (n, count) in [2_000, 5_000, 9_000].into_iter().enumerate() {
+        engine.append(&scrape(count, at(n as i64))).unwrap();
+        note(&mut model, count, at(n as i64));
+        engine.delete(&two(0, n as i64)).unwrap();
+        forget(&mut model, &two(0, n as i64));
+    }
+    let selected = |engine: &Engine| {
+        let matcher = Matcher::new("n", MatchOp::Regex, "[0-9]|8...").unwrap();
+        let set = engine.select(&Selector::new(vec![matcher], at(-1), at(9)), &QueryContext::unlimited()).unwrap();
+        set.len()
+    };
+    assert_eq!(selected(&engine), 10 - 2 + 1_000);
+    drop(engine);
+    let (engine, _) = open(&disk, options(&clock, SyncPolicy::Always)).unwrap();
+    assert_eq!(dump(&engine), model);
+    assert_eq!(selected(&engine), 10 - 2 + 1_000);
+}
+
+#[test]
 fn what_is_written_after_a_delete_is_kept_also_the_same_samples_again() {
     let disk = SimFs::new(901);
     let clock = clock();

@@ -27,8 +27,13 @@ struct Order {
     row: fn(u64) -> (u64, i64),
 }
 
-const ORDERS: [Order; 7] = [
+const ORDERS: [Order; 8] = [
     Order { what: "10,000 series in order", series: 10_000, row: |n| (n % 10_000, (n / 10_000) as i64 * 5_000) },
+    Order {
+        what: "1,000,000 series in order",
+        series: 1_000_000,
+        row: |n| (n % 1_000_000, (n / 1_000_000) as i64 * 5_000),
+    },
     Order {
         what: "10,000 series, a tenth two hours late",
         series: 10_000,
