@@ -18,6 +18,8 @@ const ROWS_PER_SERIES: u64 = 8;
 const KEY_BYTES_MAX: usize = 32 << 20;
 /// Series per page.
 const PAGE: usize = 512;
+/// Series whose slots a reader keeps together.
+const NEIGHBOURS: u32 = 16;
 /// No series.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -156,7 +158,8 @@ pub(super) struct Slot {
 pub(crate) struct ChainReader {
     pub(super) opening: u32,
     slots: Vec<Slot>,
-    by_index: HashMap<u32, u32>,
+    /// Slots of neighbouring series lie together: they come in the order of their numbers, mostly.
+    by_index: HashMap<u32, [u32; NEIGHBOURS as usize]>,
     epoch: u32,
     /// The slot of the last row.
     pub(super) last: u32,
@@ -193,10 +196,13 @@ impl ChainReader {
 
     /// The slot of a series, made if it is met for the first time.
     pub(super) fn slot(&mut self, index: u32) -> u32 {
-        *self.by_index.entry(index).or_insert_with(|| {
+        let neighbours = self.by_index.entry(index / NEIGHBOURS).or_insert([NONE; NEIGHBOURS as usize]);
+        let slot = &mut neighbours[(index % NEIGHBOURS) as usize];
+        if *slot == NONE {
+            *slot = self.slots.len() as u32;
             self.slots.push(Slot { bits: 0, index, next: NONE, epoch: 0 });
-            self.slots.len() as u32 - 1
-        })
+        }
+        *slot
     }
 
     /// The slot as it stands since the last key frame.
