@@ -8,7 +8,7 @@
 //!   select ◄── snapshot of head and blocks, merged per series
 //! ```
 //!
-//! The engine is synchronous, has no threads of its own, and reaches the disk only through [`fs::Fs`].
+//! The engine is synchronous, has no threads of its own once it is open, and reaches the disk only through [`fs::Fs`].
 //! Whoever opens it calls [`Engine::maintain`] for each [`Lane`].
 //!
 //! ```

@@ -8,7 +8,7 @@ use super::postings::Postings;
 use super::series::HeadSeries;
 use super::store::spread;
 
-/// Series from which on another thread pays.
+/// With so many series a thread for their index pays.
 const BESIDE_MIN: usize = 1_024;
 
 /// Series per page. A page whose series are all gone is freed, and costs 8 bytes from then on.
