@@ -118,14 +118,19 @@ impl<'a> LabelsRef<'a> {
     /// [`LabelError::Damaged`] or [`LabelError::NotUtf8`].
     pub fn from_packed(packed: &'a [u8]) -> Result<LabelsRef<'a>, LabelError> {
         let mut at = 0;
-        let mut previous: Option<&str> = None;
+        let mut previous: Option<&[u8]> = None;
+        // Looked at once for all strings: a log has millions of label sets.
+        let is_ascii = packed.is_ascii();
         while at < packed.len() {
             let start = at;
             let damaged = LabelError::Damaged { offset: start };
             let name = take_checked(packed, &mut at).ok_or_else(|| damaged.clone())?;
             let value = take_checked(packed, &mut at).ok_or(damaged)?;
-            let name = checked_utf8(name)?;
-            let value = checked_utf8(value)?;
+            if !is_ascii {
+                check_utf8(name)?;
+                check_utf8(value)?;
+            }
+            // Bytes of UTF-8 are in the order of its characters.
             if name.is_empty() || value.is_empty() || previous.is_some_and(|p| p >= name) {
                 return Err(LabelError::Damaged { offset: start });
             }
@@ -390,8 +395,11 @@ fn take_checked<'a>(packed: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     None
 }
 
-fn checked_utf8(bytes: &[u8]) -> Result<&str, LabelError> {
-    std::str::from_utf8(bytes).map_err(|_| LabelError::NotUtf8 { lossy: String::from_utf8_lossy(bytes).into_owned() })
+fn check_utf8(bytes: &[u8]) -> Result<(), LabelError> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(LabelError::NotUtf8 { lossy: String::from_utf8_lossy(bytes).into_owned() }),
+    }
 }
 
 impl PartialEq for Labels {

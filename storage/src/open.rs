@@ -26,8 +26,8 @@ use crate::options::Options;
 use crate::sample::Sample;
 use crate::tombstones::Tombstones;
 use crate::wal::{
-    ChainReader, Commit, LogDamage, LogPosition, LogWriter, ReadFrame, Record, ReplayEnd, SegmentReader, cut_tail,
-    decode, segment_number,
+    ChainReader, Commit, LogDamage, LogPosition, LogWriter, NONE, ReadFrame, Record, ReplayEnd, SegmentReader,
+    cut_tail, decode, segment_number,
 };
 
 /// Head bytes beyond which replay flushes, as a share of the memory limit.
@@ -262,13 +262,14 @@ fn keep_copy(fs: &dyn Fs, dir: &Path, path: &Path) {
 }
 
 /// What replay carries from frame to frame.
+#[derive(Default)]
 struct Replay {
     /// The numbers that refs of earlier openings have now.
     known: Known,
     /// What the frames of the segment lean on.
     chain: ChainReader,
-    /// The numbers that its slots have now.
-    numbers: Vec<Option<u32>>,
+    /// Of the labels of series that are defined at once.
+    hashes: Vec<u64>,
 }
 
 /// The numbers that refs of earlier openings have now. Refs come in the order of their numbers, mostly, so those of neighbours lie
@@ -350,7 +351,7 @@ impl Engine {
     }
 
     fn replay_segments(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
-        let mut replay = Replay { known: Known::default(), chain: ChainReader::default(), numbers: Vec::new() };
+        let mut replay = Replay::default();
         for (number, path) in segments {
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
@@ -358,7 +359,6 @@ impl Engine {
                 if from.segment == *number { from.offset } else { 0 }
             };
             replay.chain.clear();
-            replay.numbers.clear();
             while let Some(frame) = reader.next()? {
                 let end = frame.end;
                 let is_covered = end <= skip_until;
@@ -399,14 +399,19 @@ impl Engine {
         let mut head = self.head.write();
         let mut increments = self.increments();
         let (mut samples, mut touched) = (0u64, None::<(i64, i64)>);
-        let Replay { known, chain, numbers } = replay;
+        let Replay { known, chain, hashes } = replay;
         let outcome = decode(frame.payload, chain, frame.footing, |record| {
-            let (slot, series, sample) = match record {
-                Record::Define(series, labels) => {
-                    let hash = self.head.hash(labels);
-                    let number = head.find(hash, labels).or_else(|| head.insert(hash, labels.to_labels()));
-                    if let Some(number) = number {
-                        known.insert(series, number);
+            let (number, series, sample) = match record {
+                Record::Define(definitions, numbers) => {
+                    hashes.clear();
+                    hashes.extend(definitions.iter().map(|(_, labels)| self.head.hash(*labels)));
+                    head.touch_hashes(hashes);
+                    for (((series, labels), hash), number) in definitions.iter().zip(&*hashes).zip(numbers) {
+                        let found = head.find(*hash, *labels).or_else(|| head.insert(*hash, labels.to_labels()));
+                        if let Some(found) = found {
+                            known.insert(*series, found);
+                            *number = found;
+                        }
                     }
                     return;
                 }
@@ -430,26 +435,25 @@ impl Engine {
                     }
                     return;
                 }
-                Record::Added { slot, series, row, begins } => (slot, series, Replayed::Added(row, begins)),
-                Record::Float { slot, series, time_ms, start_ms, bits } => {
-                    (slot, series, Replayed::Sample(Sample::float(time_ms, start_ms, f64::from_bits(bits))))
+                Record::Added { number, series, row, begins } => (number, series, Replayed::Added(row, begins)),
+                Record::Float { number, series, time_ms, start_ms, bits } => {
+                    (number, series, Replayed::Sample(Sample::float(time_ms, start_ms, f64::from_bits(bits))))
                 }
-                Record::Histogram { slot, series, time_ms, start_ms, value } => {
-                    (slot, series, Replayed::Sample(Sample::histogram(time_ms, start_ms, value.into())))
+                Record::Histogram { number, series, time_ms, start_ms, value } => {
+                    (number, series, Replayed::Sample(Sample::histogram(time_ms, start_ms, value.into())))
                 }
             };
             if is_covered {
                 return;
             }
-            let slot = slot as usize;
-            if numbers.get(slot).copied().flatten().is_none() {
-                numbers.resize(numbers.len().max(slot + 1), None);
-                numbers[slot] = known.get(series);
+            if *number == NONE {
+                let Some(found) = known.get(series) else {
+                    report.orphaned_samples += 1;
+                    return;
+                };
+                *number = found;
             }
-            let Some(number) = numbers[slot] else {
-                report.orphaned_samples += 1;
-                return;
-            };
+            let number = *number;
             let sample = match sample {
                 Replayed::Sample(sample) => sample,
                 Replayed::Added(row, begins) => {

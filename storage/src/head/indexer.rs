@@ -1,6 +1,6 @@
 //! The index of series made on another thread than theirs: replay adds a million at once.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use kymo_core::Labels;
@@ -9,21 +9,19 @@ use super::postings::Postings;
 
 /// Series handed over at once.
 const BATCH: usize = 1_024;
-/// Batches that may wait: what is added must not run ahead by all the memory there is.
-const WAITING_MAX: usize = 64;
 
-/// Has the index, which is nowhere else meanwhile.
+/// Has the index, which is nowhere else meanwhile. What waits for it takes less than the index of it will.
 #[derive(Debug)]
 pub(super) struct Indexer {
     batch: Vec<(u32, Labels)>,
-    batches: SyncSender<Vec<(u32, Labels)>>,
+    batches: Sender<Vec<(u32, Labels)>>,
     thread: JoinHandle<Postings>,
 }
 
 impl Indexer {
     /// Goes on with this index; `None` when there is no thread to be had, and then it is lost.
     pub(super) fn start(mut postings: Postings) -> Option<Indexer> {
-        let (batches, arriving) = sync_channel::<Vec<(u32, Labels)>>(WAITING_MAX);
+        let (batches, arriving) = channel::<Vec<(u32, Labels)>>();
         let index = move || {
             for (number, labels) in arriving.into_iter().flatten() {
                 postings.add(number, &labels);

@@ -1,15 +1,21 @@
 //! The head's index: which series carry which label.
 
+use std::hash::BuildHasher;
 use std::sync::{Arc, OnceLock};
 
 use foldhash::HashMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use kymo_core::{Labels, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::select::VALUES_PER_CHECK;
 
-/// About what a value takes beside its text and its numbers: entries of maps, a bitmap and its first container.
-const BYTES_PER_VALUE: usize = 144;
+/// About what a value takes beside its text: the counts before it, and an entry of the table.
+const BYTES_PER_VALUE: usize = 80;
+/// About what a bitmap takes beside its numbers: its first containers.
+const BYTES_PER_BITMAP: usize = 176;
 
 /// So many values of a label are listed in order. More would keep writers waiting while they are sorted.
 const SORTED_MAX: usize = 1 << 13;
@@ -29,62 +35,159 @@ pub(crate) struct Postings {
 /// The values of a label.
 #[derive(Debug, Default)]
 struct Values {
-    numbers: HashMap<Arc<str>, RoaringBitmap>,
+    numbers: HashTable<(Arc<str>, Carriers)>,
+    hasher: RandomState,
     /// All in order, from when they are first listed until there is one more or less.
     sorted: OnceLock<Box<[Arc<str>]>>,
+}
+
+/// The series that have a value of a label: of an id or an address mostly one, which needs no bitmap.
+#[derive(Debug)]
+pub(crate) enum Carriers {
+    One(u32),
+    Many(RoaringBitmap),
+}
+
+const _: () = assert!(size_of::<Carriers>() == size_of::<RoaringBitmap>());
+
+impl Carriers {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        let (one, many) = match self {
+            Carriers::One(number) => (Some(*number), None),
+            Carriers::Many(numbers) => (None, Some(numbers)),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Carriers::One(_) => 1,
+            Carriers::Many(numbers) => numbers.len(),
+        }
+    }
+
+    fn to_bitmap(&self) -> RoaringBitmap {
+        match self {
+            Carriers::One(number) => RoaringBitmap::from_iter([*number]),
+            Carriers::Many(numbers) => numbers.clone(),
+        }
+    }
+
+    fn add_to(&self, sum: &mut RoaringBitmap) {
+        match self {
+            Carriers::One(number) => {
+                sum.insert(*number);
+            }
+            Carriers::Many(numbers) => *sum |= numbers,
+        }
+    }
+
+    fn keep_of(&self, found: &mut RoaringBitmap) {
+        match self {
+            Carriers::One(number) => {
+                let is_found = found.contains(*number);
+                found.clear();
+                found.extend(is_found.then_some(*number));
+            }
+            Carriers::Many(numbers) => *found &= numbers,
+        }
+    }
+
+    /// What it takes beside the entry of its value.
+    fn bytes(&self) -> usize {
+        match self {
+            Carriers::One(_) => 0,
+            Carriers::Many(numbers) => BYTES_PER_BITMAP + numbers.len() as usize * NUMBER_BYTES,
+        }
+    }
 }
 
 impl Values {
     fn sorted(&self) -> &[Arc<str>] {
         self.sorted.get_or_init(|| {
-            let mut sorted: Box<[Arc<str>]> = self.numbers.keys().cloned().collect();
+            let mut sorted: Box<[Arc<str>]> = self.numbers.iter().map(|(value, _)| Arc::clone(value)).collect();
             sorted.sort_unstable();
             sorted
         })
     }
-}
 
-impl Postings {
-    pub(crate) fn add(&mut self, number: u32, labels: &Labels) {
-        self.all.insert(number);
-        self.bytes += NUMBER_BYTES;
-        for (name, value) in labels {
-            self.bytes += NUMBER_BYTES;
-            let values = match self.names.get_mut(name) {
-                Some(values) => values,
-                None => self.names.entry(Arc::from(name)).or_default(),
-            };
-            match values.numbers.get_mut(value) {
-                Some(numbers) => {
+    fn get(&self, value: &str) -> Option<&Carriers> {
+        let entry = self.numbers.find(self.hasher.hash_one(value), |entry| &*entry.0 == value);
+        entry.map(|(_, carriers)| carriers)
+    }
+
+    /// Adds a number, which the value has not; gives by how much what is held grows.
+    fn add(&mut self, value: &str, number: u32) -> usize {
+        let Values { numbers, hasher, sorted } = self;
+        let hash = hasher.hash_one(value);
+        match numbers.entry(hash, |entry| &*entry.0 == value, |entry| hasher.hash_one(&*entry.0)) {
+            Entry::Occupied(found) => match &mut found.into_mut().1 {
+                Carriers::Many(numbers) => {
                     numbers.insert(number);
+                    NUMBER_BYTES
                 }
-                None => {
-                    self.bytes += BYTES_PER_VALUE + value.len();
-                    values.sorted.take();
-                    values.numbers.insert(Arc::from(value), RoaringBitmap::from_iter([number]));
+                carriers => {
+                    let mut numbers = carriers.to_bitmap();
+                    numbers.insert(number);
+                    *carriers = Carriers::Many(numbers);
+                    carriers.bytes()
                 }
+            },
+            Entry::Vacant(place) => {
+                sorted.take();
+                place.insert((Arc::from(value), Carriers::One(number)));
+                BYTES_PER_VALUE + value.len()
             }
         }
     }
 
+    /// Takes a number out; gives by how much what is held shrinks.
+    fn remove(&mut self, value: &str, number: u32) -> usize {
+        let Values { numbers, hasher, sorted } = self;
+        let Ok(mut found) = numbers.find_entry(hasher.hash_one(value), |entry| &*entry.0 == value) else { return 0 };
+        let carriers = &mut found.get_mut().1;
+        let before = carriers.bytes();
+        let is_last = match carriers {
+            Carriers::One(only) => *only == number,
+            Carriers::Many(numbers) => {
+                numbers.remove(number);
+                numbers.is_empty()
+            }
+        };
+        if !is_last {
+            return before - carriers.bytes();
+        }
+        sorted.take();
+        found.remove();
+        if numbers.len() < numbers.capacity() / 4 {
+            numbers.shrink_to_fit(|entry| hasher.hash_one(&*entry.0));
+        }
+        before + BYTES_PER_VALUE + value.len()
+    }
+}
+
+impl Postings {
+    /// Adds a series, which is not there.
+    pub(crate) fn add(&mut self, number: u32, labels: &Labels) {
+        self.all.insert(number);
+        self.bytes += NUMBER_BYTES;
+        for (name, value) in labels {
+            let values = match self.names.get_mut(name) {
+                Some(values) => values,
+                None => self.names.entry(Arc::from(name)).or_default(),
+            };
+            self.bytes += values.add(value, number);
+        }
+    }
+
+    /// Removes a series, which is there with these labels.
     pub(crate) fn remove(&mut self, number: u32, labels: &Labels) {
         self.all.remove(number);
         self.bytes -= NUMBER_BYTES;
         for (name, value) in labels {
-            self.bytes -= NUMBER_BYTES;
-            let Some(Values { numbers: values, sorted }) = self.names.get_mut(name) else { continue };
-            if let Some(numbers) = values.get_mut(value) {
-                numbers.remove(number);
-                if numbers.is_empty() {
-                    self.bytes -= BYTES_PER_VALUE + value.len();
-                    sorted.take();
-                    values.remove(value);
-                    if values.len() < values.capacity() / 4 {
-                        values.shrink_to_fit();
-                    }
-                }
-            }
-            if values.is_empty() {
+            let Some(values) = self.names.get_mut(name) else { continue };
+            self.bytes -= values.remove(value, number);
+            if values.numbers.is_empty() {
                 self.names.remove(name);
             }
         }
@@ -106,8 +209,9 @@ impl Postings {
     }
 
     /// All values of a label with the series that have them, in no order.
-    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
-        self.names.get(name).into_iter().flat_map(|values| &values.numbers).map(|(value, numbers)| (&**value, numbers))
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (&str, &Carriers)> {
+        let values = self.names.get(name).into_iter().flat_map(|values| &values.numbers);
+        values.map(|(value, carriers)| (&**value, carriers))
     }
 
     /// All values of a label in order, where they are not too many to sort while writers wait.
@@ -119,8 +223,8 @@ impl Postings {
     }
 
     /// The series that have this value of a label.
-    pub(crate) fn carriers(&self, name: &str, value: &str) -> Option<&RoaringBitmap> {
-        self.names.get(name)?.numbers.get(value)
+    pub(crate) fn carriers(&self, name: &str, value: &str) -> Option<&Carriers> {
+        self.names.get(name)?.get(value)
     }
 
     /// Numbers of the series that satisfy all matchers. Fails only when `check` does, which is asked now and then.
@@ -137,20 +241,20 @@ impl Postings {
         for matcher in must {
             match matcher.literals() {
                 Some([literal]) if !matcher.is_negative() => {
-                    let numbers =
-                        self.names.get(matcher.name()).and_then(|values| values.numbers.get(literal.as_str()));
-                    let Some(numbers) = numbers else { return Ok(RoaringBitmap::new()) };
-                    plain.push(numbers);
+                    let Some(carriers) = self.carriers(matcher.name(), literal) else {
+                        return Ok(RoaringBitmap::new());
+                    };
+                    plain.push(carriers);
                 }
                 _ => sought.push(matcher),
             }
         }
-        plain.sort_by_key(|numbers| numbers.len());
+        plain.sort_by_key(|carriers| carriers.len());
         let mut found: Option<RoaringBitmap> = None;
-        for numbers in plain {
+        for carriers in plain {
             match &mut found {
-                Some(found) => *found &= numbers,
-                None => found = Some(numbers.clone()),
+                Some(found) => carriers.keep_of(found),
+                None => found = Some(carriers.to_bitmap()),
             }
         }
         for matcher in sought {
@@ -185,21 +289,90 @@ impl Postings {
         check: &impl Fn() -> Result<(), E>,
     ) -> Result<RoaringBitmap, E> {
         let mut sum = RoaringBitmap::new();
-        let Some(Values { numbers: values, .. }) = self.names.get(matcher.name()) else { return Ok(sum) };
+        let Some(values) = self.names.get(matcher.name()) else { return Ok(sum) };
         // The literals of `=`, `!=`, `=~ a|b` and `!~ a|b` are just the values that the positive form accepts.
         if let Some(literals) = matcher.literals().filter(|_| wanted != matcher.is_negative()) {
             let accepted = literals.iter().filter(|literal| also.iter().all(|also| also.matches(literal)));
-            accepted.filter_map(|literal| values.get(literal.as_str())).for_each(|numbers| sum |= numbers);
+            accepted.filter_map(|literal| values.get(literal)).for_each(|carriers| carriers.add_to(&mut sum));
             return Ok(sum);
         }
-        for (at, (value, numbers)) in values.iter().enumerate() {
+        for (at, (value, carriers)) in values.numbers.iter().enumerate() {
             if at.is_multiple_of(VALUES_PER_CHECK) {
                 check()?;
             }
             if matcher.matches(value) == wanted && also.iter().all(|also| also.matches(value)) {
-                sum |= numbers;
+                carriers.add_to(&mut sum);
             }
         }
         Ok(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use kymo_core::MatchOp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Values of a label that most series share, some share, and one has alone.
+    fn labels() -> impl Strategy<Value = Labels> {
+        (0..2u8, 0..6u8, 0..40u8).prop_map(|(job, host, id)| {
+            let host = if host == 0 { String::new() } else { format!("host-{host}") };
+            Labels::from_pairs([("job", format!("job-{job}")), ("host", host), ("id", id.to_string())])
+        })
+    }
+
+    fn matchers() -> impl Strategy<Value = Vec<Matcher>> {
+        let op = prop::sample::select(vec![MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex]);
+        let texts = ["", "job-1", "host-3", "7", "17", "host-[1-3]", "1|2|3", ".*1", ".+"];
+        let matcher =
+            (prop::sample::select(vec!["job", "host", "id", "none"]), op, prop::sample::select(texts.to_vec()));
+        prop::collection::vec(matcher.prop_map(|(name, op, text)| Matcher::new(name, op, text).unwrap()), 1..4)
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_looking_at_each_series_does(
+            steps in prop::collection::vec((labels(), any::<prop::sample::Index>(), 0..3u8), 1..120),
+            asked in prop::collection::vec(matchers(), 8),
+        ) {
+            let (mut postings, mut model) = (Postings::default(), BTreeMap::new());
+            for (number, (labels, which, kind)) in steps.into_iter().enumerate() {
+                if kind == 0 && !model.is_empty() {
+                    let gone = *which.get(&model.keys().copied().collect::<Vec<u32>>());
+                    postings.remove(gone, &model.remove(&gone).unwrap());
+                } else {
+                    postings.add(number as u32, &labels);
+                    model.insert(number as u32, labels);
+                }
+            }
+            for matchers in asked {
+                let found = postings.select(&matchers, &|| Ok::<(), Infallible>(())).unwrap();
+                let is_met = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")));
+                let wanted = model.iter().filter(|(_, labels)| is_met(labels)).map(|(number, _)| *number);
+                prop_assert_eq!(found.into_iter().collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{:?}", matchers);
+            }
+            for name in ["job", "host", "id", "none"] {
+                let mut wanted: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+                for (number, labels) in &model {
+                    if let Some(value) = labels.get(name) {
+                        wanted.entry(value).or_default().push(*number);
+                    }
+                }
+                prop_assert_eq!(postings.names().any(|other| other == name), !wanted.is_empty());
+                let listed = postings.sorted_values(name).unwrap().iter().map(|value| &**value);
+                prop_assert_eq!(listed.collect::<Vec<_>>(), wanted.keys().copied().collect::<Vec<_>>());
+                let carriers = postings.values(name).map(|(value, carriers)| (value, carriers.iter().collect()));
+                prop_assert_eq!(carriers.collect::<BTreeMap<_, Vec<u32>>>(), wanted);
+            }
+            for (number, labels) in &model {
+                postings.remove(*number, labels);
+            }
+            prop_assert_eq!((postings.bytes(), postings.names().count()), (0, 0));
+        }
     }
 }

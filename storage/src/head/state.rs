@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::codec::RunValues;
 use super::late::LOOKS_PER_SAMPLE;
 use super::open::{Part, Slots, Tracks};
+use super::postings::Carriers;
 use super::series::HeadSeries;
 use super::snapshot::{CopiedRare, HeadCopy, HeadSnapshot, Pay};
 use super::store::{ChunkStore, ChunkView, NAMES_FROZEN, NONE, Standing};
@@ -119,6 +120,11 @@ impl HeadState {
         (self.table.bytes() + runs + self.rare_bytes) as u64
     }
 
+    /// Touches the memory that looking for series of these hashes will need, without that the one look-up waits for the other.
+    pub(crate) fn touch_hashes(&self, hashes: &[u64]) {
+        std::hint::black_box(hashes.iter().fold(0, |sum, hash| sum ^ self.table.touch(*hash)));
+    }
+
     pub(crate) fn find(&self, hash: u64, labels: LabelsRef<'_>) -> Option<u32> {
         self.table.find(hash, labels)
     }
@@ -195,7 +201,7 @@ impl HeadState {
     ) -> Result<(), SelectError> {
         let all = matchers.iter().all(Matcher::matches_anything);
         let selected = if all { None } else { Some(self.select(matchers, &|| ctx.check())?) };
-        let has_one = |carriers: &RoaringBitmap| {
+        let has_one = |carriers: &Carriers| {
             carriers.iter().any(|number| {
                 selected.as_ref().is_none_or(|selected| selected.contains(number))
                     && self.get(number).is_some_and(|series| self.reaches(series, start_of(&series.labels), end_ms))

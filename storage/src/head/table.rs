@@ -63,6 +63,12 @@ impl Table {
         self.by_labels.find(spread(half), same).map(|entry| entry.1)
     }
 
+    /// A number that depends on all that a look-up for the hash begins with.
+    pub(super) fn touch(&self, hash: u64) -> u32 {
+        let half = hash as u32;
+        self.by_labels.find(spread(half), |entry| entry.0 == half).map_or(0, |entry| entry.1)
+    }
+
     /// Adds a series that is not there; `None` when the numbers are used up.
     pub(super) fn insert(&mut self, hash: u64, labels: Labels) -> Option<u32> {
         let number = self.next;

@@ -52,8 +52,8 @@ impl Checked<'_> {
             let mut samples = 0;
             let decoded = decode(frame.payload, &mut chain, frame.footing, |record| {
                 let series = match record {
-                    Record::Define(series, _) => {
-                        defined.insert(series);
+                    Record::Define(definitions, _) => {
+                        defined.extend(definitions.iter().map(|(series, _)| series));
                         return;
                     }
                     Record::Float { series, .. } | Record::Histogram { series, .. } | Record::Added { series, .. } => {

@@ -21,7 +21,7 @@ const PAGE: usize = 512;
 /// Series whose slots a reader keeps together.
 const NEIGHBOURS: u32 = 16;
 /// No series.
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// What a writer knows of a series.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +150,8 @@ pub(super) struct Slot {
     pub(super) index: u32,
     /// The slot of the series that followed.
     pub(super) next: u32,
+    /// What the series is to whoever applies the records; kept over key frames.
+    pub(super) number: u32,
     epoch: u32,
 }
 
@@ -200,9 +202,15 @@ impl ChainReader {
         let slot = &mut neighbours[(index % NEIGHBOURS) as usize];
         if *slot == NONE {
             *slot = self.slots.len() as u32;
-            self.slots.push(Slot { bits: 0, index, next: NONE, epoch: 0 });
+            self.slots.push(Slot { bits: 0, index, next: NONE, number: NONE, epoch: 0 });
         }
         *slot
+    }
+
+    /// Notes a series that is defined, and what it is to whoever applies the records.
+    pub(super) fn define(&mut self, index: u32, number: u32) {
+        let slot = self.slot(index);
+        self.slots[slot as usize].number = number;
     }
 
     /// The slot as it stands since the last key frame.
@@ -211,7 +219,7 @@ impl ChainReader {
         let epoch = self.epoch;
         let found = &mut self.slots[slot as usize];
         if found.epoch != epoch {
-            *found = Slot { bits: 0, index: found.index, next: NONE, epoch };
+            *found = Slot { bits: 0, next: NONE, epoch, ..*found };
         }
         found
     }

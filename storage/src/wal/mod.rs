@@ -24,7 +24,7 @@ mod replay;
 mod retained;
 mod writer;
 
-pub(crate) use chain::ChainReader;
+pub(crate) use chain::{ChainReader, NONE};
 pub(crate) use commit::Commit;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use record::Footing;

@@ -3,7 +3,7 @@
 use kymo_core::batch::{Exemplar, FamilyType, Increment, Metadata, SeriesRef, Total};
 use kymo_core::{Labels, LabelsRef, NativeHistogram};
 
-use super::chain::{Chain, ChainReader, NONE};
+use super::chain::{Chain, ChainReader, NONE, Slot};
 use crate::codec::{
     Malformed, Read, Reader, put_block, put_histogram, put_labels, put_varint, put_zigzag, read_histogram,
 };
@@ -336,27 +336,32 @@ pub(crate) fn read_metadata(from: &mut Reader<'_>) -> Result<(String, Metadata),
     Ok((family, Metadata { family_type, unit, help }))
 }
 
+/// Definitions that are given at once.
+const DEFINITIONS: usize = 64;
+
 /// One thing a frame says, in the order in which it is to be applied.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
-    Define(SeriesRef, LabelsRef<'a>),
-    /// `slot` stands for the series until the reader's chain is cleared.
+    /// Some series, and for each of them a place for what it is to whoever applies the records, as long as the reader's chain is
+    /// not cleared: [`NONE`], if it is not set.
+    Define(&'a [(SeriesRef, LabelsRef<'a>)], &'a mut [u32]),
+    /// `number` is that place, as it is in all rows.
     Float {
-        slot: u32,
+        number: &'a mut u32,
         series: SeriesRef,
         time_ms: i64,
         start_ms: i64,
         bits: u64,
     },
     Histogram {
-        slot: u32,
+        number: &'a mut u32,
         series: SeriesRef,
         time_ms: i64,
         start_ms: i64,
         value: NativeHistogram,
     },
     Added {
-        slot: u32,
+        number: &'a mut u32,
         series: SeriesRef,
         row: Added,
         begins: bool,
@@ -398,11 +403,7 @@ pub(crate) fn decode(
     if flags & IS_KEY != 0 {
         chain.begin_key();
     }
-    for _ in 0..from.count(2)? {
-        let index = read_index(from)?;
-        chain.slot(index);
-        apply(Record::Define(series_ref(opening, index, from)?, from.labels()?));
-    }
+    read_definitions(from, chain, &mut apply)?;
     for _ in 0..from.count(11)? {
         let index = read_index(from)?;
         let series = series_ref(opening, index, from)?;
@@ -429,6 +430,28 @@ pub(crate) fn decode(
         read_rows(from, chain, rows, flags, &mut apply)?;
     }
     from.end()
+}
+
+fn read_definitions(from: &mut Reader<'_>, chain: &mut ChainReader, apply: &mut impl FnMut(Record<'_>)) -> Read<()> {
+    let mut left = from.count(2)?;
+    let mut definitions = Vec::with_capacity(left.min(DEFINITIONS));
+    while left > 0 {
+        definitions.clear();
+        let few = left.min(DEFINITIONS);
+        let read = (0..few).try_for_each(|_| {
+            let index = read_index(from)?;
+            definitions.push((series_ref(chain.opening, index, from)?, from.labels()?));
+            Ok(())
+        });
+        let numbers = &mut [NONE; DEFINITIONS][..definitions.len()];
+        apply(Record::Define(&definitions, numbers));
+        for ((series, _), number) in definitions.iter().zip(numbers) {
+            chain.define(series.index() as u32, *number);
+        }
+        read?;
+        left -= few;
+    }
+    Ok(())
 }
 
 fn read_index(from: &mut Reader<'_>) -> Read<u32> {
@@ -538,7 +561,7 @@ fn read_values(
             KIND_FLOAT => {}
             KIND_HISTOGRAM => {
                 let value = read_histogram(&mut behind)?;
-                apply(Record::Histogram { slot, series, time_ms, start_ms, value });
+                apply(Record::Histogram { number: &mut link.number, series, time_ms, start_ms, value });
                 continue;
             }
             kind => {
@@ -552,7 +575,7 @@ fn read_values(
                 } else {
                     Added::Increment(Increment { writer, start_ms, end_ms: time_ms, value })
                 };
-                apply(Record::Added { slot, series, row, begins: begins == BEGINS });
+                apply(Record::Added { number: &mut link.number, series, row, begins: begins == BEGINS });
                 continue;
             }
         }
@@ -560,7 +583,8 @@ fn read_values(
             link.bits ^= from.xor()?;
         }
         float += 1;
-        apply(Record::Float { slot, series, time_ms, start_ms, bits: link.bits });
+        let Slot { bits, number, .. } = link;
+        apply(Record::Float { number, series, time_ms, start_ms, bits: *bits });
     }
     if odd > 0 {
         *from = behind;

@@ -93,8 +93,9 @@ impl Retained {
         for (number, kept) in self.frames.iter().enumerate() {
             frame.clear();
             let read = decode(&self.bytes[at..at + kept.len], &mut reader, Footing::Firm, |record| match record {
-                Record::Define(series, labels) => {
-                    defined.insert(series.index() as u32, labels.to_labels());
+                Record::Define(definitions, _) => {
+                    let each = definitions.iter().map(|(series, labels)| (series.index() as u32, labels.to_labels()));
+                    defined.extend(each);
                 }
                 Record::Float { series, time_ms, start_ms, bits, .. } => {
                     frame.float(series.index() as u32, time_ms, start_ms, bits);

@@ -37,9 +37,17 @@ fn payloads() -> [Vec<u8>; 2] {
     [first, encode(&frame, &mut chain)]
 }
 
+/// Adds what a record says, of definitions each for itself.
+fn push(record: Record<'_>, to: &mut Vec<String>) {
+    match record {
+        Record::Define(definitions, _) => to.extend(definitions.iter().map(|one| format!("Define{one:?}"))),
+        other => to.push(format!("{other:?}")),
+    }
+}
+
 fn records(payload: &[u8], chain: &mut ChainReader) -> Result<Vec<String>, crate::codec::Malformed> {
     let mut all = Vec::new();
-    decode(payload, chain, Footing::Firm, |record| all.push(format!("{record:?}")))?;
+    decode(payload, chain, Footing::Firm, |record| push(record, &mut all))?;
     Ok(all)
 }
 
@@ -128,6 +136,62 @@ fn rows_of(payload: &[u8], chain: &mut ChainReader) -> Vec<Drawn> {
     });
     read.unwrap();
     rows
+}
+
+#[test]
+fn many_definitions_are_given_in_order_and_what_their_reader_notes_stays_with_the_rows() {
+    let (mut chain, mut frame) = (Chain::new(1), FrameBuilder::default());
+    (0..200).for_each(|series| frame.float(3 * series, 1_000, 0, 0));
+    let first = encode(&frame, &mut chain);
+    frame.clear();
+    (0..200).rev().for_each(|series| frame.float(3 * series, 2_000, 0, 0));
+    let second = encode(&frame, &mut chain);
+    let mut reader = ChainReader::default();
+    let (mut defined, mut rows) = (Vec::new(), 0);
+    let mut read = |payload: &[u8], reader: &mut ChainReader| {
+        defined.clear();
+        decode(payload, reader, Footing::Firm, |record| match record {
+            Record::Define(definitions, numbers) => {
+                assert_eq!(definitions.len(), numbers.len());
+                for ((series, found), number) in definitions.iter().zip(numbers) {
+                    assert_eq!(found.to_labels(), labels(series.index() as u32));
+                    assert_eq!(*number, NONE);
+                    // Of each fourth nothing is noted until a row comes.
+                    if series.index() % 4 != 0 {
+                        *number = 1_000_000 + series.index() as u32;
+                    }
+                    defined.push(series.index() as u32);
+                }
+            }
+            Record::Float { number, series, time_ms, .. } => {
+                let is_unknown = series.index() % 4 == 0 && time_ms == 1_000;
+                assert_eq!(*number, if is_unknown { NONE } else { 1_000_000 + series.index() as u32 });
+                *number = 1_000_000 + series.index() as u32;
+                rows += 1;
+            }
+            other => panic!("{other:?}"),
+        })
+        .map(|()| defined.clone())
+    };
+    let in_order: Vec<u32> = (0..200).map(|series| 3 * series).collect();
+    assert_eq!(read(&first, &mut reader).unwrap(), in_order);
+    assert_eq!(read(&second, &mut reader).unwrap(), Vec::<u32>::new());
+    assert_eq!(rows, 400);
+    // Cut short anywhere, those before the cut are given, and no other.
+    let mut counts = std::collections::BTreeSet::new();
+    for len in 0..first.len() {
+        let mut given = Vec::new();
+        let read = decode(&first[..len], &mut ChainReader::default(), Footing::Firm, |record| {
+            if let Record::Define(definitions, _) = record {
+                given.extend(definitions.iter().map(|(series, _)| series.index() as u32));
+            }
+        });
+        assert!(read.is_err());
+        assert!(in_order.starts_with(&given), "{given:?}");
+        counts.insert(given.len());
+    }
+    // With fewer bytes than so many definitions take at the least, none is read.
+    assert!((64..=200).all(|count| counts.contains(&count)), "{counts:?}");
 }
 
 proptest! {
@@ -415,7 +479,7 @@ fn damage_costs_the_frames_up_to_the_next_key_frame_and_no_definition() {
                 assert_eq!(bits, time_ms as u64);
                 scrapes.insert(time_ms);
             }
-            Record::Define(..) => defined += 1,
+            Record::Define(definitions, _) => defined += definitions.len(),
             _ => {}
         });
         read.unwrap();
@@ -566,7 +630,7 @@ fn said(disk: &SimFs, path: &Path) -> Option<(Vec<String>, bool)> {
     let mut reader = SegmentReader::open(disk, path, 1).ok()?;
     let (mut chain, mut records) = (ChainReader::default(), Vec::new());
     while let Some(frame) = reader.next().unwrap() {
-        let read = decode(frame.payload, &mut chain, frame.footing, |record| records.push(format!("{record:?}")));
+        let read = decode(frame.payload, &mut chain, frame.footing, |record| push(record, &mut records));
         if let Err(fault) = read {
             reader.note_malformed(fault.what);
         }

@@ -23,20 +23,34 @@ const BACK_MS: i64 = 8 * 3_600_000;
 struct Order {
     what: &'static str,
     series: u64,
+    labels: fn(u64) -> Labels,
     /// Series and time, in milliseconds from the middle of what there is, of the n-th sample. No two are the same.
     row: fn(u64) -> (u64, i64),
 }
 
-const ORDERS: [Order; 8] = [
-    Order { what: "10,000 series in order", series: 10_000, row: |n| (n % 10_000, (n / 10_000) as i64 * 5_000) },
+const ORDERS: [Order; 9] = [
+    Order {
+        what: "10,000 series in order",
+        series: 10_000,
+        labels: numbered,
+        row: |n| (n % 10_000, (n / 10_000) as i64 * 5_000),
+    },
     Order {
         what: "1,000,000 series in order",
         series: 1_000_000,
+        labels: numbered,
+        row: |n| (n % 1_000_000, (n / 1_000_000) as i64 * 5_000),
+    },
+    Order {
+        what: "1,000,000 series of 1,000 hosts in order",
+        series: 1_000_000,
+        labels: of_hosts,
         row: |n| (n % 1_000_000, (n / 1_000_000) as i64 * 5_000),
     },
     Order {
         what: "10,000 series, a tenth two hours late",
         series: 10_000,
+        labels: numbered,
         row: |n| {
             let scrape = (n / 10_000) as i64;
             (n % 10_000, if scrape % 10 == 9 { scrape * 5_000 - 7_200_000 } else { scrape * 5_000 })
@@ -45,6 +59,7 @@ const ORDERS: [Order; 8] = [
     Order {
         what: "10,000 series of two senders, one a minute behind",
         series: 10_000,
+        labels: numbered,
         row: |n| {
             let scrape = (n / 20_000) as i64;
             (n % 10_000, if n % 20_000 < 10_000 { scrape * 15_000 } else { (scrape - 4) * 15_000 + 7_500 })
@@ -53,6 +68,7 @@ const ORDERS: [Order; 8] = [
     Order {
         what: "300 series, a third falling into the past",
         series: 300,
+        labels: numbered,
         row: |n| {
             let scrape = (n / 300) as i64;
             (n % 300, if scrape % 3 == 2 { -1 - scrape * 100 } else { scrape * 100 })
@@ -61,11 +77,29 @@ const ORDERS: [Order; 8] = [
     Order {
         what: "one of 10,000 series has half of all, a tenth anywhere",
         series: 10_000,
+        labels: numbered,
         row: |n| if n % 2 == 0 { (0, anywhere(n / 2)) } else { (1 + n / 2 % 9_999, (n / 2 / 9_999) as i64 * 5_000) },
     },
-    Order { what: "one series, a tenth anywhere", series: 1, row: |n| (0, anywhere(n)) },
-    Order { what: "one series, all falling", series: 1, row: |n| (0, -(n as i64)) },
+    Order { what: "one series, a tenth anywhere", series: 1, labels: numbered, row: |n| (0, anywhere(n)) },
+    Order { what: "one series, all falling", series: 1, labels: numbered, row: |n| (0, -(n as i64)) },
 ];
+
+/// As few labels as a series has that is told from others: the one differs in each.
+fn numbered(series: u64) -> Labels {
+    Labels::from_pairs([("__name__", "full".to_owned()), ("n", series.to_string())])
+}
+
+/// Labels as a fleet has them: a thousand series of each host.
+fn of_hosts(series: u64) -> Labels {
+    let of_host = series % 1_000;
+    Labels::from_pairs([
+        ("__name__", format!("node_something_{}_seconds_total", of_host / 2)),
+        ("cluster", "eu-central-1".to_owned()),
+        ("device", format!("nvme{}n1", of_host % 2)),
+        ("instance", format!("host-{}.example.org:9100", series / 1_000)),
+        ("job", "node".to_owned()),
+    ])
+}
 
 /// Rises by 4 ms, but for each tenth, which is anywhere below.
 fn anywhere(n: u64) -> i64 {
@@ -117,7 +151,6 @@ fn fill(order: &Order, dir: &Path) -> Result<(u64, f64)> {
     let told = Arc::clone(&is_full);
     engine.on_full(move || told.store(true, Ordering::Relaxed));
     let base_ms = SystemClock::new().now_ms() - BACK_MS;
-    let labels = |series: u64| Labels::from_pairs([("__name__", "full".to_owned()), ("n", series.to_string())]);
     let mut refs: Vec<Option<SeriesRef>> = vec![None; order.series as usize];
     let (mut rows, mut nanos, mut batch) = (0, 0, SampleBatch::new());
     while rows < ROWS_MAX && !is_full.load(Ordering::Relaxed) {
@@ -127,7 +160,7 @@ fn fill(order: &Order, dir: &Path) -> Result<(u64, f64)> {
                 let (series, time_ms) = (order.row)(n);
                 match refs[series as usize] {
                     Some(known) => batch.push_float(known, base_ms + time_ms, n as f64),
-                    None => batch.push_float(&labels(series), base_ms + time_ms, n as f64),
+                    None => batch.push_float(&(order.labels)(series), base_ms + time_ms, n as f64),
                 }
                 series as usize
             })
