@@ -119,7 +119,8 @@ impl<'a> LabelsRef<'a> {
     pub fn from_packed(packed: &'a [u8]) -> Result<LabelsRef<'a>, LabelError> {
         let mut at = 0;
         let mut previous: Option<&[u8]> = None;
-        // Looked at once for all strings: a log has millions of label sets.
+        // Looked at once for all strings, as a log has millions of label sets. The length of one of 128 bytes is not ASCII:
+        // then each is looked at by itself.
         let is_ascii = packed.is_ascii();
         while at < packed.len() {
             let start = at;
@@ -516,6 +517,11 @@ mod tests {
             assert!(LabelsRef::from_packed(bad).is_err(), "{bad:?}");
         }
         assert!(matches!(LabelsRef::from_packed(&[1, 0xff, 1, b'x']), Err(LabelError::NotUtf8 { .. })));
+        // UTF-8 as a whole, but the name ends in the middle of a character: the length of the value is the rest of it.
+        let mut split = vec![2, b'a', 0xc3, 0xa9, 1];
+        split.resize(5 + 169, b'x');
+        assert!(std::str::from_utf8(&split).is_ok());
+        assert!(matches!(LabelsRef::from_packed(&split), Err(LabelError::NotUtf8 { .. })));
     }
 
     proptest! {
@@ -533,6 +539,36 @@ mod tests {
                 let again = Labels::from_pairs(labels.iter());
                 prop_assert!(again.iter().eq(labels.iter()));
             }
+        }
+    }
+
+    /// What [`LabelsRef::from_packed`] says, string for string.
+    fn is_sound(packed: &[u8]) -> bool {
+        let (mut at, mut before) = (0, String::new());
+        while at < packed.len() {
+            let mut text = || String::from_utf8(take_checked(packed, &mut at)?.to_vec()).ok();
+            let (Some(name), Some(value)) = (text(), text()) else { return false };
+            if name <= before || value.is_empty() {
+                return false;
+            }
+            before = name;
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn sets_that_were_changed_are_refused_or_sound(
+            pairs in proptest::collection::vec(("[a-z\u{e9}\u{20ac}]{1,9}", "[ -~]{1,200}|\\PC{1,9}"), 0..5),
+            change in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        ) {
+            let mut packed = Labels::from_pairs(pairs).as_ref().packed().to_vec();
+            prop_assert!(LabelsRef::from_packed(&packed).is_ok());
+            if let Some((at, byte)) = change.filter(|_| !packed.is_empty()) {
+                let at = at.index(packed.len());
+                packed[at] = byte;
+            }
+            prop_assert_eq!(LabelsRef::from_packed(&packed).is_ok(), is_sound(&packed), "{:?}", packed);
         }
     }
 

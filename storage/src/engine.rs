@@ -204,7 +204,8 @@ impl Engine {
 
     /// Notes what the head holds.
     pub(crate) fn count_head(&self, head: &HeadState) {
-        let is_full = head.is_full(self.full_at());
+        let fill_ratio = head.fill_ratio(self.full_at());
+        let is_full = fill_ratio >= 1.0;
         let was_full = self.counts.head_is_full.swap(is_full, Ordering::Relaxed);
         if is_full
             && !was_full
@@ -215,7 +216,7 @@ impl Engine {
         self.counts.head_samples.store(head.samples(), Ordering::Relaxed);
         let bytes = head.bytes() + self.head.order_bytes() + self.counts.increment_bytes.load(Ordering::Relaxed);
         self.counts.head_bytes.store(bytes, Ordering::Relaxed);
-        self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes);
+        self.metrics.head_levels(self.counts.series.load(Ordering::Relaxed), head.samples(), bytes, fill_ratio);
     }
 
     /// Shows how large everything is. What appends change shows with every append, blocks whenever they change, and all

@@ -33,6 +33,7 @@ pub const METRICS: &[MetricDesc] = &[
     SERIES_LIMIT,
     HEAD_SAMPLES,
     HEAD_BYTES,
+    HEAD_FILL,
     LOG_BYTES,
     BLOCKS,
     BLOCK_SAMPLES,
@@ -163,6 +164,13 @@ const HEAD_SAMPLES: MetricDesc =
     desc("kymo_storage_head_samples", MetricKind::Gauge, "", &[], "Samples that are not in blocks yet.");
 const HEAD_BYTES: MetricDesc =
     desc("kymo_storage_head_bytes", MetricKind::Gauge, "bytes", &[], "Memory that the head is accounted for.");
+const HEAD_FILL: MetricDesc = desc(
+    "kymo_storage_head_fill_ratio",
+    MetricKind::Gauge,
+    "",
+    &[],
+    "How full the head is; at 1 it is flushed. Late samples fill it with more than their number.",
+);
 const LOG_BYTES: MetricDesc = desc("kymo_storage_log_bytes", MetricKind::Gauge, "bytes", &[], "Bytes of the log.");
 const BLOCKS: MetricDesc = desc("kymo_storage_blocks", MetricKind::Gauge, "", &[], "Live block files.");
 const BLOCK_SAMPLES: MetricDesc =
@@ -204,6 +212,7 @@ pub(crate) struct StorageMetrics {
     pub(crate) retired: Counter,
     pub(crate) deletes: Counter,
     pub(crate) cache_bytes: Gauge,
+    head_fill: Gauge,
     pub(crate) overflow: Overflow,
     /// Levels, in the order of [`StorageMetrics::levels`].
     gauges: [Gauge; 8],
@@ -283,6 +292,7 @@ impl StorageMetrics {
             retired: registry.counter(&RETIRED).register()?,
             deletes: registry.counter(&DELETES).register()?,
             cache_bytes: gauge(&CACHE_BYTES)?,
+            head_fill: gauge(&HEAD_FILL)?,
             overflow: Overflow::new(registry.counter(&OVERFLOW).labels(["metric", "label"]).family()?),
             gauges: [
                 gauge(&SERIES)?,
@@ -326,7 +336,8 @@ impl StorageMetrics {
     }
 
     /// Shows how large the head is; cheap enough for every append.
-    pub(crate) fn head_levels(&self, series: u64, samples: u64, bytes: u64) {
+    pub(crate) fn head_levels(&self, series: u64, samples: u64, bytes: u64, fill_ratio: f64) {
+        self.head_fill.set(fill_ratio);
         self.gauges.iter().zip([series, samples, bytes]).for_each(|(gauge, level)| gauge.set(level as f64));
     }
 

@@ -10,7 +10,7 @@ use super::postings::Postings;
 /// Series handed over at once.
 const BATCH: usize = 1_024;
 
-/// Has the index, which is nowhere else meanwhile. What waits for it takes less than the index of it will.
+/// Has the index, which is nowhere else meanwhile. What waits for it, 24 bytes a series, its owner counts with the index.
 #[derive(Debug)]
 pub(super) struct Indexer {
     batch: Vec<(u32, Labels)>,

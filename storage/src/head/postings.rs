@@ -342,6 +342,8 @@ mod tests {
         ) {
             let (mut postings, mut model) = (Postings::default(), BTreeMap::new());
             for (number, (labels, which, kind)) in steps.into_iter().enumerate() {
+                // Made now, so that every later change must show in it.
+                postings.sorted_values("id");
                 if kind == 0 && !model.is_empty() {
                     let gone = *which.get(&model.keys().copied().collect::<Vec<u32>>());
                     postings.remove(gone, &model.remove(&gone).unwrap());

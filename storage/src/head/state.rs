@@ -52,8 +52,8 @@ pub(super) struct Held {
     pub(super) samples: u64,
     /// At chunks, for late samples.
     pub(super) looks: u64,
-    /// Whether a series has [`CHUNKS_MAX`] chunks.
-    has_long: bool,
+    /// The most chunks that a series has.
+    chunks_max: u16,
 }
 
 impl Held {
@@ -64,7 +64,7 @@ impl Held {
     /// A chunk of this series was sealed.
     pub(super) fn sealed(&mut self, series: &mut HeadSeries) {
         series.chunks = series.chunks.saturating_add(1);
-        self.has_long |= series.chunks >= CHUNKS_MAX;
+        self.chunks_max = self.chunks_max.max(series.chunks);
     }
 }
 
@@ -107,10 +107,16 @@ impl HeadState {
         self.held.weight() + self.frozen_held.weight()
     }
 
-    /// Whether it holds as much as it should before a flush: that weighs so much, or a series so long that to look at all its
+    /// Whether it holds as much as it should before a flush: what weighs so much, or a series so long that to look at all its
     /// chunks takes long.
     pub(crate) fn is_full(&self, weight: u64) -> bool {
-        self.weight() >= weight || self.held.has_long || self.frozen_held.has_long
+        self.fill_ratio(weight) >= 1.0
+    }
+
+    /// How much of that it holds.
+    pub(crate) fn fill_ratio(&self, weight: u64) -> f64 {
+        let longest = self.held.chunks_max.max(self.frozen_held.chunks_max);
+        (self.weight() as f64 / weight as f64).max(f64::from(longest) / f64::from(CHUNKS_MAX))
     }
 
     /// Bytes held, labels and index with them. O(1).
@@ -120,7 +126,7 @@ impl HeadState {
         (self.table.bytes() + runs + self.rare_bytes) as u64
     }
 
-    /// Touches the memory that looking for series of these hashes will need, without that the one look-up waits for the other.
+    /// Touches the memory that looking for series of these hashes begins with, without that one look-up waits for another.
     pub(crate) fn touch_hashes(&self, hashes: &[u64]) {
         std::hint::black_box(hashes.iter().fold(0, |sum, hash| sum ^ self.table.touch(*hash)));
     }

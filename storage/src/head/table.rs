@@ -187,7 +187,7 @@ impl Table {
     }
 }
 
-/// About what the index takes of a series, while it is not there to say it.
+/// About what a series takes in the index while that is not there to say it, and in what waits for it.
 const BYTES_INDEXED: usize = 192;
 
 /// What a label set takes beside its pointer.

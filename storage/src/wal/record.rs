@@ -342,8 +342,8 @@ const DEFINITIONS: usize = 64;
 /// One thing a frame says, in the order in which it is to be applied.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
-    /// Some series, and for each of them a place for what it is to whoever applies the records, as long as the reader's chain is
-    /// not cleared: [`NONE`], if it is not set.
+    /// Some series or none, and for each a place for what it is to whoever applies the records. It is [`NONE`], also of a series
+    /// that was defined before, and what it is set to its rows have, until the reader's chain is cleared.
     Define(&'a [(SeriesRef, LabelsRef<'a>)], &'a mut [u32]),
     /// `number` is that place, as it is in all rows.
     Float {

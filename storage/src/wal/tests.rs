@@ -177,6 +177,18 @@ fn many_definitions_are_given_in_order_and_what_their_reader_notes_stays_with_th
     assert_eq!(read(&first, &mut reader).unwrap(), in_order);
     assert_eq!(read(&second, &mut reader).unwrap(), Vec::<u32>::new());
     assert_eq!(rows, 400);
+    // Kept over a key frame; but the same series numbers of another opening are other series.
+    for (opening, is_known) in [(3, true), (4, false), (3, false)] {
+        let (mut payload, mut rows) = (Vec::new(), 0);
+        assert!(frame.encode(opening, &mut Chain::new(1), |_| None, &mut payload));
+        let each = |record: Record<'_>| {
+            let Record::Float { number, .. } = record else { panic!("{record:?}") };
+            assert_eq!(*number != NONE, is_known);
+            rows += 1;
+        };
+        decode(&payload, &mut reader, Footing::Firm, each).unwrap();
+        assert_eq!(rows, 200);
+    }
     // Cut short anywhere, those before the cut are given, and no other.
     let mut counts = std::collections::BTreeSet::new();
     for len in 0..first.len() {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kymo_core::{Changes, Labels, MatchOp, Matcher, MetricStorage, Registry, RejectReason, SampleBatch, Selector};
+use kymo_core::{
+    Changes, Labels, MatchOp, Matcher, MetricStorage, MetricType, Registry, RejectReason, SampleBatch, Selector,
+};
 use kymo_storage::fs::{Fs, SimFs};
 use kymo_storage::{
     Engine, Lane, MaintainLimit, Next, Options, RetentionFigures, RetentionPolicy, RetentionRule, SyncPolicy,
@@ -223,8 +225,16 @@ fn late_samples_that_are_hard_to_find_fill_the_head() {
     let series = Labels::from_pairs([("__name__", "busy")]);
     // Of one series as many samples in order, and then late ones, one by one, until the head is full. Gives how many.
     let late_until_full = |late_ms: fn(i64) -> i64| {
-        let small = Options { flush_samples: 20_000, ..options(&clock, SyncPolicy::Never) };
+        let registry = Registry::new();
+        let small = Options { flush_samples: 20_000, registry: registry.clone(), ..options(&clock, SyncPolicy::Never) };
         let (engine, _) = open(&SimFs::new(4), small).unwrap();
+        let fill = || {
+            let family = registry.snapshot().into_iter().find(|family| family.name == "kymo_storage_head_fill_ratio");
+            match family.unwrap().series[0].value {
+                MetricType::Gauge { value, .. } => value,
+                ref other => panic!("{other:?}"),
+            }
+        };
         let told = Arc::new(AtomicU64::new(0));
         let bell = told.clone();
         engine.on_full(move || {
@@ -240,12 +250,15 @@ fn late_samples_that_are_hard_to_find_fill_the_head() {
             batch.push_float(&series, first_ms + late_ms(late), late as f64);
             assert_eq!(engine.append(&batch).unwrap().stored.floats, 1);
             late += 1;
+            assert_eq!(fill() >= 1.0, told.load(Ordering::Relaxed) > 0, "{}", fill());
+            assert!(fill() >= (SAMPLES + late) as f64 / 20_000.0, "{}", fill());
         }
         engine.maintain(Lane::Flush, MaintainLimit::default()).unwrap();
         let statistics = engine.statistics();
         let is_full = told.load(Ordering::Relaxed) > 0;
         let wanted = if is_full { (0, SAMPLES + late) } else { (SAMPLES + late, 0) };
         assert_eq!((statistics.head_samples as i64, statistics.block_samples as i64), wanted);
+        assert_eq!(fill() == 0.0, is_full);
         assert_eq!(dump(&engine).values().map(|samples| samples.len() as i64).sum::<i64>(), SAMPLES + late);
         late
     };

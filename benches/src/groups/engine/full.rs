@@ -84,7 +84,7 @@ const ORDERS: [Order; 9] = [
     Order { what: "one series, all falling", series: 1, labels: numbered, row: |n| (0, -(n as i64)) },
 ];
 
-/// As few labels as a series has that is told from others: the one differs in each.
+/// As few labels as there may be: `n` alone tells the series from others.
 fn numbered(series: u64) -> Labels {
     Labels::from_pairs([("__name__", "full".to_owned()), ("n", series.to_string())])
 }
