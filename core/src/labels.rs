@@ -374,6 +374,13 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     Some(unsafe { std::str::from_utf8_unchecked(bytes) })
 }
 
+/// Bytes that both begin with.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = 8;
+    let words = a.chunks_exact(WORD).zip(b.chunks_exact(WORD)).take_while(|(a, b)| a == b).count() * WORD;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+}
+
 fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut at = 0;
     let bytes = take_checked(rest, &mut at)?;
@@ -397,6 +404,9 @@ fn take_checked<'a>(packed: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
 }
 
 fn check_utf8(bytes: &[u8]) -> Result<(), LabelError> {
+    if bytes.is_ascii() {
+        return Ok(());
+    }
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
         Err(_) => Err(LabelError::NotUtf8 { lossy: String::from_utf8_lossy(bytes).into_owned() }),
@@ -433,8 +443,14 @@ impl Borrow<[u8]> for Labels {
 }
 impl Ord for LabelsRef<'_> {
     fn cmp(&self, other: &LabelsRef<'_>) -> Ordering {
-        // Names and values alternate, so pairs compare as their strings do one after another.
-        let (mut a, mut b) = (self.0, other.0);
+        // Names and values alternate, so pairs compare as their strings do one after another. Those that end in what is
+        // the same at the beginning of both are.
+        let same = common_prefix(self.0, other.0);
+        let (mut rest, mut skipped) = (self.0, 0);
+        while take_bytes(&mut rest).is_some() && self.0.len() - rest.len() <= same {
+            skipped = self.0.len() - rest.len();
+        }
+        let (mut a, mut b) = (&self.0[skipped..], &other.0[skipped..]);
         loop {
             match (take_bytes(&mut a), take_bytes(&mut b)) {
                 (Some(x), Some(y)) if x == y => {}

@@ -33,7 +33,7 @@ use crate::hidden::Hidden;
 use crate::increments::Increments;
 use crate::manifest::Manifest;
 use crate::metrics::StorageMetrics;
-use crate::open::OpenReport;
+use crate::open::{OpenReport, Opening};
 use crate::options::Options;
 use crate::retention::RetentionPolicy;
 use crate::rollup::{RollupJob, Spans, whole_hours};
@@ -120,7 +120,16 @@ impl Engine {
         dir: &std::path::Path,
         options: Options,
     ) -> Result<(Engine, OpenReport), StorageError> {
-        crate::open::open(fs, dir, options)
+        Engine::begin(fs, dir, options)?.finish()
+    }
+
+    /// Does of opening what takes no longer the more there is: what is left is [`Opening::finish`]. For a server, which may take
+    /// requests from now on that wait for it.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub fn begin(fs: Arc<dyn Fs>, dir: &std::path::Path, options: Options) -> Result<Opening, StorageError> {
+        crate::open::begin(fs, dir, options)
     }
 
     pub(crate) fn blocks(&self) -> Arc<Blocks> {

@@ -2,7 +2,7 @@
 //!
 //! 1. *Freeze*: with the log quiet, end its segment, seal every run, and set all chunks apart: they are exactly what
 //!    the ended segments hold.
-//! 2. *Write* those chunks into block files, one per block range. The head is locked for one series at a time; queries
+//! 2. *Write* those chunks into block files, one per block range. The head is locked for few series at a time; queries
 //!    still read the chunks there.
 //! 3. *Publish* a manifest that lists the blocks and lets replay begin at the new segment. That is the moment.
 //! 4. *Swap*: drop the chunks and show the blocks, while the head is locked.
@@ -18,25 +18,28 @@ use std::sync::{Arc, PoisonError};
 
 use foldhash::HashMap;
 
-use kymo_core::Labels;
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::storage::{Columns, Tier};
+use kymo_core::{Labels, QueryContext};
 
 use crate::block::{Block, BlockWriter, EXTENSION, Shape};
 use crate::blocks::LiveBlock;
 use crate::chunk::Effort;
 use crate::engine::{Engine, millis};
 use crate::error::{StorageError, io_error};
-use crate::head::HeadSeries;
+use crate::head::{HeadCopy, HeadSnapshot, SERIES_PER_LOCK};
 use crate::increments;
 use crate::manifest::{BlockEntry, Manifest};
-use crate::merge::{Run, Source, merge};
+use crate::merge::{Run, Source, damaged_in_memory, merge};
 use crate::wal::{LogPosition, segment_number};
 
 /// Samples per chunk of a part: two hours at one every 15 seconds. Merging makes longer ones.
 pub(crate) const PART_CHUNK_SAMPLES: usize = 480;
 /// Files written by one flush at the most; a backfill over a longer time makes longer blocks.
 const FILES_MAX: i64 = 16;
+/// Series, and about how many samples, that are copied while the head is locked.
+const SERIES_PER_COPY: usize = 256;
+const SAMPLES_PER_COPY: usize = 1 << 16;
 /// Flushes that a series may stay without a sample before it is freed.
 const IDLE_FLUSHES_MAX: u8 = 2;
 
@@ -51,11 +54,46 @@ pub(crate) struct FrozenAt {
     deletes: u64,
 }
 
-/// A series that has something set apart.
+/// What a flush moves into blocks.
+#[derive(Default)]
 struct Frozen {
-    labels: Labels,
-    number: u32,
-    exemplars: Vec<Exemplar>,
+    /// Numbers of the series that have something set apart, or exemplars, rising.
+    numbers: Vec<u32>,
+    /// Theirs.
+    labels: Vec<Labels>,
+    /// Places in these two, by labels.
+    order: Vec<u32>,
+    /// By number.
+    exemplars: HashMap<u32, Vec<Exemplar>>,
+    /// First and last block range of chunks and exemplars, each pair once.
+    spans: BTreeSet<(i64, i64)>,
+}
+
+impl Frozen {
+    /// The block ranges `[start, end)` that all of it falls into, rising, if one is `length` long.
+    fn ranges(&self, mut length: i64) -> Vec<(i64, i64)> {
+        let mut doubled = 0;
+        loop {
+            let mut starts = BTreeSet::new();
+            for (first, last) in self.spans.iter().map(|(first, last)| (first >> doubled, last >> doubled)) {
+                starts.extend(first..=last.min(first.saturating_add(FILES_MAX)));
+            }
+            if starts.len() as i64 <= FILES_MAX || length > i64::MAX / 4 {
+                let bound = |n: i64| n.saturating_mul(length);
+                return starts.into_iter().map(|n| (bound(n).max(i64::MIN + 1), bound(n.saturating_add(1)))).collect();
+            }
+            length *= 2;
+            doubled += 1;
+        }
+    }
+}
+
+/// What is copied of some series, to be written when the head is not locked.
+#[derive(Default)]
+struct Batch {
+    copy: HeadCopy,
+    series: Vec<HeadSnapshot>,
+    columns: Columns,
 }
 
 impl Engine {
@@ -141,7 +179,7 @@ impl Engine {
     /// Writes what is set apart into blocks and lets replay begin at `position`; `false` if there was nothing.
     pub(crate) fn flush_frozen(&self, at: &FrozenAt) -> Result<bool, StorageError> {
         let frozen = self.frozen();
-        if frozen.is_empty() {
+        if frozen.numbers.is_empty() {
             // The log may still hold metadata, which goes into blocks together with samples.
             let mut head = self.head.write();
             // What was set apart may have been deleted since.
@@ -179,9 +217,7 @@ impl Engine {
             let mut head = self.head.write();
             let mut list = self.blocks().list().to_vec();
             list.extend(new_blocks);
-            let with_exemplars = frozen.iter().filter(|series| !series.exemplars.is_empty());
-            let flushed: HashMap<u32, &[Exemplar]> =
-                with_exemplars.map(|series| (series.number, &*series.exemplars)).collect();
+            let flushed = &frozen.exemplars;
             head.drop_frozen(|number, exemplar| flushed.get(&number).is_some_and(|all| all.contains(exemplar)));
             self.count_head(&head);
             self.tombstones().thaw();
@@ -195,36 +231,70 @@ impl Engine {
         Ok(true)
     }
 
-    /// The series that have something set apart, or exemplars, sorted by labels.
-    fn frozen(&self) -> Vec<Frozen> {
-        let head = self.head.read();
-        let has_something = |number: u32, series: &HeadSeries| {
-            !series.exemplars().is_empty() || head.frozen_bounds(number).next().is_some()
+    /// What is to be moved into blocks. Appends go on meanwhile: the head is locked for few series at a time, and those
+    /// that come have nothing set apart.
+    fn frozen(&self) -> Frozen {
+        let length = self.range_ms();
+        let mut frozen = Frozen::default();
+        let mut last = None;
+        let (mut next, numbers_end, live) = {
+            let head = self.head.read();
+            (0, head.numbers_end(), head.series())
         };
-        let frozen = head.iter().filter(|(number, series)| has_something(*number, series));
-        let frozen = frozen.map(|(number, series)| Frozen {
-            labels: series.labels.clone(),
-            number,
-            exemplars: series.exemplars().to_vec(),
+        while next < numbers_end {
+            let head = self.head.read();
+            let end = next.saturating_add(SERIES_PER_LOCK).min(numbers_end);
+            for number in next..end {
+                let Some(series) = head.get(number) else { continue };
+                let exemplars = series.exemplars();
+                let mut is_something = !exemplars.is_empty();
+                let times = exemplars.iter().map(|exemplar| (exemplar.time_ms, exemplar.time_ms));
+                for bounds in head.frozen_bounds(number).inspect(|_| is_something = true).chain(times) {
+                    // Most chunks have the times of the one before.
+                    if last != Some(bounds) {
+                        last = Some(bounds);
+                        frozen.spans.insert((bounds.0.div_euclid(length), bounds.1.div_euclid(length)));
+                    }
+                }
+                if is_something {
+                    frozen.numbers.push(number);
+                    frozen.labels.push(series.labels.clone());
+                }
+                if !exemplars.is_empty() {
+                    frozen.exemplars.insert(number, exemplars.to_vec());
+                }
+            }
+            next = end;
+        }
+        let Frozen { numbers, labels, .. } = &frozen;
+        let ctx = QueryContext { budget: self.options.budget.clone(), ..QueryContext::unlimited() };
+        let sorted = self.head.sorted(numbers, |at| &labels[at as usize], live, &ctx);
+        frozen.order = sorted.unwrap_or_else(|_| {
+            let mut order: Vec<u32> = (0..labels.len() as u32).collect();
+            order.sort_unstable_by(|a, b| labels[*a as usize].cmp(&labels[*b as usize]));
+            order
         });
-        let mut frozen: Vec<Frozen> = frozen.collect();
-        frozen.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         frozen
+    }
+
+    fn range_ms(&self) -> i64 {
+        millis(self.options.block_range).max(1)
     }
 
     fn write_frozen(
         &self,
-        frozen: &[Frozen],
+        frozen: &Frozen,
         deletes: u64,
         files: &mut Vec<PathBuf>,
     ) -> Result<Vec<Arc<LiveBlock>>, StorageError> {
-        let ranges = self.ranges(frozen);
+        let ranges = frozen.ranges(self.range_ms());
         let metadata: Vec<(String, Vec<Metadata>)> =
             self.metadata().iter().map(|(family, versions)| (family.clone(), versions.clone())).collect();
         // What is flushed is merged soon: the cheap encoders are good enough until then.
         let range_ms = millis(self.options.block_range);
         let shape = Shape { range_ms, chunk_samples: PART_CHUNK_SAMPLES, effort: Effort::Fast, tier: Tier::Raw };
         let mut blocks = Vec::new();
+        let mut batch = Batch::default();
         for (number, range) in ranges.iter().enumerate() {
             let (id, path) = self.next_block();
             let failed = || io_error(&path, "writing a block");
@@ -232,8 +302,14 @@ impl Engine {
             // Only what this flush has made may be removed when it fails.
             files.push(path.clone());
             let write = || -> Result<bool, StorageError> {
-                for series in frozen {
-                    self.write_series(&mut writer, series, *range).map_err(failed())?;
+                let mut order = &frozen.order[..];
+                while !order.is_empty() {
+                    let copied;
+                    (copied, order) = order.split_at(self.copy_some(&mut batch, frozen, order, *range));
+                    for (series, at) in copied.iter().enumerate() {
+                        write_series(&mut writer, &mut batch, series, (frozen, *at as usize), *range)
+                            .map_err(failed())?;
+                    }
                 }
                 let is_last = number + 1 == ranges.len();
                 let written = writer.finish(if is_last { &metadata } else { &[] }).map_err(failed())?;
@@ -253,50 +329,29 @@ impl Engine {
         Ok(blocks)
     }
 
-    fn write_series(&self, writer: &mut BlockWriter, series: &Frozen, (start, end): (i64, i64)) -> std::io::Result<()> {
-        let exemplars: Vec<Exemplar> =
-            series.exemplars.iter().filter(|e| e.time_ms >= start && e.time_ms < end).cloned().collect();
-        let (copy, snapshot) = self.head.read().frozen(series.number);
-        let mut runs: Vec<Run<'_>> = copy
-            .runs(&snapshot)
-            .map(|(min_time_ms, max_time_ms, run)| Run {
-                min_time_ms,
-                max_time_ms,
-                source: Source::Head(run),
-                hidden: None,
-            })
-            .collect();
-        let mut columns = Columns::default();
+    /// Copies what is set apart of the next series in the order; gives of how many.
+    fn copy_some(&self, to: &mut Batch, frozen: &Frozen, order: &[u32], (start, end): (i64, i64)) -> usize {
         // The range holds its start and not its end; a window the other way round.
-        merge(&mut runs, start - 1, end - 1, &mut columns, || Ok(())).map_err(std::io::Error::other)?;
-        if !columns.times.is_empty() || !exemplars.is_empty() {
-            writer.series(&series.labels);
-            writer.samples(&columns)?;
-            writer.exemplars(&exemplars);
-        }
-        Ok(())
-    }
-
-    /// The block ranges `[start, end)` that the frozen samples and exemplars fall into, rising.
-    fn ranges(&self, frozen: &[Frozen]) -> Vec<(i64, i64)> {
-        let head = self.head.read();
-        let times = || {
-            let chunks = frozen.iter().flat_map(|f| head.frozen_bounds(f.number));
-            chunks.chain(frozen.iter().flat_map(|f| &f.exemplars).map(|e| (e.time_ms, e.time_ms)))
-        };
-        let mut length = millis(self.options.block_range).max(1);
-        loop {
-            let mut starts = BTreeSet::new();
-            for (low, high) in times() {
-                let (first, last) = (low.div_euclid(length), high.div_euclid(length));
-                starts.extend(first..=last.min(first.saturating_add(FILES_MAX)));
+        let window = (start - 1, end - 1);
+        (to.copy, to.series) = Default::default();
+        let order = &order[..order.len().min(SERIES_PER_COPY)];
+        let numbers = order.iter().map(|at| frozen.numbers[*at as usize]);
+        let mut samples = 0;
+        {
+            let head = self.head.read();
+            head.touch_frozen(numbers.clone());
+            for number in numbers {
+                let series = head.copy_frozen(number, window, &mut to.copy);
+                samples += series.samples();
+                to.series.push(series);
+                if samples > SAMPLES_PER_COPY {
+                    break;
+                }
             }
-            if starts.len() as i64 <= FILES_MAX || length > i64::MAX / 4 {
-                let bound = |n: i64| n.saturating_mul(length);
-                return starts.into_iter().map(|n| (bound(n).max(i64::MIN + 1), bound(n.saturating_add(1)))).collect();
-            }
-            length *= 2;
         }
+        let paid = to.copy.finish(to.series.iter_mut(), window, &mut |_| Ok(()));
+        debug_assert!(paid.is_ok(), "nobody asks for payment");
+        to.series.len()
     }
 
     /// Number and path of the next block file. A number is used once, also when nothing comes of the file: a
@@ -327,4 +382,34 @@ impl Engine {
             self.count_head(&self.head.read());
         }
     }
+}
+
+/// Writes what was copied of a series, and its exemplars, as far as they are in the range.
+fn write_series(
+    writer: &mut BlockWriter,
+    batch: &mut Batch,
+    series: usize,
+    (frozen, at): (&Frozen, usize),
+    (start, end): (i64, i64),
+) -> std::io::Result<()> {
+    let Batch { copy, series: all, columns } = batch;
+    let (labels, series, window) = (&frozen.labels[at], &all[series], (start - 1, end - 1));
+    columns.clear();
+    let read = if series.is_rising() {
+        copy.read_rising(series, window, columns).map_err(damaged_in_memory)
+    } else {
+        let run =
+            |(min_time_ms, max_time_ms, run)| Run { min_time_ms, max_time_ms, source: Source::Head(run), hidden: None };
+        merge(&mut copy.runs(series).map(run).collect(), window.0, window.1, columns, || Ok(())).map(drop)
+    };
+    read.map_err(std::io::Error::other)?;
+    let exemplars = frozen.exemplars.get(&frozen.numbers[at]).map_or(&[][..], Vec::as_slice);
+    let is_inside = |exemplar: &&Exemplar| start <= exemplar.time_ms && exemplar.time_ms < end;
+    let exemplars: Vec<Exemplar> = exemplars.iter().filter(is_inside).cloned().collect();
+    if !columns.times.is_empty() || !exemplars.is_empty() {
+        writer.series(labels);
+        writer.samples(columns)?;
+        writer.exemplars(&exemplars);
+    }
+    Ok(())
 }

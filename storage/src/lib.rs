@@ -81,7 +81,7 @@ pub use engine::Engine;
 pub use error::StorageError;
 pub use maintain::{Lane, MaintainLimit, Next};
 pub use metrics::METRICS;
-pub use open::OpenReport;
+pub use open::{OpenReport, Opening, ReplayProgress};
 pub use options::{Limits, Options, SyncPolicy};
 pub use restore::restore;
 pub use retention::{RetentionFigures, RetentionPolicy, RetentionPreview, RetentionRule};

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use foldhash::HashMap;
+use kymo_core::batch::Metadata;
 use kymo_core::memory::remember_metadata;
 use kymo_core::{Labels, SeriesRef};
 
@@ -17,7 +18,7 @@ use crate::changes::ChangeLog;
 use crate::codec::Malformed;
 use crate::engine::{Counts, Engine};
 use crate::error::{StorageError, io_error};
-use crate::fs::Fs;
+use crate::fs::{Fs, FsLock};
 use crate::head::Head;
 use crate::increments::{self, Added};
 use crate::manifest::Manifest;
@@ -64,7 +65,178 @@ pub struct OpenReport {
     pub quarantined: Vec<(PathBuf, String)>,
 }
 
-pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Engine, OpenReport), StorageError> {
+/// A data directory that is there and is ours, of which nothing but the manifest was read. Dropping it leaves the directory as
+/// it is.
+///
+/// ```
+/// # use kymo_storage::Engine;
+/// # let dir = tempfile::tempdir()?;
+/// let opening = Engine::begin(std::sync::Arc::new(kymo_storage::fs::RealFs), dir.path(), Default::default())?;
+/// let progress = opening.progress();
+/// let (engine, report) = opening.finish()?;
+/// assert_eq!((progress.current(), report.samples), (progress.last(), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "blocks and log are to be read"]
+pub struct Opening {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: Options,
+    lock: Box<dyn FsLock>,
+    manifest: Manifest,
+    /// All there are.
+    segments: Vec<(u64, PathBuf)>,
+    progress: Arc<ReplayProgress>,
+}
+
+/// How far the log is read, in numbers of its segments.
+#[derive(Debug)]
+pub struct ReplayProgress {
+    first: u64,
+    last: u64,
+    /// Relaxed: a figure to show, which publishes nothing.
+    current: AtomicU64,
+}
+
+impl ReplayProgress {
+    /// The segment that is read first; 0 if there are none, as the others then.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The segment that is read last.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The segment that is being read, or was read last.
+    #[must_use]
+    pub fn current(&self) -> u64 {
+        self.current.load(Ordering::Relaxed)
+    }
+}
+
+impl Opening {
+    /// Tells while the log is read how far that is.
+    #[must_use]
+    pub fn progress(&self) -> Arc<ReplayProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Reads the blocks' directories, and the log: of that a million series in half a second, a million samples in 35 ms.
+    ///
+    /// # Errors
+    /// As those of [`Engine::open`].
+    pub fn finish(self) -> Result<(Engine, OpenReport), StorageError> {
+        let Opening { fs, dir, options, lock, mut manifest, segments, progress } = self;
+        let mut report = OpenReport::default();
+        let cache = Arc::new(BlockCache::new(&options.budget, options.cache_bytes));
+        let blocks = open_blocks(&*fs, &dir, &mut manifest, &options, &cache, &mut report)?;
+
+        manifest.opening += 1;
+        if SeriesRef::new(manifest.opening, 0).is_none() {
+            return Err(StorageError::OpeningsUsedUp { dir });
+        }
+        report.opening = manifest.opening;
+        // Durable before the first ref of this opening is handed out.
+        manifest.publish(&*fs, &dir)?;
+        fs.sync_dir(&dir).map_err(io_error(&dir, "syncing the data directory"))?;
+
+        let replayed = to_replay(&segments, &manifest);
+        let next_segment = segments.last().map_or(1, |(number, _)| number + 1).max(manifest.replay_from.segment);
+        let closed_bytes =
+            replayed.iter().filter_map(|(_, path)| fs.open(path, crate::fs::OpenMode::Read).ok()?.len().ok()).sum();
+        let writer = LogWriter::new(
+            Arc::clone(&fs),
+            dir.join("wal"),
+            options.sync,
+            next_segment,
+            closed_bytes,
+            options.budget.try_reserve(0)?,
+        );
+        let memory = options.budget.try_reserve(0)?;
+        let metrics = StorageMetrics::new(&options.registry, &options.limits)?;
+        let policy = Arc::new(options.retention.clone());
+        let numbers = blocks.iter().map(LiveBlock::deletes_through);
+        let tombstones = Tombstones::new(manifest.tombstones.clone(), manifest.deletes, numbers);
+        let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
+        let engine = Engine {
+            head: Head::new(manifest.opening, seed),
+            commit: Commit::new(writer),
+            resolving: RwLock::default(),
+            memory: Mutex::new(memory),
+            counts: Counts::default(),
+            metrics,
+            spare_work: Mutex::default(),
+            metadata: Mutex::new(metadata_of(&blocks)),
+            increments: Mutex::default(),
+            beginning: Mutex::default(),
+            changes: Mutex::new(ChangeLog::default()),
+            blocks: RwLock::new(Arc::new(Blocks::new(
+                blocks.into_iter().map(Arc::new).collect(),
+                &tombstones,
+                &policy,
+                Arc::new(manifest.rolled.clone()),
+            ))),
+            tombstones: Mutex::new(tombstones),
+            deleting: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            flushing: Mutex::default(),
+            cache,
+            merging: Mutex::default(),
+            rolling: Mutex::default(),
+            unrolled: Mutex::default(),
+            unflushed_since: Mutex::new(None),
+            on_full: OnceLock::new(),
+            retention: RwLock::new(policy),
+            closed: AtomicBool::new(false),
+            fs,
+            dir,
+            options,
+            _lock: lock,
+        };
+        report.blocks = engine.blocks().list().len();
+        engine.restore_totals(&mut report)?;
+        engine.replay(replayed, &progress, &mut report)?;
+        for (number, path) in &segments {
+            if *number < engine.manifest().replay_from.segment {
+                engine.remove_file(path);
+            }
+        }
+        let damaged = report.quarantined.len() + report.log_damage.len();
+        engine.counts.quarantined.store(damaged as u64, Ordering::Relaxed);
+        if engine.options.reserve_bytes > 0
+            && engine.fs.open(&engine.dir.join(crate::maintain::RESERVE), crate::fs::OpenMode::Read).is_err()
+        {
+            engine.make_reserve();
+        }
+        Ok((engine, report))
+    }
+}
+
+/// What the blocks say of families, newest first.
+fn metadata_of(blocks: &[LiveBlock]) -> BTreeMap<String, Vec<Metadata>> {
+    let mut metadata = BTreeMap::new();
+    // The list names a merged block last, whatever it was made of; newest first goes by what was written when.
+    let mut by_sequence: Vec<&LiveBlock> = blocks.iter().collect();
+    by_sequence.sort_by_key(|block| block.footer().sequence);
+    for block in by_sequence {
+        for (family, versions) in block.metadata().unwrap_or_default() {
+            let kept = metadata.entry(family).or_insert_with(Vec::new);
+            versions.iter().rev().for_each(|version| remember_metadata(kept, version));
+        }
+    }
+    metadata
+}
+
+/// The segments that are not wholly in blocks.
+fn to_replay<'a>(segments: &'a [(u64, PathBuf)], manifest: &Manifest) -> &'a [(u64, PathBuf)] {
+    &segments[segments.partition_point(|(number, _)| *number < manifest.replay_from.segment)..]
+}
+
+pub(crate) fn begin(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<Opening, StorageError> {
     // Looked at before anything is touched: a newer directory stays as it is.
     Manifest::read(&*fs, dir)?;
     let make = |path: &Path| fs.create_dir_all(path).map_err(io_error(path, "making the directory"));
@@ -88,99 +260,12 @@ pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<(Eng
         return Err(StorageError::Damaged { path: dir.join("MANIFEST"), fault });
     }
     check_segment_versions(&*fs, &segments)?;
-    let mut manifest = found.unwrap_or_else(Manifest::new);
-    let mut report = OpenReport::default();
-    let cache = Arc::new(BlockCache::new(&options.budget, options.cache_bytes));
-    let blocks = open_blocks(&*fs, dir, &mut manifest, &options, &cache, &mut report)?;
-
-    manifest.opening += 1;
-    if SeriesRef::new(manifest.opening, 0).is_none() {
-        return Err(StorageError::OpeningsUsedUp { dir: dir.to_owned() });
-    }
-    report.opening = manifest.opening;
-    // Durable before the first ref of this opening is handed out.
-    manifest.publish(&*fs, dir)?;
-    fs.sync_dir(dir).map_err(io_error(dir, "syncing the data directory"))?;
-
-    let replayed: Vec<_> =
-        segments.iter().filter(|(number, _)| *number >= manifest.replay_from.segment).cloned().collect();
-    let next_segment = segments.last().map_or(1, |(number, _)| number + 1).max(manifest.replay_from.segment);
-    let closed_bytes =
-        replayed.iter().filter_map(|(_, path)| fs.open(path, crate::fs::OpenMode::Read).ok()?.len().ok()).sum();
-    let writer = LogWriter::new(
-        Arc::clone(&fs),
-        wal.clone(),
-        options.sync,
-        next_segment,
-        closed_bytes,
-        options.budget.try_reserve(0)?,
-    );
-    let mut metadata = BTreeMap::new();
-    // The list names a merged block last, whatever it was made of; newest first goes by what was written when.
-    let mut by_sequence: Vec<&LiveBlock> = blocks.iter().collect();
-    by_sequence.sort_by_key(|block| block.footer().sequence);
-    for block in by_sequence {
-        for (family, versions) in block.metadata().unwrap_or_default() {
-            let kept = metadata.entry(family).or_insert_with(Vec::new);
-            versions.iter().rev().for_each(|version| remember_metadata(kept, version));
-        }
-    }
-    let memory = options.budget.try_reserve(0)?;
-    let metrics = StorageMetrics::new(&options.registry, &options.limits)?;
-    let policy = Arc::new(options.retention.clone());
-    let numbers = blocks.iter().map(LiveBlock::deletes_through);
-    let tombstones = Tombstones::new(manifest.tombstones.clone(), manifest.deletes, numbers);
-    let seed = options.clock.now_ms() as u64 ^ u64::from(manifest.opening) << 48;
-    let engine = Engine {
-        head: Head::new(manifest.opening, seed),
-        commit: Commit::new(writer),
-        resolving: RwLock::default(),
-        memory: Mutex::new(memory),
-        counts: Counts::default(),
-        metrics,
-        spare_work: Mutex::default(),
-        metadata: Mutex::new(metadata),
-        increments: Mutex::default(),
-        beginning: Mutex::default(),
-        changes: Mutex::new(ChangeLog::default()),
-        blocks: RwLock::new(Arc::new(Blocks::new(
-            blocks.into_iter().map(Arc::new).collect(),
-            &tombstones,
-            &policy,
-            Arc::new(manifest.rolled.clone()),
-        ))),
-        tombstones: Mutex::new(tombstones),
-        deleting: Mutex::default(),
-        manifest: Mutex::new(manifest),
-        flushing: Mutex::default(),
-        cache,
-        merging: Mutex::default(),
-        rolling: Mutex::default(),
-        unrolled: Mutex::default(),
-        unflushed_since: Mutex::new(None),
-        on_full: OnceLock::new(),
-        retention: RwLock::new(policy),
-        closed: AtomicBool::new(false),
-        fs,
-        dir: dir.to_owned(),
-        options,
-        _lock: lock,
-    };
-    report.blocks = engine.blocks().list().len();
-    engine.restore_totals(&mut report)?;
-    engine.replay(&replayed, &mut report)?;
-    for (number, path) in &segments {
-        if *number < engine.manifest().replay_from.segment {
-            engine.remove_file(path);
-        }
-    }
-    engine.counts.quarantined.store((report.quarantined.len() + report.log_damage.len()) as u64, Ordering::Relaxed);
-    if engine.options.reserve_bytes > 0
-        && engine.fs.open(&dir.join(crate::maintain::RESERVE), crate::fs::OpenMode::Read).is_err()
-    {
-        engine.make_reserve();
-    }
-    Ok((engine, report))
+    let manifest = found.unwrap_or_else(Manifest::new);
+    let replayed = to_replay(&segments, &manifest);
+    let number_of = |segment: Option<&(u64, PathBuf)>| segment.map_or(0, |(number, _)| *number);
+    let (first, last) = (number_of(replayed.first()), number_of(replayed.last()));
+    let progress = Arc::new(ReplayProgress { first, last, current: AtomicU64::new(first) });
+    Ok(Opening { fs, dir: dir.to_owned(), options, lock, manifest, segments, progress })
 }
 
 fn list_segments(fs: &dyn Fs, wal: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
@@ -338,9 +423,14 @@ impl Engine {
         Ok(())
     }
 
-    fn replay(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
+    fn replay(
+        &self,
+        segments: &[(u64, PathBuf)],
+        progress: &ReplayProgress,
+        report: &mut OpenReport,
+    ) -> Result<(), StorageError> {
         self.head.write().index_beside();
-        let replayed = self.replay_segments(segments, report);
+        let replayed = self.replay_segments(segments, progress, report);
         self.head.write().index_here();
         replayed?;
         if self.counts.head_samples.load(Ordering::Relaxed) > 0 {
@@ -350,9 +440,15 @@ impl Engine {
         self.take_memory()
     }
 
-    fn replay_segments(&self, segments: &[(u64, PathBuf)], report: &mut OpenReport) -> Result<(), StorageError> {
+    fn replay_segments(
+        &self,
+        segments: &[(u64, PathBuf)],
+        progress: &ReplayProgress,
+        report: &mut OpenReport,
+    ) -> Result<(), StorageError> {
         let mut replay = Replay::default();
         for (number, path) in segments {
+            progress.current.store(*number, Ordering::Relaxed);
             let mut reader = SegmentReader::open(&*self.fs, path, *number)?;
             let skip_until = {
                 let from = self.manifest().replay_from;

@@ -40,6 +40,7 @@ pub struct Server {
     child: Child,
     port: u16,
     ready_after: Duration,
+    answers_after: Duration,
 }
 
 /// What writing requests took.
@@ -82,10 +83,19 @@ impl Server {
         let core = machine::two_cores().map(|[first, _]| first);
         let child = machine::on_core(core, || command.spawn());
         let child = child.with_context(|| format!("cannot start {}", binary.path.display()))?;
-        let mut server =
-            Server { binary: binary.clone(), dir: dir.to_owned(), child, port: free_port, ready_after: Duration::ZERO };
+        let mut server = Server {
+            binary: binary.clone(),
+            dir: dir.to_owned(),
+            child,
+            port: free_port,
+            ready_after: Duration::ZERO,
+            answers_after: Duration::ZERO,
+        };
         server.wait_until_ready(started, &ports).with_context(|| format!("see {}", log_path.display()))?;
         server.ready_after = started.elapsed();
+        let answer = server.ask(&mut server.connect()?, "/api/v1/query?query=vector(1)")?;
+        ensure!(answer.is_success(), "{} does not answer: see {}", binary.kind.name(), log_path.display());
+        server.answers_after = started.elapsed();
         Ok(server)
     }
 
@@ -135,6 +145,12 @@ impl Server {
     #[must_use]
     pub fn ready_after(&self) -> Duration {
         self.ready_after
+    }
+
+    /// From its start to its answer to a question that was put when it said so.
+    #[must_use]
+    pub fn answers_after(&self) -> Duration {
+        self.answers_after
     }
 
     /// CPU time used so far.

@@ -8,7 +8,7 @@ use kymo_core::registry::Registry;
 use kymo_core::text::write_size_rounded;
 use kymo_core::{Budget, Clock, ServiceHealth};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, Limits, LogDamage, OpenReport, Options, StorageError};
+use kymo_storage::{Engine, Limits, LogDamage, OpenReport, Opening, Options, ReplayProgress, StorageError};
 
 use super::plan::Plan;
 use crate::failure::{Failure, chain};
@@ -19,13 +19,19 @@ pub(super) struct Opened {
     pub(super) health: Arc<ServiceHealth>,
 }
 
-/// Opens the data directory, off the async threads: replay takes as long as it takes.
-pub(super) async fn open(
+/// A data directory of which all but the manifest is still to be read, and what is known of services beside it.
+pub(super) struct Begun {
+    opening: Opening,
+    health: Arc<ServiceHealth>,
+}
+
+/// Begins to open the data directory, off the async threads.
+pub(super) async fn begin(
     plan: &Plan,
     clock: Arc<dyn Clock>,
     budget: Budget,
     registry: Registry,
-) -> Result<(Opened, OpenReport), Failure> {
+) -> Result<Begun, Failure> {
     let of_services = plan.config.as_ref().map(|config| config.service_health.clone()).unwrap_or_default();
     let health = Arc::new(ServiceHealth::new(of_services.options(), clock.clone()));
     let options = Options {
@@ -39,13 +45,31 @@ pub(super) async fn open(
         ..Options::default()
     };
     let dir = plan.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        Engine::open(Arc::new(RealFs), &dir, options).map_err(|error| refused(&dir, &error))
-    });
-    let opened = opened.await;
-    let (engine, report) =
-        opened.map_err(|error| Failure::because("opening the data directory was given up", &error))??;
-    Ok((Opened { engine, health }, report))
+    let opening = off_the_async_threads(plan, move || Engine::begin(Arc::new(RealFs), &dir, options)).await?;
+    Ok(Begun { opening, health })
+}
+
+impl Begun {
+    /// Tells how far the log is read.
+    pub(super) fn progress(&self) -> Arc<ReplayProgress> {
+        self.opening.progress()
+    }
+
+    /// Reads blocks and log, off the async threads: it takes as long as it takes.
+    pub(super) async fn finish(self, plan: &Plan) -> Result<(Opened, OpenReport), Failure> {
+        let Begun { opening, health } = self;
+        let (engine, report) = off_the_async_threads(plan, move || opening.finish()).await?;
+        Ok((Opened { engine, health }, report))
+    }
+}
+
+async fn off_the_async_threads<T: Send + 'static>(
+    plan: &Plan,
+    open: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, Failure> {
+    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = opened.map_err(|error| Failure::because("opening the data directory was given up", &error))?;
+    opened.map_err(|error| refused(&plan.data_dir, &error))
 }
 
 /// Why a data directory cannot be opened, and what to do.

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use kymo_core::registry::Registry;
 use kymo_export::server::{Drained, Refusals, Server, ServerError, ServerOptions, guard};
 use kymo_export::{MetricsServer, MetricsServerError};
 use kymo_ingest::otlp::{self, OtlpState};
+use kymo_storage::ReplayProgress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +110,12 @@ enum Grpc {
 }
 
 impl Serving {
+    /// Lets HTTP requests in, to wait until the engine is open.
+    pub(super) fn make_ready(&self, replay: Arc<ReplayProgress>) {
+        self.door.make_ready(replay.clone());
+        self.otlp_door.make_ready(replay);
+    }
+
     /// Lets requests through.
     pub(super) fn open(&mut self, routes: Router, otlp: OtlpState) {
         self.door.open(routes);

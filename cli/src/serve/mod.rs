@@ -105,7 +105,12 @@ async fn serve(plan: Plan) -> Result<ExitCode, Failure> {
     let shares = Shares::of(&memory, plan.memory_limit.bytes);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started_ms = clock.now_ms();
-    let opening = engine::open(&plan, clock.clone(), shares.storage.clone(), registry.clone());
+    let opening = async {
+        let begun = engine::begin(&plan, clock.clone(), shares.storage.clone(), registry.clone()).await?;
+        // All that was acknowledged can be asked for from now on; who asks waits until it is read.
+        serving.make_ready(begun.progress());
+        begun.finish(&plan).await
+    };
     let (opened, report) = tokio::select! {
         opened = opening => opened?,
         // Nothing of this run was acknowledged yet, and opening can be cut short anywhere, as by a kill.

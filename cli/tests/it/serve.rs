@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -89,6 +90,46 @@ fn a_server_that_is_still_opening_answers_not_yet_and_can_be_stopped() {
     let status = server.wait();
     assert!(status.success(), "{status}\n{}", server.err());
     assert_eq!(server.out(), "", "it was never ready");
+}
+
+#[test]
+fn a_server_that_still_reads_its_log_is_ready_and_whoever_asks_waits() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&folder);
+    let now = now_ms();
+    let sent = Request::default().floats(&[("__name__", "up")], &[(now, 1.0)]).send(server.port);
+    assert_eq!(sent.status, 204, "{sent:?}");
+    let nanos = |ms: i64| format!("{ms}000000");
+    let point = json!({"startTimeUnixNano": nanos(now - 1_000), "timeUnixNano": nanos(now), "asInt": "3"});
+    let sum = json!({"aggregationTemporality": 1, "isMonotonic": true, "dataPoints": [point]});
+    let metrics = json!({"scopeMetrics": [{"metrics": [{"name": "jobs", "sum": sum}]}]});
+    let body = json!({"resourceMetrics": [metrics]}).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let sent = http::send(server.port, "POST", "/api/v1/otlp/v1/metrics", &headers, body.as_bytes()).unwrap();
+    assert_eq!(sent.status, 200, "{sent:?}");
+    assert!(server.terminate().success());
+    // What the flush kept of the sum is read with the log; from a pipe that takes as long as one likes.
+    let mut totals = fs::read_dir(folder.path().join("data/totals")).unwrap();
+    let totals = totals.next().unwrap().unwrap().path();
+    fs::remove_file(&totals).unwrap();
+    assert!(Command::new("mkfifo").arg(&totals).status().unwrap().success());
+
+    let server = Server::start_unready(folder.path(), &[]);
+    let port = server.port;
+    wait_for("readiness", || http::get(port, "/-/ready").is_ok_and(|answer| answer.status == 200).then_some(()));
+    let asked = thread::spawn(move || http::get(port, "/api/v1/query?query=up").unwrap());
+    let written =
+        thread::spawn(move || Request::default().floats(&[("__name__", "down")], &[(now_ms(), 1.0)]).send(port));
+    let replay = http::get(port, "/api/v1/status/walreplay").unwrap();
+    assert!(replay.status == 200 && replay.json()["data"]["current"].is_u64(), "{replay:?}");
+    assert_eq!(server.out(), "", "the log is not read");
+    assert!(!asked.is_finished() && !written.is_finished(), "nothing is answered before");
+    drop(fs::OpenOptions::new().write(true).open(&totals).unwrap());
+    let (asked, written) = (asked.join().unwrap(), written.join().unwrap());
+    assert_eq!((asked.status, &asked.json()["data"]["result"][0]["value"][1]), (200, &json!("1")), "{asked:?}");
+    assert_eq!(written.status, 204, "{written:?}");
+    wait_for("the greeting", || server.out().contains("DAMAGED block").then_some(()));
+    assert!(server.terminate().success());
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn top<'a>(counts: impl Iterator<Item = (Name<'a>, u64)>, limit: usize) -> Vec<(
     counts.into_iter().map(|(name, count)| (shown(name), count)).collect()
 }
 
-/// `GET /api/v1/status/walreplay`: it is over before this is answered.
+/// `GET /api/v1/status/walreplay`: it is over before this is asked; while it lasts, a server answers without the API.
 pub(super) async fn wal_replay() -> Response {
     axum::Json(json!({"status": "success", "data": {"min": 0, "max": 0, "current": 0}})).into_response()
 }

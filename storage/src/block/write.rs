@@ -103,14 +103,27 @@ impl BlockWriter {
 
     /// Begins the next series; label sets must rise.
     pub(crate) fn series(&mut self, labels: &Labels) {
-        assert!(self.last.as_ref().is_none_or(|last| last < labels), "series are written in order");
+        let last = self.last.take();
+        assert!(last.as_ref().is_none_or(|last| last < labels), "series are written in order");
+        // Most labels are those of the series before.
+        let begin = self.ends.len().checked_sub(1).map_or(0, |last| self.starts(last).0);
+        let mut before = last.iter().flatten().zip(begin..);
         for (name, value) in labels {
-            let pair = (self.symbol(name), self.symbol(value));
+            let pair = match before.next() {
+                Some((same, at)) if same == (name, value) => self.pairs[at],
+                Some((same, at)) if same.0 == name => (self.pairs[at].0, self.symbol(value)),
+                _ => (self.symbol(name), self.symbol(value)),
+            };
             self.pairs.push(pair);
         }
         self.ends.push((self.pairs.len(), self.chunks.len()));
         self.footer.series += 1;
         self.last = Some(labels.clone());
+    }
+
+    /// Where a series begins in `pairs` and `chunks`.
+    fn starts(&self, series: usize) -> (usize, usize) {
+        if series == 0 { (0, 0) } else { self.ends[series - 1] }
     }
 
     fn symbol(&mut self, text: &str) -> u32 {
@@ -134,8 +147,12 @@ impl BlockWriter {
         if columns.times.is_empty() {
             return Ok(());
         }
+        let Columns { times, starts, runs, floats, histograms, .. } = columns;
+        if times.len() <= longest(self.shape.chunk_samples) {
+            return self.chunk(Samples { times, starts, runs, floats, histograms });
+        }
         let mut pieces = Pieces::new(columns);
-        for range in self.cut(&columns.times) {
+        for range in self.cut(times) {
             pieces.next(range.len());
             self.chunk(pieces.samples(range))?;
         }
@@ -217,8 +234,8 @@ impl BlockWriter {
     /// Writes the rest and syncs the file. `metadata` is families with their versions, newest first.
     pub(crate) fn finish(mut self, metadata: &[(String, Vec<Metadata>)]) -> io::Result<Footer> {
         self.end_section(SectionKind::Chunks);
-        let chunks_before = |series: usize| if series == 0 { 0 } else { self.ends[series - 1].1 };
-        self.footer.bare_series = (0..self.ends.len()).filter(|&s| chunks_before(s) == self.ends[s].1).count() as u64;
+        let is_bare = |series: &usize| self.starts(*series).1 == self.ends[*series].1;
+        self.footer.bare_series = (0..self.ends.len()).filter(is_bare).count() as u64;
         let mut directory = Directory::default();
         let times = std::mem::replace(&mut self.times, TimesWriter::new()?);
         let bytes;
@@ -248,16 +265,15 @@ impl BlockWriter {
         self.section(SectionKind::Symbols, &bytes)?;
         drop(sorted);
 
-        let starts = |series: usize| if series == 0 { (0, 0) } else { self.ends[series - 1] };
         let rows = (0..self.ends.len()).map(|series| {
-            let ((pair, chunk), (pair_end, chunk_end)) = (starts(series), self.ends[series]);
+            let ((pair, chunk), (pair_end, chunk_end)) = (self.starts(series), self.ends[series]);
             Row { pairs: &self.pairs[pair..pair_end], chunks: &self.chunks[chunk..chunk_end] }
         });
         let bytes;
         (bytes, directory.series, directory.pairs) = series::write(rows)?;
         let all_pairs = |take: &mut postings::Take<'_>| {
             for series in 0..self.ends.len() {
-                take(series as u32, &self.pairs[starts(series).0..self.ends[series].0]);
+                take(series as u32, &self.pairs[self.starts(series).0..self.ends[series].0]);
             }
         };
         let posting_bytes;
@@ -356,6 +372,11 @@ impl<'a> Pieces<'a> {
     }
 }
 
+/// The most samples that are not cut.
+fn longest(target: usize) -> usize {
+    target + target / 8
+}
+
 /// Halves a window of the time axis until a piece has about `target` samples. The windows depend on the clock and
 /// `range_ms` alone, so a sample more or less moves no cut.
 fn cut(times: &[i64], range_ms: i64, target: usize) -> Vec<Range<usize>> {
@@ -370,7 +391,7 @@ fn cut(times: &[i64], range_ms: i64, target: usize) -> Vec<Range<usize>> {
     }
     let start = window(len);
     let mut pieces = Vec::new();
-    halve(times, 0..times.len(), start, len, target + target / 8, &mut pieces);
+    halve(times, 0..times.len(), start, len, longest(target), &mut pieces);
     pieces
 }
 

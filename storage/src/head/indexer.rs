@@ -23,9 +23,7 @@ impl Indexer {
     pub(super) fn start(mut postings: Postings) -> Option<Indexer> {
         let (batches, arriving) = channel::<Vec<(u32, Labels)>>();
         let index = move || {
-            for (number, labels) in arriving.into_iter().flatten() {
-                postings.add(number, &labels);
-            }
+            arriving.into_iter().for_each(|batch| postings.add_all(&batch));
             postings
         };
         let thread = Builder::new().name("kymo-index".to_owned()).spawn(index).ok()?;

@@ -33,7 +33,6 @@ mod state;
 mod store;
 mod table;
 
-pub(crate) use series::HeadSeries;
 pub(crate) use snapshot::{HeadCopy, HeadRun, HeadSnapshot};
 pub(crate) use state::{HeadState, Outcome};
 

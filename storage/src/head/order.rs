@@ -27,6 +27,10 @@ const LARGE: usize = 64;
 const WORTH_SHARE: usize = 16;
 /// So many entries are moved for the time it takes to put one series in its place.
 const MOVES_WORTH: usize = 64;
+/// A selection of one in so many of the series in the order is sorted without comparing ranks.
+const DENSE_SHARE: usize = 16;
+/// No place in a selection.
+const NOWHERE: u32 = u32::MAX;
 /// Comparisons, or moves of that many, between two looks at the cancel flag.
 const PER_CHECK: usize = 1 << 12;
 /// Bytes taken for a moment per series that is put in its place.
@@ -93,7 +97,7 @@ impl Head {
             }
         }
         let Placed { known, unknown } = placed;
-        let known = ctx.sorted(known, |a, b| a.0.cmp(&b.0))?;
+        let known = ranks.by_rank(known, ctx)?;
         let unknown = ctx.sorted(unknown, compare)?;
         let mut sorted = Vec::with_capacity(numbers.len());
         let mut rest = known.as_slice();
@@ -101,7 +105,7 @@ impl Head {
             if at % PER_CHECK == 0 {
                 ctx.check()?;
             }
-            let (before, after) = rest.split_at(rest.partition_point(|known| labels(known.1) < labels(came)));
+            let (before, after) = rest.split_at(near(rest, |known| labels(known.1) < labels(came)));
             sorted.extend(before.iter().map(|known| known.1));
             sorted.push(came);
             rest = after;
@@ -179,6 +183,16 @@ impl Head {
     }
 }
 
+/// As [`slice::partition_point`], in fewer steps the closer to the beginning it is.
+fn near<T>(list: &[T], is_before: impl Fn(&T) -> bool) -> usize {
+    let mut reach = 1;
+    while list.get(reach - 1).is_some_and(&is_before) {
+        reach *= 2;
+    }
+    let (from, to) = (reach / 2, list.len().min(reach - 1));
+    from + list[from..to].partition_point(is_before)
+}
+
 impl Order {
     fn guard(&self) -> MutexGuard<'_, Arc<Ranks>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -220,6 +234,18 @@ impl Ranks {
         placed
     }
 
+    /// Ranks, which are all different, rising. Many are put where they belong, few are compared.
+    fn by_rank(&self, known: Vec<(u32, u32)>, ctx: &QueryContext) -> Result<Vec<(u32, u32)>, SelectError> {
+        if known.len() * DENSE_SHARE < self.labels.len() {
+            return ctx.sorted(known, |a, b| a.0.cmp(&b.0));
+        }
+        let mut place_of = vec![NOWHERE; self.labels.len()];
+        known.iter().for_each(|(rank, place)| place_of[*rank as usize] = *place);
+        ctx.check()?;
+        let placed = place_of.into_iter().zip(0..).filter(|(place, _)| *place != NOWHERE);
+        Ok(placed.map(|(place, rank)| (rank, place)).collect())
+    }
+
     /// The same with more series: `numbers`, which rise and are above all here, and their labels by labels, each with
     /// its place among the numbers.
     fn with(
@@ -246,7 +272,7 @@ impl Ranks {
             if at % PER_CHECK == 0 {
                 ctx.check()?;
             }
-            let (before, after) = rest.split_at(rest.partition_point(|known| *known < new));
+            let (before, after) = rest.split_at(near(rest, |known| *known < new));
             keep(&mut labels, before)?;
             rank_of_came[place as usize] = labels.len() as u32;
             labels.push(new);

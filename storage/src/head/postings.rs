@@ -1,6 +1,7 @@
 //! The head's index: which series carry which label.
 
 use std::hash::BuildHasher;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 
 use foldhash::HashMap;
@@ -82,6 +83,27 @@ impl Carriers {
         }
     }
 
+    /// Adds numbers, at least one, that are not there, or the only one that is; gives by how much what it takes grows.
+    fn add(&mut self, added: RangeInclusive<u32>) -> usize {
+        let (first, last) = (*added.start(), *added.end());
+        match self {
+            Carriers::One(only) if first == last && first == *only => 0,
+            Carriers::One(_) => {
+                let mut numbers = self.to_bitmap();
+                numbers.insert_range(added);
+                *self = Carriers::Many(numbers);
+                self.bytes()
+            }
+            Carriers::Many(numbers) => {
+                // Mostly it is the highest so far.
+                if first != last || numbers.try_push(first).is_err() {
+                    numbers.insert_range(added);
+                }
+                ((last - first) as usize + 1) * NUMBER_BYTES
+            }
+        }
+    }
+
     fn keep_of(&self, found: &mut RoaringBitmap) {
         match self {
             Carriers::One(number) => {
@@ -116,27 +138,18 @@ impl Values {
         entry.map(|(_, carriers)| carriers)
     }
 
-    /// Adds a number, which the value has not; gives by how much what is held grows.
-    fn add(&mut self, value: &str, number: u32) -> usize {
+    /// Adds numbers, at least one, which the value has not; gives by how much what is held grows.
+    fn add(&mut self, value: &str, added: RangeInclusive<u32>) -> usize {
         let Values { numbers, hasher, sorted } = self;
         let hash = hasher.hash_one(value);
         match numbers.entry(hash, |entry| &*entry.0 == value, |entry| hasher.hash_one(&*entry.0)) {
-            Entry::Occupied(found) => match &mut found.into_mut().1 {
-                Carriers::Many(numbers) => {
-                    numbers.insert(number);
-                    NUMBER_BYTES
-                }
-                carriers => {
-                    let mut numbers = carriers.to_bitmap();
-                    numbers.insert(number);
-                    *carriers = Carriers::Many(numbers);
-                    carriers.bytes()
-                }
-            },
+            Entry::Occupied(found) => found.into_mut().1.add(added),
             Entry::Vacant(place) => {
                 sorted.take();
-                place.insert((Arc::from(value), Carriers::One(number)));
-                BYTES_PER_VALUE + value.len()
+                let mut carriers = Carriers::One(*added.start());
+                let bytes = carriers.add(added);
+                place.insert((Arc::from(value), carriers));
+                BYTES_PER_VALUE + value.len() + bytes
             }
         }
     }
@@ -171,13 +184,54 @@ impl Postings {
     pub(crate) fn add(&mut self, number: u32, labels: &Labels) {
         self.all.insert(number);
         self.bytes += NUMBER_BYTES;
-        for (name, value) in labels {
-            let values = match self.names.get_mut(name) {
-                Some(values) => values,
-                None => self.names.entry(Arc::from(name)).or_default(),
-            };
-            self.bytes += values.add(value, number);
+        labels.into_iter().for_each(|(name, value)| self.add_label(name, value, number..=number));
+    }
+
+    /// Adds series that are not there. Those with following numbers mostly have most labels alike, which are looked for once.
+    pub(crate) fn add_all(&mut self, series: &[(u32, Labels)]) {
+        // Where in `following` the label at each place began to be what it is.
+        let mut since: Vec<usize> = Vec::new();
+        for following in series.chunk_by(|(number, _), (next, _)| number.checked_add(1) == Some(*next)) {
+            let [(first, labels), ..] = following else { continue };
+            self.all.insert_range(*first..=first + (following.len() - 1) as u32);
+            self.bytes += NUMBER_BYTES * following.len();
+            since.clear();
+            since.resize(labels.as_ref().iter().count(), 0);
+            let mut before = labels;
+            for (at, (number, labels)) in following.iter().enumerate().skip(1) {
+                let (mut old, mut new) = (before.into_iter(), labels.into_iter());
+                let mut place = 0;
+                loop {
+                    let (was, is) = (old.next(), new.next());
+                    if was.is_none() && is.is_none() {
+                        break;
+                    }
+                    if was != is {
+                        if let Some((name, value)) = was {
+                            self.add_label(name, value, first + since[place] as u32..=number - 1);
+                        }
+                        match since.get_mut(place) {
+                            Some(since) => *since = at,
+                            None => since.push(at),
+                        }
+                    }
+                    place += 1;
+                }
+                before = labels;
+            }
+            let last = first + (following.len() - 1) as u32;
+            for ((name, value), since) in before.into_iter().zip(&since) {
+                self.add_label(name, value, first + *since as u32..=last);
+            }
         }
+    }
+
+    fn add_label(&mut self, name: &str, value: &str, numbers: RangeInclusive<u32>) {
+        let values = match self.names.get_mut(name) {
+            Some(values) => values,
+            None => self.names.entry(Arc::from(name)).or_default(),
+        };
+        self.bytes += values.add(value, numbers);
     }
 
     /// Removes a series, which is there with these labels.
@@ -340,18 +394,23 @@ mod tests {
             steps in prop::collection::vec((labels(), any::<prop::sample::Index>(), 0..3u8), 1..120),
             asked in prop::collection::vec(matchers(), 8),
         ) {
-            let (mut postings, mut model) = (Postings::default(), BTreeMap::new());
+            let (mut postings, mut model, mut waiting) = (Postings::default(), BTreeMap::new(), Vec::new());
             for (number, (labels, which, kind)) in steps.into_iter().enumerate() {
                 // Made now, so that every later change must show in it.
                 postings.sorted_values("id");
                 if kind == 0 && !model.is_empty() {
+                    postings.add_all(&std::mem::take(&mut waiting));
                     let gone = *which.get(&model.keys().copied().collect::<Vec<u32>>());
                     postings.remove(gone, &model.remove(&gone).unwrap());
                 } else {
-                    postings.add(number as u32, &labels);
+                    match kind {
+                        1 => postings.add(number as u32, &labels),
+                        _ => waiting.push((number as u32, labels.clone())),
+                    }
                     model.insert(number as u32, labels);
                 }
             }
+            postings.add_all(&waiting);
             for matchers in asked {
                 let found = postings.select(&matchers, &|| Ok::<(), Infallible>(())).unwrap();
                 let is_met = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")));

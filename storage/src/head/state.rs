@@ -161,11 +161,6 @@ impl HeadState {
         self.table.numbers_end()
     }
 
-    /// All live series with their numbers, rising.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &HeadSeries)> {
-        self.table.iter()
-    }
-
     /// Numbers of the series that satisfy all matchers. Fails only when `check` does, which is asked now and then.
     pub(crate) fn select<E>(
         &self,
@@ -478,18 +473,24 @@ impl HeadState {
         self.frozen_held = std::mem::take(&mut self.held);
     }
 
-    /// What is set apart of one series, copied.
-    pub(crate) fn frozen(&self, number: u32) -> (HeadCopy, HeadSnapshot) {
-        let mut copy = HeadCopy::default();
-        let mut snapshot = copy.begin();
-        let pay = &mut |_: u64| Ok(());
+    /// Touches the memory that copying what is set apart of these series begins with, without that one waits for another.
+    pub(crate) fn touch_frozen(&self, numbers: impl Iterator<Item = u32>) {
+        let Some(store) = &self.frozen else { return };
+        let newest = numbers.filter_map(|number| self.table.get(number)).map(|series| series.frozen);
+        let chunks = newest.filter_map(|chunk| store.at(chunk)).collect::<Vec<_>>();
+        std::hint::black_box(chunks.iter().fold(0, |sum, chunk| sum ^ store.touch(chunk)));
+    }
+
+    /// Copies what is set apart of a series and reaches into the window.
+    pub(crate) fn copy_frozen(&self, number: u32, (start_ms, end_ms): (i64, i64), to: &mut HeadCopy) -> HeadSnapshot {
+        let mut snapshot = to.begin();
         if let (Some(series), Some(store)) = (self.table.get(number), &self.frozen) {
-            let mut chunks = store.chunks(series.frozen);
-            let copied = chunks.try_for_each(|chunk| copy.push_chunk(&mut snapshot, &chunk, pay));
+            let mut chunks = store.chunks(series.frozen).filter(|chunk| chunk.column.reaches(start_ms, end_ms));
+            let copied = chunks.try_for_each(|chunk| to.push_chunk(&mut snapshot, &chunk, &mut |_| Ok(())));
             debug_assert!(copied.is_ok(), "nobody asks for payment");
         }
-        copy.end(&snapshot);
-        (copy, snapshot)
+        to.end(&snapshot);
+        snapshot
     }
 
     /// First and last times of the chunks that are set apart.

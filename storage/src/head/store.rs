@@ -27,7 +27,7 @@ const PAGE_BYTES: usize = 16 << 10;
 
 /// Where bytes stand in the pages.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     page: u32,
     offset: u16,
 }
@@ -297,6 +297,16 @@ impl ChunkStore {
         let offset = self.pages[page].len() as u16;
         self.pages[page].extend_from_slice(bytes);
         Place { page: page as u32, offset }
+    }
+
+    /// Where the bytes of a chunk stand.
+    pub(super) fn at(&self, chunk: u32) -> Option<Place> {
+        self.chunks.get(chunk).map(Chunk::at)
+    }
+
+    /// A number that depends on the bytes there.
+    pub(super) fn touch(&self, at: &Place) -> u8 {
+        self.slice(*at, 1).first().copied().unwrap_or(0)
     }
 
     fn slice(&self, at: Place, len: usize) -> &[u8] {

@@ -151,7 +151,7 @@ fn what_a_freeze_sets_apart_stays_readable_until_it_is_dropped() {
         head.append_ahead(number, time, 0, i64::MIN);
     }
     assert_eq!((read(&head, number, (i64::MIN, i64::MAX)).len(), head.samples()), (200, 200));
-    assert_eq!(head.frozen(number).1.samples(), 150);
+    assert_eq!(head.copy_frozen(number, (i64::MIN, i64::MAX), &mut HeadCopy::default()).samples(), 150);
     head.drop_frozen(|_, _| true);
     assert_eq!((read(&head, number, (i64::MIN, i64::MAX)).len(), head.samples()), (50, 50));
 }

@@ -97,8 +97,9 @@ impl Process {
                 bail!("the server ended with {status} before it was ready");
             }
             if let Some(port) = self.port()
+                // Ready is said before the log is read, for which questions wait.
                 && Connection::open(port)
-                    .and_then(|mut http| http.get("/-/ready"))
+                    .and_then(|mut http| http.get("/api/v1/query?query=vector(1)"))
                     .is_ok_and(|answer| answer.is_success())
             {
                 return Ok(port);

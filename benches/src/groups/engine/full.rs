@@ -9,13 +9,17 @@ use anyhow::{Result, ensure};
 use kymo_core::{Clock, Labels, MetricStorage, SampleBatch, SeriesRef, SystemClock};
 
 use super::{folder, timed};
-use crate::cases::append::open;
+use crate::cases::append::{begin, open};
 use crate::groups::Setup;
 use crate::report::{Goal, Report, Row};
+use crate::servers::{Binary, Kind, Server};
 
 const ROWS_PER_BATCH: u64 = 2_000;
 /// More than any head takes before it is full.
 const ROWS_MAX: u64 = 10_000_000;
+/// Seconds until it is ready, which is asked of those with so many series.
+const READY_MAX: f64 = 1.0;
+const LARGE: u64 = 1_000_000;
 /// From the middle of the samples to now.
 const BACK_MS: i64 = 8 * 3_600_000;
 
@@ -24,33 +28,46 @@ struct Order {
     what: &'static str,
     series: u64,
     labels: fn(u64) -> Labels,
+    /// The most seconds that opening it may take, log and all, if there is a limit.
+    open_max: Option<f64>,
     /// Series and time, in milliseconds from the middle of what there is, of the n-th sample. No two are the same.
     row: fn(u64) -> (u64, i64),
 }
 
-const ORDERS: [Order; 9] = [
+const ORDERS: [Order; 10] = [
     Order {
         what: "10,000 series in order",
         series: 10_000,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| (n % 10_000, (n / 10_000) as i64 * 5_000),
     },
     Order {
         what: "1,000,000 series in order",
         series: 1_000_000,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| (n % 1_000_000, (n / 1_000_000) as i64 * 5_000),
     },
     Order {
         what: "1,000,000 series of 1,000 hosts in order",
         series: 1_000_000,
         labels: of_hosts,
+        open_max: Some(1.0),
         row: |n| (n % 1_000_000, (n / 1_000_000) as i64 * 5_000),
+    },
+    Order {
+        what: "3,000,000 series of 3,000 hosts in order",
+        series: 3_000_000,
+        labels: of_hosts,
+        open_max: None,
+        row: |n| (n % 3_000_000, (n / 3_000_000) as i64 * 5_000),
     },
     Order {
         what: "10,000 series, a tenth two hours late",
         series: 10_000,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| {
             let scrape = (n / 10_000) as i64;
             (n % 10_000, if scrape % 10 == 9 { scrape * 5_000 - 7_200_000 } else { scrape * 5_000 })
@@ -60,6 +77,7 @@ const ORDERS: [Order; 9] = [
         what: "10,000 series of two senders, one a minute behind",
         series: 10_000,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| {
             let scrape = (n / 20_000) as i64;
             (n % 10_000, if n % 20_000 < 10_000 { scrape * 15_000 } else { (scrape - 4) * 15_000 + 7_500 })
@@ -69,6 +87,7 @@ const ORDERS: [Order; 9] = [
         what: "300 series, a third falling into the past",
         series: 300,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| {
             let scrape = (n / 300) as i64;
             (n % 300, if scrape % 3 == 2 { -1 - scrape * 100 } else { scrape * 100 })
@@ -78,10 +97,23 @@ const ORDERS: [Order; 9] = [
         what: "one of 10,000 series has half of all, a tenth anywhere",
         series: 10_000,
         labels: numbered,
+        open_max: Some(1.0),
         row: |n| if n % 2 == 0 { (0, anywhere(n / 2)) } else { (1 + n / 2 % 9_999, (n / 2 / 9_999) as i64 * 5_000) },
     },
-    Order { what: "one series, a tenth anywhere", series: 1, labels: numbered, row: |n| (0, anywhere(n)) },
-    Order { what: "one series, all falling", series: 1, labels: numbered, row: |n| (0, -(n as i64)) },
+    Order {
+        what: "one series, a tenth anywhere",
+        series: 1,
+        labels: numbered,
+        open_max: Some(1.0),
+        row: |n| (0, anywhere(n)),
+    },
+    Order {
+        what: "one series, all falling",
+        series: 1,
+        labels: numbered,
+        open_max: Some(1.0),
+        row: |n| (0, -(n as i64)),
+    },
 ];
 
 /// As few labels as there may be: `n` alone tells the series from others.
@@ -122,18 +154,30 @@ pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
     let mut in_order = None;
     for order in &ORDERS {
         let dir = folder(setup, &format!("full {}", order.what))?;
-        let (rows, append_ns) = fill(order, &dir)?;
-        let wall = Instant::now();
-        let (engine, opened) = open(&dir)?;
-        let wall = wall.elapsed().as_secs_f64();
+        // Where a server looks for it.
+        let data = dir.join("data");
+        let (rows, append_ns) = fill(order, &data)?;
+        let began = Instant::now();
+        let opening = begin(&data)?;
+        let ready = began.elapsed().as_secs_f64();
+        let (engine, opened) = opening.finish()?;
+        let wall = began.elapsed().as_secs_f64();
         ensure!(opened.samples == rows, "replay gives {} of {rows} samples", opened.samples);
         drop(engine);
+        let row = |what: &str, seconds| Row::new(format!("{what}, head full: {}", order.what), "s", seconds);
         let floor = *in_order.get_or_insert(wall);
-        report.row(
-            Row::new(format!("open after a kill, head full: {}", order.what), "s", wall)
-                .floor("in order", floor)
-                .goal(Goal::AtMost(1.0)),
-        );
+        let goal = order.open_max.map_or(Goal::None, Goal::AtMost);
+        report.row(row("open after a kill", wall).floor("in order", floor).goal(goal));
+        if order.series >= LARGE {
+            report.row(row("ready after a kill", ready).goal(Goal::AtMost(READY_MAX)));
+            if let Some(path) = &setup.kymo {
+                let binary = Binary { kind: Kind::Kymo, path: path.clone(), version: String::new() };
+                let server = Server::start(&binary, &dir)?;
+                let ready = server.ready_after().as_secs_f64();
+                report.row(row("ready after a kill, server", ready).goal(Goal::AtMost(READY_MAX)));
+                report.row(row("first answer after a kill, server", server.answers_after().as_secs_f64()));
+            }
+        }
         report.note(format!(
             "Head full of {}: {:.2} M samples, {append_ns:.0} ns each to append.",
             order.what,
