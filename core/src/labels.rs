@@ -550,6 +550,22 @@ mod tests {
         }
 
         #[test]
+        fn order_is_that_of_the_pairs_where_much_is_the_same(
+            parts in proptest::collection::vec(("[ab]{1,2}", "[ab]{1,2}", 0..150usize, 0..3u8), 0..6),
+        ) {
+            // As long as a length of two bytes, and different only at the end.
+            let value = |n: usize, end: &str| "v".repeat(n) + end;
+            let left = parts.iter().map(|(name, end, n, _)| (name.clone(), value(*n, end)));
+            let right = parts.iter().filter(|part| part.3 > 0).map(|(name, end, n, change)| {
+                (name.clone(), value(n + usize::from(*change == 2), end))
+            });
+            let (x, y) = (Labels::from_pairs(left), Labels::from_pairs(right));
+            let wanted = x.iter().collect::<Vec<_>>().cmp(&y.iter().collect::<Vec<_>>());
+            prop_assert_eq!(x.cmp(&y), wanted);
+            prop_assert_eq!(y.cmp(&x), wanted.reverse());
+        }
+
+        #[test]
         fn any_bytes_are_refused_or_sound(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(labels) = LabelsRef::from_packed(&bytes) {
                 let again = Labels::from_pairs(labels.iter());

@@ -1,6 +1,7 @@
 //! The engine: its parts, and how they hold together.
 //!
-//! Locks, by rank: `flushing`, `merging`, `deleting` → `manifest` → `resolving` → the log's own ([`Commit`]) → the head →
+//! Locks, by rank: `flushing`, `merging`, `deleting` → `manifest` → `resolving` → the log's own ([`Commit`]) → that by which the
+//! head's order is made → the head →
 //! `metadata` → `tombstones` → `changes`, `retention` → `blocks`. None is held while a file is read, written or synced,
 //! except the log's writer, which orders writes, `resolving` meanwhile, `flushing`, and `manifest` while it is published or
 //! a snapshot is taken. A delete is synced in its turn, with `deleting` held and no other.
@@ -123,8 +124,8 @@ impl Engine {
         Engine::begin(fs, dir, options)?.finish()
     }
 
-    /// Does of opening what takes no longer the more there is: what is left is [`Opening::finish`]. For a server, which may take
-    /// requests from now on that wait for it.
+    /// Does of opening what takes milliseconds: it reads neither blocks nor log and waits for no disk to sync, which is left to
+    /// [`Opening::finish`]. For a server, which may take requests from now on that wait for it.
     ///
     /// # Errors
     /// As those of [`open`](Self::open).

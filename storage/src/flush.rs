@@ -20,7 +20,7 @@ use foldhash::HashMap;
 
 use kymo_core::batch::{Exemplar, Metadata};
 use kymo_core::storage::{Columns, Tier};
-use kymo_core::{Labels, QueryContext};
+use kymo_core::{Budget, Labels, QueryContext};
 
 use crate::block::{Block, BlockWriter, EXTENSION, Shape};
 use crate::blocks::LiveBlock;
@@ -267,7 +267,10 @@ impl Engine {
             next = end;
         }
         let Frozen { numbers, labels, .. } = &frozen;
-        let ctx = QueryContext { budget: self.options.budget.clone(), ..QueryContext::unlimited() };
+        // Where memory is short it is not taken from those who append: then labels are compared as they lie.
+        let none = || Budget::root("the order of a flush", 0);
+        let budget = if self.is_short_of_memory() { none() } else { self.options.budget.clone() };
+        let ctx = QueryContext { budget, ..QueryContext::unlimited() };
         let sorted = self.head.sorted(numbers, |at| &labels[at as usize], live, &ctx);
         frozen.order = sorted.unwrap_or_else(|_| {
             let mut order: Vec<u32> = (0..labels.len() as u32).collect();
@@ -412,4 +415,24 @@ fn write_series(
         writer.exemplars(&exemplars);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_doubled_until_there_are_few() {
+        const HOUR: i64 = 3_600_000;
+        let ranges =
+            |spans: &[(i64, i64)]| Frozen { spans: spans.iter().copied().collect(), ..Frozen::default() }.ranges(HOUR);
+        assert_eq!(ranges(&[(-1, 0), (0, 0), (3, 3)]), [(-HOUR, 0), (0, HOUR), (3 * HOUR, 4 * HOUR)]);
+        // Hours -33 to 30: of two hours they are 32, of four 17, of eight 9.
+        let all = ranges(&[(-33, -20), (-20, 30)]);
+        assert_eq!((all.len(), all[0], all[8]), (9, (-40 * HOUR, -32 * HOUR), (24 * HOUR, 32 * HOUR)));
+        assert!(all.windows(2).all(|two| two[0].1 == two[1].0));
+        let widest = ranges(&[(i64::MIN / HOUR, i64::MIN / HOUR), (i64::MAX / HOUR, i64::MAX / HOUR)]);
+        assert_eq!(widest.len(), 2);
+        assert!(widest.iter().all(|(start, end)| start < end));
+    }
 }

@@ -177,7 +177,7 @@ impl Engine {
         let _ = self.on_full.set(Box::new(wake));
     }
 
-    fn is_short_of_memory(&self) -> bool {
+    pub(crate) fn is_short_of_memory(&self) -> bool {
         let budget = &self.options.budget;
         budget.used() >= budget.limit() / 10 * 9
     }

@@ -65,8 +65,8 @@ pub struct OpenReport {
     pub quarantined: Vec<(PathBuf, String)>,
 }
 
-/// A data directory that is there and is ours, of which nothing but the manifest was read. Dropping it leaves the directory as
-/// it is.
+/// A data directory that is there and is ours. Of its files only the manifest was read, and how those of the log begin; dropping
+/// it leaves them as they are.
 ///
 /// ```
 /// # use kymo_storage::Engine;
@@ -131,14 +131,14 @@ impl Opening {
     /// As those of [`Engine::open`].
     pub fn finish(self) -> Result<(Engine, OpenReport), StorageError> {
         let Opening { fs, dir, options, lock, mut manifest, segments, progress } = self;
+        // The names of the folders inside become durable with the manifest; that of the directory itself here.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs.sync_dir(parent).map_err(io_error(parent, "syncing the directory above the data directory"))?;
         let mut report = OpenReport::default();
         let cache = Arc::new(BlockCache::new(&options.budget, options.cache_bytes));
         let blocks = open_blocks(&*fs, &dir, &mut manifest, &options, &cache, &mut report)?;
 
         manifest.opening += 1;
-        if SeriesRef::new(manifest.opening, 0).is_none() {
-            return Err(StorageError::OpeningsUsedUp { dir });
-        }
         report.opening = manifest.opening;
         // Durable before the first ref of this opening is handed out.
         manifest.publish(&*fs, &dir)?;
@@ -249,9 +249,6 @@ pub(crate) fn begin(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<Ope
     make(&wal)?;
     make(&block_dir)?;
     make(&dir.join("totals"))?;
-    // The names of the folders inside become durable with the manifest; that of the directory itself here.
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs.sync_dir(parent).map_err(io_error(parent, "syncing the directory above the data directory"))?;
     let segments = list_segments(&*fs, &wal)?;
     let found = Manifest::read(&*fs, dir)?;
     let has_blocks = !fs.list(&block_dir).map_err(io_error(&block_dir, "listing the blocks"))?.is_empty();
@@ -261,6 +258,9 @@ pub(crate) fn begin(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<Ope
     }
     check_segment_versions(&*fs, &segments)?;
     let manifest = found.unwrap_or_else(Manifest::new);
+    if SeriesRef::new(manifest.opening + 1, 0).is_none() {
+        return Err(StorageError::OpeningsUsedUp { dir: dir.to_owned() });
+    }
     let replayed = to_replay(&segments, &manifest);
     let number_of = |segment: Option<&(u64, PathBuf)>| segment.map_or(0, |(number, _)| *number);
     let (first, last) = (number_of(replayed.first()), number_of(replayed.last()));

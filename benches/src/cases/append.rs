@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use kymo_core::{MetricStorage, SampleBatch, SeriesRef};
 use kymo_ingest::remote_write::{Receiver, ReceiverParts, RemoteWriteConfig, Version};
 use kymo_storage::fs::RealFs;
-use kymo_storage::{Engine, OpenReport, Opening, Options};
+use kymo_storage::{Engine, OpenReport, Options};
 
 use crate::load::{Load, Request};
 
@@ -165,14 +165,6 @@ pub fn receive(receiver: &Receiver, requests: &[Request]) -> Result<u64> {
 /// The engine's.
 pub fn open(dir: &Path) -> Result<(Engine, OpenReport)> {
     Engine::open(Arc::new(RealFs), dir, Options::default()).context("cannot open the engine")
-}
-
-/// Begins to open an engine, with default options.
-///
-/// # Errors
-/// The engine's.
-pub fn begin(dir: &Path) -> Result<Opening> {
-    Engine::begin(Arc::new(RealFs), dir, Options::default()).context("cannot open the engine")
 }
 
 /// Bytes of all files in a folder and below it.

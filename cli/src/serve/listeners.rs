@@ -76,7 +76,7 @@ impl Listeners {
 
     /// Serves both HTTP listeners from now on, each behind its door; a gRPC client is let in by [`Serving::open`].
     pub(super) fn serve(self, stop: CancellationToken) -> Serving {
-        let (door, otlp_door) = (Door::default(), Door::default());
+        let (door, otlp_door) = (Door::main(), Door::of_ways_in());
         Serving {
             http: tokio::spawn(self.http.run(door.clone(), stop.clone())),
             otlp_http: self.otlp_http.map(|server| tokio::spawn(server.run(otlp_door.clone(), stop.clone()))),

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  flags, file ─▶ Plan ─▶ bind ─▶ open the engine ─▶ compose ─▶ upkeep ─▶ … signal ─▶ drain ─▶ flush ─▶ end
-//!                          │          (503 until then)  │            │
+//!                          │    (503; waits from here)  │            │
 //!                          └── ports file               │            └── SIGHUP: the file again
 //!                                                       └── every way in, and the routes behind one door
 //! ```
 //!
 //! 1. The listeners are bound before the data directory is touched: a port in use leaves no lock and no directory.
-//! 2. From the bind on every HTTP request is answered: until the engine is open with 503 and `Retry-After`.
+//! 2. From the bind on every HTTP request is answered: until the data directory is ours with 503 and `Retry-After`, then once the
+//!    engine is open.
 //! 3. Who starts a thread names it and joins it. On the way down: no new requests and scrapes, then those in flight,
 //!    then upkeep, then pools, then the engine's last flush; a second signal leaves at any point, and loses nothing that was
 //!    acknowledged.

@@ -1,6 +1,7 @@
 //! A server's life: greeting, ports, writes, answers, end.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::thread;
 
@@ -124,7 +125,11 @@ fn a_server_that_still_reads_its_log_is_ready_and_whoever_asks_waits() {
     assert!(replay.status == 200 && replay.json()["data"]["current"].is_u64(), "{replay:?}");
     assert_eq!(server.out(), "", "the log is not read");
     assert!(!asked.is_finished() && !written.is_finished(), "nothing is answered before");
-    drop(fs::OpenOptions::new().write(true).open(&totals).unwrap());
+    // Without a reader it cannot be opened that way.
+    let open = || {
+        fs::OpenOptions::new().write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(&totals).ok()
+    };
+    drop(wait_for("the server to read", open));
     let (asked, written) = (asked.join().unwrap(), written.join().unwrap());
     assert_eq!((asked.status, &asked.json()["data"]["result"][0]["value"][1]), (200, &json!("1")), "{asked:?}");
     assert_eq!(written.status, 204, "{written:?}");

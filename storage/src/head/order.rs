@@ -17,6 +17,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use foldhash::HashMap;
 use kymo_core::{Labels, QueryContext, SelectError};
 
 use super::{Head, SERIES_PER_LOCK};
@@ -28,13 +29,18 @@ const WORTH_SHARE: usize = 16;
 /// So many entries are moved for the time it takes to put one series in its place.
 const MOVES_WORTH: usize = 64;
 /// A selection of one in so many of the series in the order is sorted without comparing ranks.
-const DENSE_SHARE: usize = 16;
+const DENSE_SHARE: usize = 4;
 /// No place in a selection.
 const NOWHERE: u32 = u32::MAX;
 /// Comparisons, or moves of that many, between two looks at the cancel flag.
 const PER_CHECK: usize = 1 << 12;
+/// With fewer the first label tells too little.
+const SERIES_PER_METRIC: usize = 16;
+/// About what a metric takes in each of the lists made then.
+const METRIC_BYTES: usize = 64;
 /// Bytes taken for a moment per series that is put in its place.
-const SORTING_BYTES: u64 = (3 * size_of::<(Labels, u32)>() + 2 * size_of::<u32>()) as u64;
+const SORTING_BYTES: u64 =
+    (3 * size_of::<(Labels, u32)>() + 3 * size_of::<u32>() + 2 * METRIC_BYTES / SERIES_PER_METRIC) as u64;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -145,7 +151,7 @@ impl Head {
                 break;
             }
         }
-        let came = ctx.sorted(came, |a, b| a.0.cmp(&b.0))?;
+        let came = by_labels(came, ctx)?;
         let newer = Arc::new(ranks.with(&numbers, came, next, ctx)?);
         self.order.publish(Arc::clone(&newer));
         Ok(Some(newer))
@@ -181,6 +187,40 @@ impl Head {
         assert_eq!(ranks.labels.len(), ranks.by_number.len(), "one entry each");
         ranks.labels.len()
     }
+}
+
+/// Sorts by labels: many are put together by the first, the metric, before those of each metric are compared, which the
+/// processor's caches have room for.
+fn by_labels(came: Vec<(Labels, u32)>, ctx: &QueryContext) -> Result<Vec<(Labels, u32)>, SelectError> {
+    let compare = |a: &(Labels, u32), b: &(Labels, u32)| a.0.cmp(&b.0);
+    if came.len() <= PER_CHECK {
+        return ctx.sorted(came, compare);
+    }
+    let mut metrics: HashMap<(&str, &str), u32> = HashMap::default();
+    let mut metric_of = Vec::with_capacity(came.len());
+    for (at, (labels, _)) in came.iter().enumerate() {
+        if at % PER_CHECK == 0 {
+            ctx.check()?;
+        }
+        let next = metrics.len() as u32;
+        metric_of.push(*metrics.entry(labels.into_iter().next().unwrap_or_default()).or_insert(next));
+        if metrics.len() * SERIES_PER_METRIC > came.len() {
+            return ctx.sorted(came, compare);
+        }
+    }
+    let mut rising: Vec<((&str, &str), u32)> = metrics.into_iter().collect();
+    rising.sort_unstable();
+    let mut rank_of = vec![0; rising.len()];
+    rising.iter().zip(0..).for_each(|((_, metric), rank)| rank_of[*metric as usize] = rank);
+    let mut of_metric: Vec<Vec<(Labels, u32)>> = Vec::new();
+    of_metric.resize_with(rank_of.len(), Vec::new);
+    let mut sorted = Vec::with_capacity(came.len());
+    came.into_iter().zip(metric_of).for_each(|(one, metric)| of_metric[rank_of[metric as usize]].push(one));
+    for same in of_metric {
+        ctx.check()?;
+        sorted.append(&mut ctx.sorted(same, compare)?);
+    }
+    Ok(sorted)
 }
 
 /// As [`slice::partition_point`], in fewer steps the closer to the beginning it is.

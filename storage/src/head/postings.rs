@@ -21,6 +21,10 @@ const BYTES_PER_BITMAP: usize = 176;
 /// So many values of a label are listed in order. More would keep writers waiting while they are sorted.
 const SORTED_MAX: usize = 1 << 13;
 
+/// So many numbers that follow each other are added as a range, which a bitmap may then keep as first and last: with fewer that
+/// would take more than the numbers do.
+const RANGE_MIN: usize = 64;
+
 /// What a number takes in a bitmap that holds many.
 const NUMBER_BYTES: usize = 2;
 
@@ -89,17 +93,23 @@ impl Carriers {
         match self {
             Carriers::One(only) if first == last && first == *only => 0,
             Carriers::One(_) => {
-                let mut numbers = self.to_bitmap();
-                numbers.insert_range(added);
-                *self = Carriers::Many(numbers);
+                *self = Carriers::Many(self.to_bitmap());
+                self.add(added);
                 self.bytes()
             }
             Carriers::Many(numbers) => {
-                // Mostly it is the highest so far.
-                if first != last || numbers.try_push(first).is_err() {
+                let count = (last - first) as usize + 1;
+                if count >= RANGE_MIN {
                     numbers.insert_range(added);
+                } else {
+                    for number in added {
+                        // Mostly it is the highest so far.
+                        if numbers.try_push(number).is_err() {
+                            numbers.insert(number);
+                        }
+                    }
                 }
-                ((last - first) as usize + 1) * NUMBER_BYTES
+                count * NUMBER_BYTES
             }
         }
     }

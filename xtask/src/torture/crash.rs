@@ -53,20 +53,23 @@ pub(super) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
 
     let mut writers: Vec<Writer> =
         (0..options.writers).map(|number| Writer::new(number, SHAPE)).collect::<Result<_>>()?;
-    let (mut verdict, mut worst_ready, mut killed_starts) = (Verdict::default(), Duration::ZERO, 0);
+    let (mut verdict, mut killed_starts) = (Verdict::default(), 0);
+    let (mut worst_ready, mut worst_answer) = (Duration::ZERO, Duration::ZERO);
     for cycle in 1..=options.cycles {
         let server = site.start(&data)?;
         worst_ready = worst_ready.max(server.ready_after);
+        worst_answer = worst_answer.max(server.answers_after);
         let found = check(server.port, &writers, Writer::check_totals)?;
         verdict.add(found);
-        let ready_after = server.ready_after;
+        let (ready_after, answers_after) = (server.ready_after, server.answers_after);
         write_until_killed(&mut writers, server.port, || {
             thread::sleep(moments.between(WRITING_MS));
             server.kill()
         })?;
         println!(
-            "crash: cycle {cycle}: ready after {:.0} ms, lost {}, wrong {}, then {} acknowledged",
+            "crash: cycle {cycle}: ready after {:.0} ms, answers after {:.0}, lost {}, wrong {}, then {} acknowledged",
             ready_after.as_secs_f64() * 1000.0,
+            answers_after.as_secs_f64() * 1000.0,
             found.lost,
             found.wrong,
             acknowledged(&writers)
@@ -79,6 +82,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
 
     let server = site.start(&data)?;
     worst_ready = worst_ready.max(server.ready_after);
+    worst_answer = worst_answer.max(server.answers_after);
     verdict.add(check(server.port, &writers, Writer::check_totals)?);
     let each = check(server.port, &writers, Writer::check_each)?;
     server.kill()?;
@@ -90,12 +94,13 @@ pub(super) fn run(workspace: &Workspace, options: &Options, source: &Source) -> 
         writers.iter().map(|writer| writer.refused).sum::<u64>(),
     );
     println!(
-        "crash: lost {}, wrong {}; compared one by one at the end: lost {}, wrong {}; worst time to ready {:.0} ms",
+        "crash: lost {}, wrong {}; compared one by one at the end: lost {}, wrong {}; worst time to ready {:.0} ms, to an answer {:.0}",
         verdict.lost,
         verdict.wrong,
         each.lost,
         each.wrong,
-        worst_ready.as_secs_f64() * 1000.0
+        worst_ready.as_secs_f64() * 1000.0,
+        worst_answer.as_secs_f64() * 1000.0
     );
     increments::run(workspace, options.cycles)?;
     Ok(verdict.is_clean() && each.is_clean())

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::http::Connection;
@@ -57,8 +57,15 @@ impl Site {
     /// Starts the server on `data` and waits until it says that it is ready.
     pub(super) fn start(&self, data: &Path) -> Result<Server> {
         let mut process = self.spawn(data)?;
-        match process.wait_until_ready() {
-            Ok(port) => Ok(Server { ready_after: process.started.elapsed(), port, process }),
+        let begun = process.wait_until_ready().and_then(|port| {
+            let ready_after = process.started.elapsed();
+            // Whoever asks while the log is read waits.
+            let answer = Connection::open(port)?.get("/api/v1/query?query=vector(1)")?;
+            ensure!(answer.is_success(), "the server is ready and does not answer");
+            Ok((port, ready_after, process.started.elapsed()))
+        });
+        match begun {
+            Ok((port, ready_after, answers_after)) => Ok(Server { ready_after, answers_after, port, process }),
             Err(error) => Err(error.context(format!("see {}", self.log_path().display()))),
         }
     }
@@ -97,9 +104,8 @@ impl Process {
                 bail!("the server ended with {status} before it was ready");
             }
             if let Some(port) = self.port()
-                // Ready is said before the log is read, for which questions wait.
                 && Connection::open(port)
-                    .and_then(|mut http| http.get("/api/v1/query?query=vector(1)"))
+                    .and_then(|mut http| http.get("/-/ready"))
                     .is_ok_and(|answer| answer.is_success())
             {
                 return Ok(port);
@@ -145,8 +151,10 @@ impl Drop for Process {
 pub(super) struct Server {
     process: Process,
     pub(super) port: u16,
-    /// From the start of the process to its first positive answer.
+    /// From the start of the process until it said so.
     pub(super) ready_after: Duration,
+    /// From the start to the answer to a question that was put then.
+    pub(super) answers_after: Duration,
 }
 
 impl Server {
