@@ -17,9 +17,9 @@ use tokio::sync::{Notify, Semaphore};
 use tower::{Service, ServiceExt};
 
 /// How long a request waits, where whoever sent it does not give up before. The time that its body may take goes on meanwhile.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Requests that wait at once. Each keeps its connection, and the server takes connections for so many more.
-const WAITING_MAX: usize = 256;
+pub(super) const WAITING_MAX: usize = 256;
 
 /// Answers every request: with "not yet" until [`make_ready`](Self::make_ready), by the routes from [`open`](Self::open) on,
 /// for which it waits in between. Clones are one door.

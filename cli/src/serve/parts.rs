@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Remembered;
+use super::door;
 use super::engine::Opened;
 use super::facts::Facts;
 use super::features::{self, Feature};
@@ -462,6 +463,8 @@ pub(crate) fn limits() -> Vec<Limit> {
         ),
         Limit::new("memory of one query (`--query-memory`)", "1 GiB", "422, naming the limit"),
         Limit::new("lists of labels and series waiting", CATALOGUE_QUEUE, "503"),
+        Limit::new("requests waiting while blocks and log are read at the start", door::WAITING_MAX, "503"),
+        Limit::new("how long each of them waits", format!("{} s", door::WAIT_MAX.as_secs()), "503"),
     ]
 }
 

@@ -2,7 +2,7 @@
 //! samples.
 //!
 //! Published as a whole and never changed: who sorts takes what is there, and holds no lock while it does. It follows
-//! the head when a selection meets many series that are not in it: those that came since are gathered, a few at a time
+//! the head when a selection, or a flush, meets many series that are not in it: those that came since are gathered, a few at a time
 //! under the head's lock for reading, then sorted and put in their places under no lock at all. Series that went are
 //! taken out after they were freed, so it never holds more than one entry per live series, however many came and went.
 //!

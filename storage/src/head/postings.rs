@@ -398,6 +398,28 @@ mod tests {
         prop::collection::vec(matcher.prop_map(|(name, op, text)| Matcher::new(name, op, text).unwrap()), 1..4)
     }
 
+    #[test]
+    fn many_that_follow_each_other_are_added_as_one_by_one() {
+        // Runs of one, of some, and of more than stand in one container of a bitmap.
+        let labels = |n: u32| {
+            let host = if n < 70_000 { 0 } else { n / 50 };
+            Labels::from_pairs([("job", "node".to_owned()), ("host", host.to_string()), ("id", (n % 7).to_string())])
+        };
+        let series: Vec<(u32, Labels)> = (0..71_000).chain(80_000..80_300).map(|n| (n, labels(n))).collect();
+        let (mut at_once, mut one_by_one) = (Postings::default(), Postings::default());
+        series.chunks(1_024).for_each(|few| at_once.add_all(few));
+        series.iter().for_each(|(number, labels)| one_by_one.add(*number, labels));
+        assert_eq!((at_once.bytes(), &at_once.all), (one_by_one.bytes(), &one_by_one.all));
+        for name in ["job", "host", "id"] {
+            let of = |postings: &Postings| -> BTreeMap<String, RoaringBitmap> {
+                postings.values(name).map(|(value, carriers)| (value.to_owned(), carriers.to_bitmap())).collect()
+            };
+            assert_eq!(of(&at_once), of(&one_by_one), "{name}");
+        }
+        series.iter().for_each(|(number, labels)| at_once.remove(*number, labels));
+        assert_eq!((at_once.bytes(), at_once.names().count()), (0, 0));
+    }
+
     proptest! {
         #[test]
         fn the_index_finds_what_looking_at_each_series_does(
